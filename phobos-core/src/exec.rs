@@ -1,0 +1,328 @@
+//! Programs: a call as data, one trait to run it, and nothing else in phobos that starts a process.
+//!
+//! [`System`] runs calls for real, on one thread: it polls the child's output, its pidfd and the signal pipe, so that a
+//! job may enter a mount namespace at any time. [`fake::Script`] answers calls in tests.
+
+pub mod fake;
+mod system;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use system::System;
+
+/// Where programs are looked for after `PATH`: a user's `PATH` often lacks the sbin directories.
+const MORE_FOLDERS: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// How much of a program's standard error is kept for an error message, in bytes.
+const TAIL_BYTES: usize = 2048;
+
+/// A call of a program as data: what to run, with what, and how it takes a signal to this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    stdin: Vec<u8>,
+    shielded: bool,
+    bound: bool,
+    limit: Option<Duration>,
+}
+
+/// A program that ended well, and what it wrote to its standard output where that was captured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Standard output; empty for a streamed call, whose lines the observer has seen.
+    pub stdout: Vec<u8>,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It returned this exit code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// The program is in no folder that programs are looked for in.
+    #[error("cannot find the program {program}; install it")]
+    Missing {
+        /// Its name.
+        program: String,
+    },
+    /// The program could not be started, or its end not be waited for.
+    #[error("cannot run `{invocation}`")]
+    Start {
+        /// The call, as text.
+        invocation: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The program ended with anything but 0.
+    #[error("`{invocation}` {status}{}", Tail(stderr))]
+    Failed {
+        /// The call, as text.
+        invocation: String,
+        /// How it ended.
+        status: Status,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// A signal to this process ended the work; the program was ended, or never started.
+    #[error("stopped by signal {signal} in `{invocation}`")]
+    Interrupted {
+        /// The call, as text.
+        invocation: String,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The program was ended because it took longer than its limit.
+    #[error("`{invocation}` was ended after {} s", limit.as_secs())]
+    TimedOut {
+        /// The call, as text.
+        invocation: String,
+        /// The limit that it passed.
+        limit: Duration,
+    },
+    /// The program was ended because the observer asked for it.
+    #[error("`{invocation}` was ended: {reason}")]
+    Stopped {
+        /// The call, as text.
+        invocation: String,
+        /// What the observer said.
+        reason: String,
+    },
+}
+
+/// Sees a streamed program's output as it comes.
+pub trait Observer {
+    /// Takes a line of standard output; a carriage return ends a line too, as progress displays use it.
+    fn out(&mut self, line: &str);
+
+    /// Takes a line of standard error.
+    fn err(&mut self, line: &str);
+
+    /// Is called about once a second.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the program must be ended now.
+    fn tick(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A program that holds something as long as its standard input is open.
+pub trait Hold: fmt::Debug {
+    /// Whether the program still runs, and so still holds what it holds.
+    fn is_alive(&mut self) -> bool;
+
+    /// Closes the program's standard input and waits for its end; a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if it did not end well; it no longer runs.
+    fn release(&mut self) -> Result<(), ExecError>;
+}
+
+/// Runs programs.
+pub trait Exec {
+    /// Runs `invocation` to its end.
+    ///
+    /// # Streams
+    ///
+    /// Standard input: what the invocation carries, or empty. Standard output: captured. Standard error: its tail goes
+    /// into the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program cannot be started or exits with anything but 0; it no longer runs.
+    fn run(&self, invocation: &Invocation) -> Result<Finished, ExecError>;
+
+    /// Runs `invocation` to its end and shows its output to `observer` line by line.
+    ///
+    /// # Streams
+    ///
+    /// As for [`Exec::run`], but standard output and standard error go to the observer as they come.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Exec::run`].
+    fn stream(
+        &self,
+        invocation: &Invocation,
+        observer: &mut dyn Observer,
+    ) -> Result<Finished, ExecError>;
+
+    /// Starts `invocation` and waits until it has written the line `ready`; it then holds until released.
+    ///
+    /// # Streams
+    ///
+    /// Standard input: a pipe that stays open. Standard output: read up to the line `ready`, lines before it go to the
+    /// observer. Standard error: to the observer until then, afterwards its tail goes into the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program ends before it is ready; it no longer runs.
+    fn hold(
+        &self,
+        invocation: &Invocation,
+        ready: &str,
+        observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Hold>, ExecError>;
+}
+
+/// Finds all of `programs`.
+///
+/// # Errors
+///
+/// The names of all that are missing; nothing was done.
+pub fn require(programs: &[&str]) -> Result<(), MissingPrograms> {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|name| find(Path::new(name)).is_none())
+        .map(|name| (*name).to_owned())
+        .collect();
+    if missing.is_empty() { Ok(()) } else { Err(MissingPrograms(missing)) }
+}
+
+/// Programs that are needed and not there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find the programs {}; install them", .0.join(", "))]
+pub struct MissingPrograms(Vec<String>);
+
+/// Finds `program` in `PATH`, then in the system's folders; a path with a slash is taken as it is.
+pub fn find(program: &Path) -> Option<PathBuf> {
+    if program.as_os_str().as_encoded_bytes().contains(&b'/') {
+        return program.is_file().then(|| program.to_owned());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(MORE_FOLDERS.map(PathBuf::from))
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(program))
+        .find(|candidate| {
+            rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+                && candidate.is_file()
+        })
+}
+
+impl Invocation {
+    /// A call of `program` without arguments, found through [`find`].
+    pub fn new(program: &str) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Vec::new(),
+            shielded: false,
+            bound: false,
+            limit: None,
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the environment; the rest is this process's, with `LC_ALL=C.UTF-8`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Gives the program `bytes` as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: Vec<u8>) -> Self {
+        self.stdin = bytes;
+        self
+    }
+
+    /// Shields the program from the signals that end this process: clean-up must not be cut short.
+    #[must_use]
+    pub fn shielded(mut self) -> Self {
+        self.shielded = true;
+        self
+    }
+
+    /// Binds the program's life to this process's: the kernel kills it if this process is killed.
+    ///
+    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.bound = true;
+        self
+    }
+
+    /// Ends the program if it runs longer than `limit`.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.display())?;
+        for arg in &self.args {
+            let arg = arg.to_string_lossy();
+            if arg.is_empty() || arg.contains([' ', '\t', '\n', '\'', '"', '$', '\\']) {
+                write!(f, " '{}'", arg.replace('\'', r"'\''").replace('\n', r"\n"))?;
+            } else {
+                write!(f, " {arg}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "failed with exit code {code}"),
+            Self::Signal(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
+}
+
+impl Finished {
+    /// Standard output as text, without the white space around it; what is not UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+}
+
+/// `: ` and the last lines of a standard error on one line, or nothing.
+struct Tail<'a>(&'a str);
+
+impl fmt::Display for Tail<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.0.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let last = lines.len().saturating_sub(4);
+        match lines.get(last..) {
+            Some(lines) if !lines.is_empty() => write!(f, ": {}", lines.join(" | ")),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A fake [`Exec`] for tests: answers calls from a script, in order, and keeps them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status};
+
+/// One answer of a [`Script`].
+#[derive(Debug, Clone)]
+enum Answer {
+    Done { stdout: String },
+    Fails { status: Status, stderr: String },
+}
+
+/// Answers calls in the order in which the answers were given; a call beyond them fails.
+#[derive(Debug, Default)]
+pub struct Script {
+    answers: RefCell<VecDeque<Answer>>,
+    calls: RefCell<Vec<String>>,
+}
+
+impl Script {
+    /// A script without answers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next call ends well and says nothing.
+    #[must_use]
+    pub fn ok(self) -> Self {
+        self.says("")
+    }
+
+    /// The next call ends well and writes `stdout`.
+    #[must_use]
+    pub fn says(self, stdout: &str) -> Self {
+        self.then(Answer::Done { stdout: stdout.to_owned() })
+    }
+
+    /// The next call ends with exit code `code` after writing `stderr` to standard error.
+    #[must_use]
+    pub fn fails(self, code: i32, stderr: &str) -> Self {
+        self.then(Answer::Fails { status: Status::Code(code), stderr: stderr.to_owned() })
+    }
+
+    /// The next call is killed by `signal`.
+    #[must_use]
+    pub fn killed(self, signal: i32) -> Self {
+        self.then(Answer::Fails { status: Status::Signal(signal), stderr: String::new() })
+    }
+
+    /// The calls so far, as text.
+    pub fn calls(&self) -> Vec<String> {
+        self.calls.borrow().clone()
+    }
+
+    fn then(self, answer: Answer) -> Self {
+        self.answers.borrow_mut().push_back(answer);
+        self
+    }
+
+    fn answer(&self, invocation: &Invocation) -> Result<String, ExecError> {
+        self.calls.borrow_mut().push(invocation.to_string());
+        let invocation = invocation.to_string();
+        match self.answers.borrow_mut().pop_front() {
+            Some(Answer::Done { stdout }) => Ok(stdout),
+            Some(Answer::Fails { status, stderr }) => {
+                Err(ExecError::Failed { invocation, status, stderr })
+            }
+            None => Err(ExecError::Missing { program: format!("`{invocation}` in the script") }),
+        }
+    }
+}
+
+impl Exec for Script {
+    fn run(&self, invocation: &Invocation) -> Result<Finished, ExecError> {
+        self.answer(invocation).map(|stdout| Finished { stdout: stdout.into_bytes() })
+    }
+
+    fn stream(
+        &self,
+        invocation: &Invocation,
+        observer: &mut dyn Observer,
+    ) -> Result<Finished, ExecError> {
+        let stdout = self.answer(invocation)?;
+        stdout
+            .split(['\n', '\r'])
+            .filter(|line| !line.is_empty())
+            .for_each(|line| observer.out(line));
+        Ok(Finished::default())
+    }
+
+    fn hold(
+        &self,
+        invocation: &Invocation,
+        _ready: &str,
+        _observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Hold>, ExecError> {
+        self.answer(invocation).map(|_| Box::new(Held) as Box<dyn Hold>)
+    }
+}
+
+/// What a script's [`Exec::hold`] returns: it holds until it is released, and releases well.
+#[derive(Debug)]
+struct Held;
+
+impl Hold for Held {
+    fn is_alive(&mut self) -> bool {
+        true
+    }
+
+    fn release(&mut self) -> Result<(), ExecError> {
+        Ok(())
+    }
+}

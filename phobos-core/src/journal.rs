@@ -1,0 +1,78 @@
+//! Log lines for the journal and for a terminal, on standard error.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// Writes each record as one line to standard error, with systemd's priority prefix where that is the journal.
+#[derive(Debug)]
+struct Lines {
+    to_journal: bool,
+}
+
+/// Sends all log records to standard error from here on; `<6>text` for the journal, `info: text` for a terminal.
+///
+/// A second call changes the level only.
+pub fn init(level: LevelFilter) {
+    log::set_max_level(level);
+    if log::set_boxed_logger(Box::new(Lines { to_journal: is_journal() })).is_err() {
+        log::debug!("the log was set up before");
+    }
+}
+
+/// Whether standard error is what systemd put into `JOURNAL_STREAM` as `device:inode` (systemd.exec(5)).
+pub fn is_journal() -> bool {
+    let Ok(stderr) = fs::metadata("/proc/self/fd/2") else { return false };
+    std::env::var("JOURNAL_STREAM")
+        .is_ok_and(|stream| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = line(self.to_journal, record.level(), &record.args().to_string());
+        // Nobody is left to be told that telling failed, and it must not stop the work.
+        drop(io::stderr().lock().write_all(line.as_bytes()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// One record as one line; line breaks within the text become `|`, so that a record stays one entry.
+fn line(to_journal: bool, level: Level, text: &str) -> String {
+    let text = text.trim_end().replace(['\n', '\r'], " | ");
+    if to_journal {
+        format!("<{}>{text}\n", priority(level))
+    } else {
+        format!("{}: {text}\n", level.as_str().to_ascii_lowercase())
+    }
+}
+
+/// The syslog priority of a level (sd-daemon(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line() {
+        assert_eq!(line(true, Level::Info, "caught signal 15"), "<6>caught signal 15\n");
+        assert_eq!(line(false, Level::Warn, "two\nlines\n"), "warn: two | lines\n");
+    }
+}

@@ -1,0 +1,11 @@
+//! Typed wrappers for the tools and kernel objects that a backup server lives on: rsync, `borg with-lock`,
+//! cryptsetup, mounts and mount namespaces, systemd, locks, and a light that many jobs share.
+//!
+//! The library wraps and guards; it prints nothing and decides nothing. Programs are started by [`exec`] alone.
+//! A guard (`Mapping`, `Mount`, `Lock`, `RepositoryLock`) has a `close` that reports, and a `Drop` that closes and logs.
+
+pub mod exec;
+pub mod journal;
+pub mod report;
+pub mod signal;
+pub mod teardown;

@@ -1,0 +1,155 @@
+//! How a program's end is told: one line for a human, one exit code for systemd.
+
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::exec::ExecError;
+use crate::teardown::TeardownError;
+
+/// The exit codes of every phobos program (sysexits(3) where it has one; 200 to 245 are systemd's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The job failed: 1.
+    Failed,
+    /// Wrong arguments: 2.
+    Usage,
+    /// Refused, because a source or a drive is not what it should be: 65.
+    Refused,
+    /// The drive or the host is not there: 66.
+    Absent,
+    /// Somebody else holds what is needed; try later: 75.
+    Busy,
+    /// The configuration is wrong: 78.
+    Config,
+    /// Ended by this signal: 128 + N.
+    Signal(i32),
+}
+
+/// An error with the exit code that it stands for.
+///
+/// The binaries use it where they refuse; errors of this library are classified by [`exit_of`].
+#[derive(Debug)]
+pub struct Stop {
+    exit: Exit,
+    message: String,
+}
+
+/// An error and all its sources, joined by colons, on one line.
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+/// Runs `program`, logs its error on one line, and returns the exit code it stands for.
+pub fn conclude<E>(result: Result<(), E>) -> ExitCode
+where
+    E: Into<Box<dyn Error + Send + Sync + 'static>>,
+{
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error = error.into();
+            log::error!("{}", Chain(error.as_ref()));
+            exit_of(error.as_ref()).into()
+        }
+    }
+}
+
+/// The exit code that `error`, or the first of its sources with a code of its own, stands for.
+pub fn exit_of(error: &(dyn Error + 'static)) -> Exit {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(stop) = error.downcast_ref::<Stop>() {
+            return stop.exit;
+        }
+        if let Some(ExecError::Interrupted { signal, .. }) = error.downcast_ref::<ExecError>() {
+            return Exit::Signal(*signal);
+        }
+        if let Some(teardown) = error.downcast_ref::<TeardownError>() {
+            return exit_of(teardown.first());
+        }
+        next = error.source();
+    }
+    Exit::Failed
+}
+
+impl Stop {
+    /// An error that says `message` and stands for `exit`.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Stop {}
+
+impl Exit {
+    /// The number given to the parent process.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Refused => 65,
+            Self::Absent => 66,
+            Self::Busy => 75,
+            Self::Config => 78,
+            Self::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut next = self.0.source();
+        while let Some(source) = next {
+            write!(f, ": {source}")?;
+            next = source.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::teardown;
+
+    #[test]
+    fn the_first_error_decides_the_exit_code() {
+        let refused = || Stop::new(Exit::Refused, "the drive holds something else");
+        assert_eq!(exit_of(&refused()), Exit::Refused);
+        assert_eq!(
+            exit_of(&std::io::Error::other(refused())),
+            Exit::Failed,
+            "io::Error hides its payload"
+        );
+        let both = teardown::join::<(), _, _>(Err(refused()), Err("cannot close")).unwrap_err();
+        assert_eq!(exit_of(&both), Exit::Refused);
+        assert_eq!(Chain(&both).to_string(), "the drive holds something else; then: cannot close");
+    }
+
+    #[test]
+    fn codes_are_those_of_the_manual() {
+        let codes = [
+            Exit::Failed,
+            Exit::Usage,
+            Exit::Refused,
+            Exit::Absent,
+            Exit::Busy,
+            Exit::Config,
+            Exit::Signal(15),
+        ];
+        assert_eq!(codes.map(Exit::code), [1, 2, 65, 66, 75, 78, 143]);
+    }
+}

@@ -1,0 +1,8 @@
+//! The program `phobos-ns`; all of it lives in the library beside this file.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    phobos_ns::main(&phobos_ns::Cli::parse())
+}

@@ -1,0 +1,3 @@
+//! The project's chores, one module each: `cargo xtask CHORE`.
+
+fn main() {}
