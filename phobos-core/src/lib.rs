@@ -11,6 +11,7 @@ pub mod history;
 pub mod journal;
 pub mod lock;
 pub mod luks;
+pub mod mail;
 pub mod mount;
 pub mod namespace;
 pub mod report;
