@@ -85,13 +85,7 @@ struct Raw {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            to: Address("root".to_owned()),
-            from: None,
-            transport: Transport::Auto,
-            credential: None,
-            ca_file: None,
-        }
+        Self { to: Address("root".to_owned()), from: None, transport: Transport::Auto, credential: None, ca_file: None }
     }
 }
 
@@ -114,17 +108,16 @@ impl TryFrom<Raw> for Settings {
             return Err(format!("ca-file: {} is not absolute", path.display()));
         }
         if settings.credential.is_some() && settings.transport.shows_passwords() {
-            return Err("credential: the transport would send it unprotected; use submission:// or submissions://".to_owned());
+            return Err(
+                "credential: the transport would send it unprotected; use submission:// or submissions://".to_owned()
+            );
         }
         Ok(settings)
     }
 }
 
 /// Parses the value of `key`, where there is one.
-fn parsed<T: FromStr<Err: fmt::Display>>(
-    key: &str,
-    text: Option<String>,
-) -> Result<Option<T>, String> {
+fn parsed<T: FromStr<Err: fmt::Display>>(key: &str, text: Option<String>) -> Result<Option<T>, String> {
     text.map(|text| text.parse().map_err(|error| format!("{key}: {error}"))).transpose()
 }
 

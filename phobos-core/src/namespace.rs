@@ -20,6 +20,9 @@ use crate::mount::{self as mounts, Entry, MountError};
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
+/// The lock that everybody takes who makes or enters the namespace.
+pub const LOCK: &str = "namespace";
+
 /// How often a namespace is made anew when the kernel refuses to bind it: from 6.18 on it sometimes takes a nested
 /// namespace for an older one than its parent, and says EINVAL.
 const BIND_ATTEMPTS: u32 = 50;

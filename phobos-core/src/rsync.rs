@@ -142,6 +142,18 @@ fn invocation(mirror: &Mirror<'_>) -> Invocation {
     call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound()
 }
 
+/// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
+pub fn rule(rule: char, path: &Path) -> String {
+    let text = path.display().to_string();
+    // A backslash escapes only in a pattern that has a wildcard (rsync(1), "PATTERN MATCHING RULES").
+    let text = if text.contains(['*', '?', '[']) {
+        text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\').into_iter().chain([c])).collect()
+    } else {
+        text
+    };
+    format!("{rule} /{}", text.trim_start_matches('/'))
+}
+
 /// What an exit code of rsync means, where the code alone does not say it (rsync(1), "EXIT VALUES").
 pub fn meaning(code: i32) -> Option<&'static str> {
     Some(match code {
@@ -252,6 +264,13 @@ mod tests {
         assert!(notes.0.iter().any(|line| line.starts_with(">f+++++++++ ")), "{:?}", notes.0);
         assert!(notes.0.iter().any(|line| line.starts_with("*deleting ")), "{:?}", notes.0);
         assert!(notes.0.iter().any(|line| line.contains("% at ")), "{:?}", notes.0);
+    }
+
+    #[test]
+    fn a_rule_means_exactly_its_path() {
+        assert_eq!(rule('H', Path::new("borg/lock.roster")), "H /borg/lock.roster");
+        assert_eq!(rule('-', Path::new("/a*b")), r"- /a\*b");
+        assert_eq!(rule('-', Path::new(r"a\b")), r"- /a\b");
     }
 
     #[test]
