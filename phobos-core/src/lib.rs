@@ -6,6 +6,7 @@
 
 pub mod exec;
 pub mod journal;
+pub mod led;
 pub mod report;
 pub mod signal;
 pub mod teardown;
