@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::luks::{MapperName, Uuid};
-use crate::mail;
+use crate::{led, mail};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";
@@ -27,6 +27,8 @@ pub struct Config {
     pub backup: Backup,
     /// The off-site drives.
     pub external: External,
+    /// The light.
+    pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
 }

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod folders;
 pub mod history;
 pub mod journal;
+pub mod led;
 pub mod lock;
 pub mod luks;
 pub mod mail;
