@@ -120,8 +120,9 @@ fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
         _ => None,
     });
     exit.or(match (error.downcast_ref::<MountError>(), error.downcast_ref::<LuksError>()) {
-        (Some(MountError::Other { .. }), _) => Some(Exit::Refused),
-        (_, Some(LuksError::Taken { .. } | LuksError::OtherName { .. })) => Some(Exit::Refused),
+        (Some(MountError::Other { .. }), _) | (_, Some(LuksError::Taken { .. } | LuksError::OtherName { .. })) => {
+            Some(Exit::Refused)
+        }
         _ => None,
     })
 }
