@@ -58,17 +58,17 @@ pub fn require_root() -> Result<(), Stop> {
     }
 }
 
-/// Runs `program`, logs its error on one line, and returns the exit code it stands for.
+/// Logs a program's error on one line and returns the exit code it stands for; `E` is a boxed error, or anyhow's.
 pub fn conclude<E>(result: Result<(), E>) -> ExitCode
 where
-    E: Into<Box<dyn Error + Send + Sync + 'static>>,
+    E: AsRef<dyn Error + Send + Sync + 'static>,
 {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = error.into();
-            log::error!("{}", Chain(error.as_ref()));
-            exit_of(error.as_ref()).into()
+            let error = error.as_ref();
+            log::error!("{}", Chain(error));
+            exit_of(error).into()
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The job from plug to green: each step a guard, taken down in reverse order, always.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::error::Error;
 use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use phobos_core::luks::{self, Mapping};
 use phobos_core::mount::{self, Mount};
 use phobos_core::namespace::{self, Plan};
 use phobos_core::report::{self, Chain, Exit, Stop};
-use phobos_core::rsync::{self, Mirror, Stats};
+use phobos_core::rsync::{self, Mirror, RsyncError, Stats};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, teardown};
 
@@ -48,6 +49,8 @@ struct Job<'a> {
     locks: Locks,
     history: History,
     deadline: Instant,
+    /// Whether the light shows that the run waits.
+    waits: Cell<bool>,
 }
 
 /// The light, as one drive's job sees it.
@@ -82,9 +85,11 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         locks: Locks::new(&folders::runtime().join("lock")),
         history,
         deadline: Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?,
+        waits: Cell::new(false),
     };
     // Until the drive's lock is held, the light and the history are those of the run that holds it.
-    let _drive = job.lock(&format!("drive/{}", target.name), Mode::Exclusive)?;
+    let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
+    let _drive = job.lock_until(&format!("drive/{}", target.name), job.deadline, &mut on_wait)?;
     job.tell_and_mirror()?;
     say(format_args!("{words} finished"));
     Ok(())
@@ -94,7 +99,7 @@ impl Job<'_> {
     /// Mirrors, and tells light and history how it went: green comes last, when everything else is done.
     fn tell_and_mirror(&self) -> Result<(), anyhow::Error> {
         let start = Utc::now();
-        self.light.post(State::Working, &format!("mirroring to the drive {}", self.target.name));
+        self.post_working();
         let result = self.mirror();
         let error = result.as_ref().err().map_or(String::new(), |error| Chain(error.as_ref()).to_string());
         if self.cli.dry_run {
@@ -124,14 +129,16 @@ impl Job<'_> {
     fn mirror(&self) -> Result<Stats, anyhow::Error> {
         self.enter_namespace()?;
         source::check(&self.config.backup)?;
-        let _holding = self.lock("holding", Mode::Exclusive)?;
-        let _repository = self.lock("repository", Mode::Exclusive)?;
+        let _holding = self.lock("holding", self.deadline)?;
+        let _repository = self.lock("repository", self.deadline)?;
         let repository = source::check(&self.config.backup)?;
         let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)))?;
-        self.light.post(State::Working, &format!("mirroring to the drive {}", self.target.name));
+        if self.waits.replace(false) {
+            self.post_working();
+        }
         let borg = RefCell::new(borg);
         let work = self.mirror_locked(&repository, &borg);
-        let stats = teardown::join(work, borg.into_inner().close())?;
+        let stats = teardown::join(work.map_err(boxed), borg.into_inner().close())?;
         self.prove_unmounted()?;
         Ok(stats)
     }
@@ -154,7 +161,7 @@ impl Job<'_> {
         let fstab = mount::fstab_entry(Path::new(FSTAB), place)?;
         let mount = Mount::new(self.exec, &device, place, fstab.as_ref(), mapping)?;
         let work = self.mirror_mounted(repository, borg);
-        Ok(teardown::join(work, mount.close())?)
+        Ok(teardown::join(work.map_err(boxed), mount.close())?)
     }
 
     /// Proves that the drive may get this mirror, and makes it.
@@ -193,7 +200,7 @@ impl Job<'_> {
             rehearsal: self.cli.dry_run,
         };
         let mut teller = MirrorTeller::new(borg);
-        let result = rsync::mirror(self.exec, &mirror, &mut teller);
+        let result = self.copy(&mirror, inner, &mut teller);
         let changes = teller.finish();
         let stats = result?;
         if self.cli.dry_run {
@@ -215,6 +222,25 @@ impl Job<'_> {
         marker.mirrored = Some(Utc::now());
         marker.write(place).with_context(|| format!("cannot write the marker on {}", place.display()))?;
         Ok(stats)
+    }
+
+    /// Copies: first the repository's new segments, which appear on the drive all at once, then everything else.
+    ///
+    /// Whenever it is cut short, the copy on the drive is a repository whose index and segments fit: rsync by itself would
+    /// copy a new index before the segments that it speaks of, and segment 10 before segment 9.
+    fn copy(&self, mirror: &Mirror<'_>, inner: &Path, teller: &mut MirrorTeller<'_>) -> Result<Stats, RsyncError> {
+        let data = inner.join("data");
+        let (source, target) = (mirror.source.join(&data), mirror.target.join(&data));
+        if mirror.rehearsal || !target.is_dir() {
+            return rsync::mirror(self.exec, mirror, teller);
+        }
+        let segments = rsync::stage(self.exec, &source, &target, mirror.max_alloc, teller)?;
+        let rest = rsync::mirror(self.exec, mirror, teller)?;
+        Ok(Stats {
+            files_transferred: segments.files_transferred + rest.files_transferred,
+            bytes_transferred: segments.bytes_transferred + rest.bytes_transferred,
+            ..rest
+        })
     }
 
     /// Unmounts what an earlier run has left at the drive's place in the namespace.
@@ -245,26 +271,32 @@ impl Job<'_> {
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
         let backup = &self.config.backup;
         let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
-        let _lock = self.lock_until(namespace::LOCK, Mode::Exclusive, Instant::now() + NAMESPACE_WAIT)?;
+        let _lock = self.lock(namespace::LOCK, Instant::now() + NAMESPACE_WAIT)?;
         namespace::enter(self.exec, plan)?;
         Ok(())
     }
 
-    fn lock(&self, name: &str, mode: Mode) -> Result<Lock, anyhow::Error> {
-        self.lock_until(name, mode, self.deadline)
+    /// Takes a lock alone; the light shows a wait.
+    fn lock(&self, name: &str, deadline: Instant) -> Result<Lock, anyhow::Error> {
+        self.lock_until(name, deadline, &mut |whom| self.on_wait(whom))
     }
 
-    fn lock_until(&self, name: &str, mode: Mode, deadline: Instant) -> Result<Lock, anyhow::Error> {
+    fn lock_until(&self, name: &str, deadline: Instant, on_wait: &mut dyn FnMut(&str)) -> Result<Lock, anyhow::Error> {
         let until = self.history.expected_end(NAME, &self.target.name, Utc::now());
-        let mut on_wait = |whom: &str| self.on_wait(whom);
-        Ok(self.locks.take(name, mode, &self.light.job, until, &mut self.patience(deadline, &mut on_wait))?)
+        let mut patience = self.patience(deadline, on_wait);
+        Ok(self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut patience)?)
     }
 
     fn patience<'p>(&'p self, deadline: Instant, on_wait: &'p mut dyn FnMut(&str)) -> Patience<'p> {
         Patience { deadline, on_wait, interrupted: self.interrupted }
     }
 
+    fn post_working(&self) {
+        self.light.post(State::Working, &format!("mirroring to the drive {}", self.target.name));
+    }
+
     fn on_wait(&self, whom: &str) {
+        self.waits.set(true);
         log::info!("waiting for {whom}");
         self.light.post(State::Waiting, &format!("waiting for {whom}"));
     }
@@ -274,6 +306,11 @@ impl Light<'_> {
     fn post(&self, state: State, text: &str) {
         led::tell(self.exec, &self.board, &self.job, state, text);
     }
+}
+
+/// An error that still knows its type, and so its exit code.
+fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+    error.reallocate_into_boxed_dyn_error_without_backtrace()
 }
 
 /// Prints what the original prints.
