@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeDelta};
 use phobos_core::exec::{Exec, ExecError};
+use phobos_core::led::Board;
 use phobos_core::report::Chain;
 
 use crate::journal::{self, Failure, Run};
+use crate::light;
 use crate::text;
 use crate::unit::{self, Facts, Monitor, Name};
 
@@ -19,6 +21,8 @@ const OTHERS: usize = 30;
 pub(crate) struct Findings {
     pub(crate) facts: Facts,
     pub(crate) run: Run,
+    /// When the unit itself failed in the last 24 hours, in seconds since 1970.
+    pub(crate) own: Vec<i64>,
     /// What else failed, one unit a line.
     pub(crate) others: Vec<String>,
     /// What the light shows, one job a line.
@@ -30,17 +34,28 @@ pub(crate) struct Findings {
 /// Finds out about the failure of `unit` as far as that is possible.
 ///
 /// The journal's list of failures is read on a second thread meanwhile: each program started is a tenth of the mail's time.
-pub(crate) fn about<E: Exec + Copy + Send>(exec: E, unit: &Name, monitor: &Monitor) -> Findings {
+pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Monitor) -> Findings {
     let since = Local::now() - TimeDelta::hours(24);
     std::thread::scope(|scope| {
-        let failures = scope.spawn(move || journal::failures(&exec, since));
-        let mut findings = facts_and_run(&exec, unit, monitor);
-        let failures = failures.join().unwrap_or_else(|_| {
-            Err(ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() })
-        });
+        let second = exec.clone();
+        let failures = scope.spawn(move || journal::failures(&second, since));
+        let mut findings = facts_and_run(exec, unit, monitor);
+        let failures = failures
+            .join()
+            .unwrap_or_else(|_| Err(ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() }));
         findings.add_failures(unit, failures);
+        match light::shown(&Board::system()) {
+            Ok(lines) => findings.light = Some(lines),
+            Err(why) => findings.notes.push(format!("What the light shows: {}", text::line(&why, 500))),
+        }
         findings
     })
+}
+
+/// What is known of a failure without asking anybody.
+pub(crate) fn nothing(monitor: &Monitor) -> Findings {
+    let notes = vec!["Anything: systemd and the journal took too long to answer.".to_owned()];
+    Findings { facts: Facts::default().with(monitor), notes, ..Findings::default() }
 }
 
 /// Asks systemd and the journal about the run that failed.
@@ -83,20 +98,26 @@ impl Findings {
 
     fn add_failures(&mut self, unit: &Name, failures: Result<Vec<Failure>, ExecError>) {
         match failures {
-            Ok(failures) => self.others = others(unit, self.facts.id.as_deref(), &failures),
+            Ok(failures) => {
+                let id = self.facts.id.as_deref();
+                let (own, others): (Vec<_>, Vec<_>) = failures
+                    .into_iter()
+                    .partition(|failure| failure.unit == unit.raw() || Some(failure.unit.as_str()) == id);
+                self.own = own.iter().map(|failure| failure.at.timestamp()).collect();
+                self.others = list(&others);
+            }
             Err(error) => self.missed("What else failed", &error),
         }
     }
 }
 
-/// One line for each unit but `unit` itself, the one that failed last first.
-fn others(unit: &Name, id: Option<&str>, failures: &[Failure]) -> Vec<String> {
+/// One line for each unit, the one that failed last first.
+fn list(failures: &[Failure]) -> Vec<String> {
     let mut by_unit: BTreeMap<&str, (u64, &Failure)> = BTreeMap::new();
     for failure in failures {
         let entry = by_unit.entry(&failure.unit).or_insert((0, failure));
         *entry = (entry.0 + 1, failure);
     }
-    by_unit.retain(|name, _| *name != unit.raw() && Some(*name) != id);
     let mut last: Vec<_> = by_unit.into_values().collect();
     last.sort_by_key(|(_, failure)| std::cmp::Reverse(failure.at));
     let left_out = last.len().saturating_sub(OTHERS);

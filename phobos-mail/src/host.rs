@@ -34,10 +34,7 @@ fn mailname() -> Option<String> {
 fn good(name: &str) -> Option<String> {
     let label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
     (name.len() <= 200 && name.split('.').all(label)).then(|| name.to_owned())
 }

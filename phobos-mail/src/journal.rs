@@ -204,9 +204,8 @@ mod tests {
         let script = Script::new().ok();
         fill(&script, ID, &mut Run::default()).unwrap();
         assert!(
-            script.calls()[0].ends_with(&format!(
-                "--lines=100 _SYSTEMD_INVOCATION_ID={ID} + INVOCATION_ID={ID} _PID=1"
-            )),
+            script.calls()[0]
+                .ends_with(&format!("--lines=100 _SYSTEMD_INVOCATION_ID={ID} + INVOCATION_ID={ID} _PID=1")),
             "{:?}",
             script.calls()
         );

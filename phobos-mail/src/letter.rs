@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gather::Findings;
 use crate::meaning;
+use crate::storm::Held;
 use crate::text;
 use crate::unit::{How, Name};
 
@@ -29,12 +30,55 @@ pub(crate) struct Letter {
 }
 
 /// The letter about a failure.
-pub(crate) fn about_failure(unit: &Name, findings: &Findings) -> Letter {
+pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held>) -> Letter {
     let mut letter = blank(&unit.shown());
     letter.subject = format!("unit {} failed", letter.unit);
     letter.invocation.clone_from(&findings.facts.invocation);
-    letter.body = failure_body(unit, findings);
+    letter.body = format!("{}\n", first_line(unit, findings));
+    if let Some(held) = held {
+        add_line(&mut letter.body, &format!("\nBefore that it failed {}.", often(held, held.count)));
+    }
+    add_findings(&mut letter.body, unit, findings);
     letter
+}
+
+/// The letter about failures that were held back for an hour.
+pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Letter {
+    let mut letter = blank(&unit.shown());
+    // systemd does not start one unit twice at a time, so that the journal may know of more failures.
+    let told = |at: &&i64| (held.first..=held.last).contains(*at);
+    let known = findings.own.iter().filter(told).count();
+    let count = held.count.max(u64::try_from(known).unwrap_or_default());
+    letter.subject = format!("unit {} failed {} more", letter.unit, text::times(count));
+    letter.invocation.clone_from(&findings.facts.invocation);
+    letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held, count));
+    if let Some(at) = held.resolved {
+        add_line(&mut letter.body, &format!("It works again since {}.", text::moment(text::local(at))));
+    }
+    add_line(&mut letter.body, &format!("\nThe last time: {}", first_line(unit, findings)));
+    add_findings(&mut letter.body, unit, findings);
+    letter
+}
+
+/// The letter that says that a unit works again.
+pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
+    let mut letter = blank(&unit.shown());
+    let at = text::moment(text::local(letter.written));
+    letter.subject = format!("unit {} works again", letter.unit);
+    letter.body = format!("{} works again: it has had a good run by {at}.\n", letter.unit);
+    if let Some(held) = held {
+        add_line(&mut letter.body, &format!("\nAfter the last mail about it, it failed {}.", often(held, held.count)));
+    }
+    letter
+}
+
+/// How often a unit failed without a mail, and when.
+fn often(held: &Held, count: u64) -> String {
+    let [first, last] = [held.first, held.last].map(|at| text::stamp(text::local(at)));
+    match count {
+        1 => format!("1 more time, at {last}"),
+        _ => format!("{count} more times, between {first} and {last}"),
+    }
 }
 
 /// The letter that says that mail works.
@@ -78,14 +122,10 @@ pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let (at, after) = (at.unwrap_or_default(), after.unwrap_or_default());
     if facts.result.as_deref() == Some("success") {
         let now = facts.active.as_deref().unwrap_or("unknown");
-        return format!(
-            "{name} was reported as failed, but its last run was good; it is {now} now."
-        );
+        return format!("{name} was reported as failed, but its last run was good; it is {now} now.");
     }
     let why = match (facts.result.as_deref(), &facts.end) {
-        (Some(result), _) if by_systemd(result).is_some() => {
-            by_systemd(result).unwrap_or_default().to_owned()
-        }
+        (Some(result), _) if by_systemd(result).is_some() => by_systemd(result).unwrap_or_default().to_owned(),
         (_, Some(end)) => {
             let who = end.command.as_deref().and_then(program).unwrap_or("its program");
             format!("{who} {}", meaning::of(end.command.as_deref(), end.how))
@@ -117,19 +157,21 @@ fn program(command: &str) -> Option<&str> {
     command.split_whitespace().next()
 }
 
-fn failure_body(unit: &Name, findings: &Findings) -> String {
-    let mut body = first_line(unit, findings);
-    body.push('\n');
-    section(&mut body, "The unit", &status(unit, findings));
-    section(&mut body, &journal_title(findings), &journal(findings));
-    section(&mut body, "What else failed in the last 24 hours", &others(findings));
+/// Adds everything that was found out about a failure.
+fn add_findings(body: &mut String, unit: &Name, findings: &Findings) {
+    section(body, "The unit", &status(unit, findings));
+    section(body, &journal_title(findings), &journal(findings));
+    section(body, "What else failed in the last 24 hours", &others(findings));
     if let Some(light) = &findings.light {
-        section(&mut body, "The light", light);
+        section(body, "The light", light);
     }
     if !findings.notes.is_empty() {
-        section(&mut body, "What could not be found out", &findings.notes);
+        section(body, "What could not be found out", &findings.notes);
     }
-    body
+}
+
+fn add_line(body: &mut String, line: &str) {
+    body.extend([line, "\n"]);
 }
 
 /// Adds a title and the lines below it.
@@ -157,10 +199,7 @@ fn status(unit: &Name, findings: &Findings) -> Vec<String> {
     });
     add("Description", facts.description.clone());
     add("Loaded", loaded);
-    add(
-        "Active",
-        active.or_else(|| facts.result.as_ref().map(|result| format!("result: {result}"))),
-    );
+    add("Active", active.or_else(|| facts.result.as_ref().map(|result| format!("result: {result}"))));
     add("Started", facts.started.map(text::stamp));
     add("Ended", facts.ended.map(text::stamp));
     add("Command", facts.end.as_ref().and_then(|end| end.command.clone()));

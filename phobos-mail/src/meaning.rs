@@ -70,9 +70,7 @@ fn by_program(command: &str, code: i32) -> Option<&'static str> {
             None => word,
         };
         let is_wrapper = matches!(words.get(at + 1), Some(&"exec" | &"with-lock"));
-        let known = |program: &str| {
-            name == program || (program.ends_with('-') && name.starts_with(program))
-        };
+        let known = |program: &str| name == program || (program.ends_with('-') && name.starts_with(program));
         let (_, table) = PROGRAMS.iter().find(|(program, _)| known(program) && !is_wrapper)?;
         Some(table(code))
     })?
@@ -97,9 +95,7 @@ fn phobos(code: i32) -> Option<&'static str> {
     Some(match code {
         1 => "the job failed; the log says at what",
         2 => "wrong arguments",
-        65 => {
-            "refused, because the source or the drive is not what it should be; nothing was changed"
-        }
+        65 => "refused, because the source or the drive is not what it should be; nothing was changed",
         66 => "the drive or the host is not there",
         75 => "another job held what it needs for too long; it can be tried again later",
         78 => "the configuration is wrong",
@@ -183,12 +179,8 @@ mod tests {
     #[test]
     fn a_code_means_what_its_program_says() {
         let code = |command, code| of(command, How::Code(code));
-        let wrapped =
-            Some("/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-ext");
-        assert_eq!(
-            code(wrapped, 66),
-            "ended with exit code 66, which means: the drive or the host is not there"
-        );
+        let wrapped = Some("/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-ext");
+        assert_eq!(code(wrapped, 66), "ended with exit code 66, which means: the drive or the host is not there");
         let locked = Some("borg with-lock /backup/borg rsync -a /backup/borg b");
         assert_eq!(code(locked, 24), code(Some("rsync"), 24));
         assert_eq!(
@@ -196,10 +188,7 @@ mod tests {
             "ended with exit code 23, which means: some files could not be transferred"
         );
         assert_eq!(code(Some("/usr/bin/mystery"), 23), "ended with exit code 23");
-        assert_eq!(
-            code(None, 127),
-            "ended with exit code 127, which means: a program was not found"
-        );
+        assert_eq!(code(None, 127), "ended with exit code 127, which means: a program was not found");
     }
 
     #[test]

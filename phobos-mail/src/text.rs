@@ -68,7 +68,12 @@ pub(crate) fn span(time: Duration) -> String {
 
 /// `1 time`, `2 times`.
 pub(crate) fn times(count: u64) -> String {
-    if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
+    self::count(usize::try_from(count).unwrap_or(usize::MAX), "time")
+}
+
+/// `1 message`, `2 messages`.
+pub(crate) fn count(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -86,8 +91,7 @@ mod tests {
     #[test]
     fn a_span_is_short() {
         let spans = [0, 59, 61, 7999, 90_000, 200_000].map(|s| span(Duration::from_secs(s)));
-        let want =
-            ["less than a second", "59 s", "1 min 1 s", "2 h 13 min", "1 day 1 h", "2 days 7 h"];
+        let want = ["less than a second", "59 s", "1 min 1 s", "2 h 13 min", "1 day 1 h", "2 days 7 h"];
         assert_eq!(spans, want);
     }
 }

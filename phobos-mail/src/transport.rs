@@ -84,24 +84,24 @@ impl<'a> Sender<'a> {
         Self { exec, settings, deadline, connection: None }
     }
 
-    /// Sends `letter`, and says which way it left.
+    /// Sends `letter`, which is `late` if it had to wait, and says which way it left.
     ///
     /// # Errors
     ///
     /// [`Failure`]; the letter was not sent, or in one case perhaps.
-    pub(crate) fn send(&mut self, letter: &Letter) -> Result<String, Failure> {
+    pub(crate) fn send(&mut self, letter: &Letter, late: Option<Duration>) -> Result<String, Failure> {
         let settings = self.settings;
         match &settings.transport {
-            Transport::Smtp(server) => self.by_smtp(letter, server),
-            Transport::Sendmail => self.by_sendmail(letter),
-            Transport::Auto => self.by_any(letter),
+            Transport::Smtp(server) => self.by_smtp(letter, late, server),
+            Transport::Sendmail => self.by_sendmail(letter, late),
+            Transport::Auto => self.by_any(letter, late),
         }
     }
 
     /// Tries this machine's SMTP server, and the program `sendmail` if that does not take the letter.
-    fn by_any(&mut self, letter: &Letter) -> Result<String, Failure> {
+    fn by_any(&mut self, letter: &Letter, late: Option<Duration>) -> Result<String, Failure> {
         let local = Server { host: "127.0.0.1".to_owned(), port: 25, security: Security::None };
-        let smtp = match self.by_smtp(letter, &local) {
+        let smtp = match self.by_smtp(letter, late, &local) {
             Err(failure @ (Failure::NoWay(_) | Failure::Refused(_))) => failure,
             sent_or_unknown => return sent_or_unknown,
         };
@@ -109,7 +109,7 @@ impl<'a> Sender<'a> {
             return Err(smtp);
         }
         log::debug!("trying sendmail, for {smtp}");
-        self.by_sendmail(letter).map_err(|sendmail| {
+        self.by_sendmail(letter, late).map_err(|sendmail| {
             let both = anyhow!("{smtp}; and {sendmail}");
             match smtp {
                 Failure::Refused(_) => Failure::Refused(both),
@@ -118,11 +118,11 @@ impl<'a> Sender<'a> {
         })
     }
 
-    fn by_sendmail(&mut self, letter: &Letter) -> Result<String, Failure> {
+    fn by_sendmail(&mut self, letter: &Letter, late: Option<Duration>) -> Result<String, Failure> {
         let to = self.recipient(letter).map_err(Failure::Refused)?;
         let from = self.from().map_err(Failure::NoWay)?;
         let header_to = qualified(&to, &host::mail_domain()).map_err(Failure::Refused)?;
-        let message = formatted(letter, &from, &header_to)?;
+        let message = formatted(letter, &from, &header_to, late)?;
         // A pipe to a program on this machine has this machine's line ends.
         let message: Vec<u8> = message.into_iter().filter(|byte| *byte != b'\r').collect();
         let call = Invocation::new("sendmail")
@@ -135,7 +135,7 @@ impl<'a> Sender<'a> {
         }
     }
 
-    fn by_smtp(&mut self, letter: &Letter, server: &Server) -> Result<String, Failure> {
+    fn by_smtp(&mut self, letter: &Letter, late: Option<Duration>, server: &Server) -> Result<String, Failure> {
         let to = self.recipient(letter).map_err(Failure::Refused)?;
         let from = self.from().map_err(Failure::NoWay)?;
         let mut connection = match self.connection.take() {
@@ -150,7 +150,7 @@ impl<'a> Sender<'a> {
         let mut result = Err(Failure::Refused(anyhow!("nobody to send it to")));
         for domain in domains {
             let to = qualified(&to, &domain).map_err(Failure::Refused)?;
-            let message = formatted(letter, &from, &to)?;
+            let message = formatted(letter, &from, &to, late)?;
             result = connection.send(&from, &to, &message, self.deadline);
             if !matches!(result, Err(Failure::Refused(_))) {
                 break;
@@ -237,13 +237,7 @@ impl Drop for Sender<'_> {
 }
 
 impl Connection {
-    fn send(
-        &mut self,
-        from: &Address,
-        to: &Address,
-        message: &[u8],
-        deadline: Deadline,
-    ) -> Result<(), Failure> {
+    fn send(&mut self, from: &Address, to: &Address, message: &[u8], deadline: Deadline) -> Result<(), Failure> {
         let limit = deadline.left(ANSWER);
         let server = self.server.to_string();
         let refused = |error: &SmtpError| {
@@ -311,21 +305,16 @@ fn told(error: &SmtpError, limit: Duration) -> anyhow::Error {
 
 /// User and password from the systemd credential `name`: the first line, and the second.
 fn credentials(name: &str) -> Result<Credentials> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
-        format!("cannot find the credential {name}; the unit needs LoadCredential={name}:FILE")
-    })?;
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .with_context(|| format!("cannot find the credential {name}; the unit needs LoadCredential={name}:FILE"))?;
     let path = Path::new(&folder).join(name);
-    let text =
-        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut lines = text.lines();
     match (lines.next(), lines.next()) {
         (Some(user), Some(password)) if !user.is_empty() && !password.is_empty() => {
             Ok(Credentials::new(user.to_owned(), password.to_owned()))
         }
-        _ => bail!(
-            "{} must hold the user in its first line and the password in its second",
-            path.display()
-        ),
+        _ => bail!("{} must hold the user in its first line and the password in its second", path.display()),
     }
 }
 
@@ -339,7 +328,6 @@ fn qualified(address: &mail::Address, domain: &str) -> Result<Address> {
     Address::new(address.local(), domain).with_context(|| format!("{address} is no mail address"))
 }
 
-fn formatted(letter: &Letter, from: &Address, to: &Address) -> Result<Vec<u8>, Failure> {
-    let now = chrono::Local::now().timestamp();
-    message::formatted(letter, from, to, now).map_err(Failure::Refused)
+fn formatted(letter: &Letter, from: &Address, to: &Address, late: Option<Duration>) -> Result<Vec<u8>, Failure> {
+    message::formatted(letter, from, to, late).map_err(Failure::Refused)
 }

@@ -188,9 +188,8 @@ impl Facts {
 
     /// Adds what the environment says; it is about the run that failed, and systemd may have started another since.
     pub(crate) fn with(mut self, monitor: &Monitor) -> Self {
-        let another_run = monitor.invocation.is_some()
-            && self.invocation.is_some()
-            && self.invocation != monitor.invocation;
+        let another_run =
+            monitor.invocation.is_some() && self.invocation.is_some() && self.invocation != monitor.invocation;
         if another_run {
             (self.end, self.started, self.ended) = (None, None, None);
             (self.cpu, self.memory_peak) = (None, None);
@@ -201,8 +200,7 @@ impl Facts {
         }
         self.id = self.id.or_else(|| monitor.unit.clone());
         self.invocation = monitor.invocation.clone().or(self.invocation);
-        self.result =
-            monitor.result.as_deref().map(|result| text::line(result, 50)).or(self.result);
+        self.result = monitor.result.as_deref().map(|result| text::line(result, 50)).or(self.result);
         self
     }
 
@@ -344,8 +342,7 @@ MemoryPeak=[not set]
 
     #[test]
     fn no_bus_is_an_error_that_says_so() {
-        let script =
-            Script::new().fails(1, "Failed to get properties: Transport endpoint is not connected");
+        let script = Script::new().fails(1, "Failed to get properties: Transport endpoint is not connected");
         let error = ask(&script, "x.service").unwrap_err().to_string();
         assert!(error.ends_with("Transport endpoint is not connected"), "{error}");
     }
