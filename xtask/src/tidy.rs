@@ -1,6 +1,7 @@
 //! Small rules of the project that no compiler checks, as tests.
 
 use crate::{crates, list, programs, project};
+use phobos_core::config::Config;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,4 +64,23 @@ fn a_unit_calls_only_programs_that_are_installed() {
             }
         }
     }
+}
+
+#[test]
+fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
+    let path = project().join("phobos-ext/dist/phobos.toml");
+    let sample = fs::read_to_string(&path).unwrap();
+    assert!(Config::parse(&path, &sample).is_ok());
+    let settings: Vec<&str> = sample.lines().map(uncommented).collect();
+    let mut config = Config::parse(&path, &settings.join("\n")).unwrap();
+    assert_eq!(config.external.drive.len(), 3);
+    config.external.drive.clear();
+    config.led.second = None;
+    config.mail.from = None;
+    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+}
+
+/// A setting behind a `#`, without it.
+fn uncommented(line: &str) -> &str {
+    line.strip_prefix('#').filter(|setting| !setting.starts_with(' ')).unwrap_or(line)
 }
