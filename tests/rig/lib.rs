@@ -1,1 +1,55 @@
-//! The rig: a real Debian machine in QEMU, with USB drives to plug and a light to read.
+//! The rig: a real Debian machine in QEMU, with USB drives to plug, a power cord to pull and a light to read.
+//!
+//! A scenario is a test that tells a story on one [`Nas`]; `tests/e2e/` holds them, and `tests/README.md` tells how to
+//! write and run one:
+//!
+//! ```ignore
+//! #[test]
+//! fn plug_to_green() -> Story {
+//!     story(|nas| {
+//!         let a = nas.drive("A");
+//!         nas.plug(&a)?;
+//!         nas.wait_for_light(Light::Yellow, seconds(60))?;
+//!         nas.wait_for_light(Light::Green, seconds(180))?;
+//!         ensure!(nas.light_at_rest()?);
+//!         nas.check_copy(&a)
+//!     })
+//! }
+//! ```
+//!
+//! What is underneath, from the bottom up:
+//!
+//! * `image`: root file system and backup disk, built by mmdebstrap and `mkfs.ext4 -d` from the package list, the files
+//!   in `overlay/` and `build.sh` (which runs in the new root and makes the Borg repository). Kept in
+//!   `target/rig-machine/image-KEY`, built again when any of that changes.
+//! * `qemu`, `qmp`: one QEMU process; KVM if a short boot shows that it works, or else emulation with one thread.
+//! * `machine`: boots once, runs `prepare.sh` for each drive (LUKS, key file, file system), saves memory and disk in
+//!   `target/rig-machine/booted-KEY`. Every scenario goes on from there with disks of its own, in two seconds. At most two machines
+//!   run at a time on a host, whoever runs them.
+//! * `programs`: phobos as built from the work tree (profile `rig`), unpacked into the machine when it starts. It is not
+//!   in the image: a change of the code costs a build, not a boot.
+//! * `light`: the fake BlinkStick (`tests/fake-blinkstick/`) is a USB device in the machine. It writes down every report it
+//!   gets, and how mappings, mounts and holders stood while the sender waited for its answer, to a port that ends in a
+//!   file on the host.
+//! * `main`: the same machine to play with, `cargo run -p phobos-tests --bin rig`.
+//! * `nas`: the words in which scenarios are written.
+
+mod guest;
+mod host;
+mod image;
+mod light;
+mod machine;
+mod nas;
+mod programs;
+mod qemu;
+mod qmp;
+
+pub use image::PASSPHRASE;
+pub use light::{Light, Report, Witness};
+pub use nas::{Drive, Failure, Mail, Nas, Story, Unit, minutes, seconds, story};
+
+/// Tells the person who runs the tests something.
+#[expect(clippy::print_stderr, reason = "a test's standard error is where its reader looks")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,3 @@
+//! The end-to-end scenarios: phobos on a real Debian machine. `tests/README.md` tells how to write and run one.
+
+mod rig;

@@ -1,0 +1,67 @@
+//! That the rig itself holds: what scenarios build on.
+
+use anyhow::{Result, ensure};
+use phobos_tests::{Light, Story, minutes, seconds, story};
+
+/// The owner's drive, his light and his mail, without any program of phobos's.
+#[test]
+fn rig_smoke() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.plug(&a)?;
+        let device = a.device();
+        nas.wait_for_unit(&device, "active", seconds(60))?;
+        nas.sh(&format!(
+            "set -e; cryptsetup open --key-file /etc/phobos/keys/A.key /dev/disk/by-uuid/{} extbackup; \
+             mount /extbackup; findmnt -n -o SOURCE /extbackup",
+            a.uuid
+        ))?;
+        set_light(nas, "\\005\\000\\001\\031\\031\\000")?;
+        let yellow = nas.wait_for_light(Light::Yellow, seconds(10))?;
+        ensure!(yellow.witness.mappings == ["extbackup"], "{yellow}");
+        ensure!(yellow.witness.mounts.len() == 1, "{yellow}");
+        ensure!(!yellow.witness.holders.is_empty(), "{yellow}");
+
+        nas.sh("umount /extbackup && cryptsetup close extbackup")?;
+        set_light(nas, "\\005\\000\\001\\000\\014\\000")?;
+        let green = nas.wait_for_light(Light::Green, seconds(10))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+
+        nas.sh("echo hello | mail -s 'a test' root")?;
+        let mails = nas.wait_for_mail(1, seconds(60))?;
+        ensure!(mails[0].subject == "a test", "{mails:?}");
+
+        nas.pull(&a)?;
+        nas.wait_for_unit(&device, "inactive", seconds(30))?;
+        ensure!(nas.colours()? == [Light::Yellow, Light::Green]);
+        Ok(())
+    })
+}
+
+/// A machine whose power is cut comes up again, with what was on its disks.
+#[test]
+fn rig_power_cut() -> Story {
+    story(|nas| {
+        nas.sh("echo kept > /root/kept && sync /root/kept")?;
+        nas.cut_power()?;
+        let a = nas.drive("A");
+        nas.power_on(&[&a])?;
+        ensure!(nas.read("/root/kept")? == "kept");
+        nas.wait_for_unit(&a.device(), "active", minutes(2))?;
+        nas.wait_for_unit("fake-blinkstick.service", "active", minutes(1))?;
+        Ok(())
+    })
+}
+
+/// Sets the stick's light through its hidraw node: a feature report, as hidapi sends it.
+fn set_light(nas: &phobos_tests::Nas, report: &str) -> Result<()> {
+    nas.sh(&format!(
+        "python3 - <<'END'\n\
+         import fcntl, glob\n\
+         report = bytes([int(x, 8) for x in '{report}'.split('\\\\') if x])\n\
+         node = open(glob.glob('/dev/hidraw*')[0], 'r+b', buffering=0)\n\
+         fcntl.ioctl(node, 0xC0004806 | len(report) << 16, report)\n\
+         END"
+    ))
+    .map(drop)
+}

@@ -1,0 +1,95 @@
+//! A root shell in the machine.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use phobos_core::exec::{Exec, ExecError, Invocation, System};
+use tempfile::TempDir;
+
+/// How long a call may take that waits for nothing.
+const CALL_LIMIT: Duration = Duration::from_secs(120);
+
+/// A root shell in the machine, over one connection that all calls share.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    port: u16,
+    key: PathBuf,
+    control: TempDir,
+}
+
+impl Guest {
+    /// Connects to the machine's sshd, waiting until it listens.
+    pub(crate) fn connect(port: u16, key: &Path, limit: Duration) -> Result<Self> {
+        let control = tempfile::Builder::new().prefix("phobos-rig-").tempdir()?;
+        let guest = Self { port, key: key.to_owned(), control };
+        let began = Instant::now();
+        loop {
+            let master =
+                guest.ssh().args(["-M", "-N", "-f", "-o", "ControlPersist=yes", "root@127.0.0.1"]);
+            match System::default().run(&master.limit(Duration::from_secs(60))) {
+                Ok(_) => return Ok(guest),
+                Err(error) if began.elapsed() > limit => {
+                    return Err(error).context("cannot get a shell in the machine");
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+            }
+        }
+    }
+
+    /// Runs `script` in the machine as root and returns what it wrote to its standard output.
+    pub(crate) fn sh(&self, script: &str) -> Result<String> {
+        self.run(script, Vec::new(), CALL_LIMIT)
+    }
+
+    /// Runs `script` with `stdin` for at most `limit`.
+    pub(crate) fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
+        let call = self.ssh().args(["root@127.0.0.1", script]).stdin(stdin).limit(limit);
+        match System::default().run(&call) {
+            Ok(finished) => Ok(finished.text()),
+            Err(ExecError::Failed { status, stderr, .. }) => {
+                Err(anyhow!("in the machine, `{}` {status}: {}", script.trim(), stderr.trim()))
+            }
+            Err(ExecError::TimedOut { .. }) => {
+                bail!("in the machine, `{}` took longer than {} s", script.trim(), limit.as_secs())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The command that a person would run for a shell.
+    pub(crate) fn command(&self) -> String {
+        format!("{} root@127.0.0.1", self.ssh())
+    }
+
+    fn ssh(&self) -> Invocation {
+        Invocation::new("ssh")
+            .args(["-q", "-F", "none", "-i"])
+            .arg(&self.key)
+            .args(["-p", &self.port.to_string()])
+            .args(
+                [
+                    "StrictHostKeyChecking=no",
+                    "UserKnownHostsFile=/dev/null",
+                    "BatchMode=yes",
+                    "ConnectTimeout=10",
+                    "ServerAliveInterval=20",
+                    "Ciphers=aes128-gcm@openssh.com",
+                ]
+                .iter()
+                .flat_map(|option| ["-o", option]),
+            )
+            .arg("-o")
+            .arg(format!("ControlPath={}", self.control.path().join("ssh").display()))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // The machine may be gone already, and the connection with it.
+        let end = self.ssh().args(["-O", "exit", "root@127.0.0.1"]).limit(Duration::from_secs(10));
+        if let Err(error) = System::default().run(&end) {
+            crate::say(&format!("the connection to the machine had ended: {error}"));
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The machine: a Debian 13 with a backup disk, to which drives are plugged and whose power is cut.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::Flock;
+use serde_json::json;
+
+use crate::guest::Guest;
+use crate::host;
+use crate::image::{Image, sweep};
+use crate::programs;
+use crate::qemu::{self, Accelerator, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
+
+/// How many machines run at the same time, one per core of the smallest machine that the tests run on.
+const SLOTS: usize = 2;
+
+/// How long a machine may take to boot under emulation while others are busy.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+
+/// The drives that every machine knows: name, UUID of the LUKS container, size in MiB.
+pub(crate) const DRIVES: [(&str, &str, u64); 3] = [
+    ("A", "aaaaaaaa-1111-4222-8333-0123456789ab", 128),
+    ("B", "bbbbbbbb-1111-4222-8333-0123456789ab", 128),
+    ("small", "cccccccc-1111-4222-8333-0123456789ab", 32),
+];
+
+/// A running machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    image: Image,
+    accelerator: Accelerator,
+    disks: Disks,
+    folder: PathBuf,
+    // Dropped in this order: first the connection, then what it leads to.
+    guest: Option<Guest>,
+    qemu: Option<Qemu>,
+    _slot: Option<Flock<File>>,
+}
+
+/// The state of a machine that has booted and is at rest: the root disk, the memory, and the drives made ready.
+#[derive(Debug)]
+struct Booted {
+    image: Image,
+    accelerator: Accelerator,
+    folder: PathBuf,
+}
+
+impl Machine {
+    /// Starts a clean machine that has just booted, as soon as fewer than [`SLOTS`] run.
+    pub(crate) fn start() -> Result<Self> {
+        host::require()?;
+        let cache = host::folder()?;
+        let programs = programs::tar()?;
+        let (number, slot) = slot()?;
+        let booted = Booted::get(&cache)?;
+        let folder = cache.join(format!("slot-{number}"));
+        host::remove_folder(&folder)?;
+        fs::create_dir(&folder)?;
+        let disks = Disks {
+            root: folder.join("root.qcow2"),
+            backup: folder.join("backup.qcow2"),
+            programs,
+        };
+        qemu::disk_over(&booted.root(), "qcow2", &disks.root)?;
+        qemu::disk_over(&booted.image.backup(), "raw", &disks.backup)?;
+        for (name, ..) in DRIVES {
+            host::copy_sparse(&booted.drive(name), &folder.join(format!("drive-{name}.img")))?;
+        }
+        let state = booted.state();
+        let qemu =
+            Qemu::start(booted.accelerator, &booted.image, &disks, &folder, Start::State(&state))?;
+        let mut machine = Self {
+            image: booted.image,
+            accelerator: booted.accelerator,
+            disks,
+            folder,
+            qemu: Some(qemu),
+            guest: None,
+            _slot: Some(slot),
+        };
+        machine.connect()?;
+        Ok(machine)
+    }
+
+    /// Boots a machine again whose power was cut.
+    pub(crate) fn boot(&mut self) -> Result<()> {
+        self.qemu = Some(Qemu::start(
+            self.accelerator,
+            &self.image,
+            &self.disks,
+            &self.folder,
+            Start::Boot,
+        )?);
+        Ok(())
+    }
+
+    /// Waits until root has a shell in the machine.
+    pub(crate) fn connect(&mut self) -> Result<()> {
+        let port = self.qemu()?.port;
+        let guest = Guest::connect(port, &self.image.ssh_key(), BOOT_LIMIT)
+            .with_context(|| format!("the machine's console says:\n{}", self.console()))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        guest.sh(&format!("date -s @{}.{:09} >/dev/null", now.as_secs(), now.subsec_nanos()))?;
+        self.guest = Some(guest);
+        Ok(())
+    }
+
+    /// Cuts the power, of all drives as well.
+    pub(crate) fn cut_power(&mut self) -> Result<()> {
+        self.guest = None;
+        self.qemu.take().context("the machine is off")?.cut_power()
+    }
+
+    /// Root's shell.
+    pub(crate) fn guest(&self) -> Result<&Guest> {
+        self.guest.as_ref().context("the machine is off")
+    }
+
+    /// The folder with the machine's disks, drives, console and light.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The end of what the machine wrote to its serial console.
+    pub(crate) fn console(&self) -> String {
+        let said = fs::read(self.folder.join("console.log")).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// Plugs the drive whose content is in `file` into the machine's USB.
+    pub(crate) fn plug(&mut self, name: &str, file: &Path) -> Result<()> {
+        let qmp = &mut self.qemu()?.qmp;
+        let group = format!("drive-{name}");
+        qmp.call("object-add", &json!({ "qom-type": "throttle-group", "id": group }))?;
+        let node = format!("usb-{name}");
+        let disk = qemu::raw_disk(&format!("{node}-full-speed"), file, false);
+        qmp.call("blockdev-add", &qemu::throttled(&node, &group, &disk))?;
+        qmp.call(
+            "device_add",
+            &json!({
+                "driver": "usb-storage", "id": format!("plugged-{name}"), "bus": "xhci.0",
+                "drive": node, "serial": format!("rig-{name}"),
+            }),
+        )?;
+        Ok(())
+    }
+
+    /// Pulls a drive, whatever the machine is doing with it.
+    pub(crate) fn pull(&mut self, name: &str) -> Result<()> {
+        let qmp = &mut self.qemu()?.qmp;
+        let device = format!("plugged-{name}");
+        qmp.call("device_del", &json!({ "id": device }))?;
+        qmp.wait_for("DEVICE_DELETED", &device, Duration::from_secs(30))?;
+        // The drive below it goes with it.
+        qmp.call("blockdev-del", &json!({ "node-name": format!("usb-{name}") }))?;
+        qmp.call("object-del", &json!({ "id": format!("drive-{name}") }))?;
+        Ok(())
+    }
+
+    /// Makes the throttle group `group` no faster than `bytes` a second, 0 for as fast as it goes.
+    pub(crate) fn throttle(&mut self, group: &str, bytes: u64) -> Result<()> {
+        let limits = json!({ "bps-total": bytes });
+        let arguments =
+            json!({ "path": format!("/objects/{group}"), "property": "limits", "value": limits });
+        self.qemu()?.qmp.call("qom-set", &arguments).map(drop)
+    }
+
+    fn qemu(&mut self) -> Result<&mut Qemu> {
+        self.qemu.as_mut().context("the machine is off")
+    }
+}
+
+impl Booted {
+    /// Finds the saved state in the cache, or boots a machine and saves it.
+    fn get(cache: &Path) -> Result<Self> {
+        let _lock = host::lock(&cache.join("lock"))?;
+        let image = Image::get(cache)?;
+        let accelerator = Accelerator::find(cache, &image)?;
+        let prepare = fs::read_to_string(host::workspace().join("tests/rig/prepare.sh"))?;
+        let key = booted_key(&image, accelerator, &prepare)?;
+        let booted = Self { image, accelerator, folder: cache.join(format!("booted-{key:016x}")) };
+        if !booted.folder.exists() {
+            sweep(cache, "booted-")?;
+            let unfinished = cache.join("booted-unfinished");
+            host::remove_folder(&unfinished)?;
+            fs::create_dir(&unfinished)?;
+            booted.make_in(&unfinished, &prepare).context("cannot prepare the machine")?;
+            fs::rename(&unfinished, &booted.folder)?;
+            // A qcow2 file names the one below it: by its folder, which stays.
+        }
+        Ok(booted)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.join("root.qcow2")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    fn drive(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("drive-{name}.img"))
+    }
+
+    /// Boots, makes the drives ready, and saves the machine at rest.
+    fn make_in(&self, folder: &Path, prepare: &str) -> Result<()> {
+        let programs = folder.join("programs");
+        File::create(&programs)?.set_len(PROGRAMS_SIZE)?;
+        let disks = Disks {
+            root: folder.join("root.qcow2"),
+            backup: folder.join("backup.qcow2"),
+            programs: programs.clone(),
+        };
+        qemu::disk_over(&self.image.root(), "raw", &disks.root)?;
+        qemu::disk_over(&self.image.backup(), "raw", &disks.backup)?;
+        let qemu = Qemu::start(self.accelerator, &self.image, &disks, folder, Start::Boot)?;
+        let mut machine = Machine {
+            image: self.image.clone(),
+            accelerator: self.accelerator,
+            disks: disks.clone(),
+            folder: folder.to_owned(),
+            qemu: Some(qemu),
+            guest: None,
+            _slot: None,
+        };
+        machine.connect()?;
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let state = machine.guest()?.run(
+            "systemctl is-system-running --wait || true",
+            Vec::new(),
+            minutes(5),
+        )?;
+        if state != "running" {
+            let failed = machine.guest()?.sh("systemctl --failed --no-legend --plain")?;
+            bail!("the machine is {state} after its boot: {failed}");
+        }
+        for (name, uuid, mib) in DRIVES {
+            let file = folder.join(format!("drive-{name}.img"));
+            File::create(&file)?.set_len(mib << 20)?;
+            machine.plug(name, &file)?;
+            let call = format!("sh -s -- {name} {uuid}");
+            machine
+                .guest()?
+                .run(&call, prepare.into(), minutes(5))
+                .context("cannot make a drive ready")?;
+            machine.pull(name)?;
+        }
+        machine
+            .guest()?
+            .sh("udevadm settle; journalctl --sync; sync; echo 3 > /proc/sys/vm/drop_caches")?;
+        machine.guest = None;
+        let mut qemu = machine.qemu.take().context("the machine is off")?;
+        qemu.save(&folder.join("state"))?;
+        qemu.cut_power()?;
+        fs::remove_file(disks.backup)?;
+        fs::remove_file(programs)?;
+        Ok(())
+    }
+}
+
+fn booted_key(image: &Image, accelerator: Accelerator, prepare: &str) -> Result<u64> {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let version = host::run(
+        phobos_core::exec::Invocation::new("qemu-system-x86_64").arg("--version"),
+        Duration::from_secs(30),
+    )?;
+    let mut hasher = DefaultHasher::new();
+    (image.key(), accelerator, prepare, PARTS, version, DRIVES).hash(&mut hasher);
+    Ok(hasher.finish())
+}
+
+/// Waits until fewer than [`SLOTS`] machines run on this host, in this process or another, and takes the place.
+fn slot() -> Result<(usize, Flock<File>)> {
+    let folder = Path::new("/run/lock");
+    let began = Instant::now();
+    loop {
+        for number in 0..SLOTS {
+            if let Some(lock) = host::try_lock(&folder.join(format!("phobos-rig-{number}")))? {
+                return Ok((number, lock));
+            }
+        }
+        if began.elapsed() > Duration::from_secs(3600) {
+            bail!("other tests have run their machines for an hour");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}

@@ -1,0 +1,104 @@
+//! The programs under test, built once per test run and put on a disk of the machine's as a tar file.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use phobos_core::exec::Invocation;
+
+use crate::host;
+use crate::qemu::PROGRAMS_SIZE;
+
+/// The workspace's packages whose programs go into the machine.
+const PACKAGES: [&str; 6] =
+    ["phobos-blink", "phobos-ns", "phobos-ext", "phobos-mail", "phobos-pull", "phobos-tests"];
+
+/// What is not a program of the product, and where it goes.
+const HELPER: &str = "fake-blinkstick";
+
+/// The tar file, once it is made.
+static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Builds the programs, if that was not done yet, and returns the tar file with them, their units and rules.
+pub(crate) fn tar() -> Result<PathBuf> {
+    let Ok(mut made) = MADE.lock() else { bail!("the programs under test could not be built") };
+    if let Some(tar) = &*made {
+        return Ok(tar.clone());
+    }
+    let folder = host::folder()?;
+    let _lock = host::lock(&folder.join("programs.lock"))?;
+    let tree = folder.join("programs");
+    host::remove_folder(&tree)?;
+    build_into(&tree).context("cannot build the programs under test")?;
+
+    let unfinished = folder.join("programs.tar.unfinished");
+    host::run(
+        Invocation::new("tar")
+            .args(["--create", "--owner=root", "--group=root", "--file"])
+            .arg(&unfinished)
+            .arg("--directory")
+            .arg(&tree)
+            .arg("."),
+        Duration::from_secs(60),
+    )?;
+    if fs::metadata(&unfinished)?.len() > PROGRAMS_SIZE {
+        bail!("the programs under test do not fit on their disk of {PROGRAMS_SIZE} bytes");
+    }
+    OpenOptions::new().write(true).open(&unfinished)?.set_len(PROGRAMS_SIZE)?;
+    // A machine that runs keeps the file it has opened.
+    let tar = folder.join("programs.tar");
+    fs::rename(&unfinished, &tar)?;
+    *made = Some(tar.clone());
+    Ok(tar)
+}
+
+/// Builds the programs and lays them out below `tree` as they are installed.
+fn build_into(tree: &Path) -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut call = Invocation::new(&cargo)
+        .args(["build", "--quiet", "--profile", "rig", "--manifest-path"])
+        .arg(host::workspace().join("Cargo.toml"));
+    for package in PACKAGES {
+        call = call.args([
+            "--package",
+            package,
+            "--bin",
+            if package == "phobos-tests" { HELPER } else { package },
+        ]);
+    }
+    host::run(call, Duration::from_secs(1200))?;
+
+    let built = host::target().join("rig");
+    let programs = tree.join("usr/local/bin");
+    let helpers = tree.join("usr/local/lib/rig");
+    let units = tree.join("etc/systemd/system");
+    let rules = tree.join("etc/udev/rules.d");
+    for folder in [&programs, &helpers, &units, &rules] {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(built.join(HELPER), helpers.join(HELPER))?;
+    for package in PACKAGES {
+        let program = built.join(package);
+        if program.is_file() {
+            fs::copy(program, programs.join(package))?;
+        }
+        let Ok(entries) = fs::read_dir(host::workspace().join(package).join("dist")) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let Some(name) = path.file_name() else { continue };
+            let folder = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("service" | "timer" | "target" | "path") => &units,
+                Some("rules") => &rules,
+                _ => continue,
+            };
+            fs::copy(&path, folder.join(name))?;
+        }
+    }
+    let service = "fake-blinkstick.service";
+    fs::copy(host::workspace().join("tests/fake-blinkstick").join(service), units.join(service))?;
+    Ok(())
+}

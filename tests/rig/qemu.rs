@@ -1,0 +1,340 @@
+//! One QEMU process: how the machine is built, started, and ended.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use phobos_core::exec::Invocation;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::host;
+use crate::image::Image;
+use crate::qmp::Qmp;
+
+/// Counts up when the machine's parts change, so that a saved state no longer fits.
+pub(crate) const PARTS: u32 = 1;
+
+/// How fast the virtual processor is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Accelerator {
+    /// The host's processor.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// How a machine comes to life.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// It boots.
+    Boot,
+    /// It goes on from the state saved in this file.
+    State(&'a Path),
+}
+
+/// The disks of one machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Disks {
+    /// The root file system, qcow2.
+    pub(crate) root: PathBuf,
+    /// The backup disk, qcow2.
+    pub(crate) backup: PathBuf,
+    /// A tar file with the programs under test, on a disk of [`PROGRAMS_SIZE`].
+    pub(crate) programs: PathBuf,
+}
+
+/// The size of the disk with the programs, in bytes; a saved state fits only a disk of the same size.
+pub(crate) const PROGRAMS_SIZE: u64 = 64 << 20;
+
+/// A running QEMU; dropping it cuts the machine's power.
+#[derive(Debug)]
+pub(crate) struct Qemu {
+    child: Child,
+    pub(crate) qmp: Qmp,
+    /// The port on loopback behind which the machine's sshd listens.
+    pub(crate) port: u16,
+    _sockets: TempDir,
+}
+
+impl Accelerator {
+    /// Finds out which one works here: a `/dev/kvm` that is there may still not run a stock kernel.
+    pub(crate) fn find(cache: &Path, image: &Image) -> Result<Self> {
+        if !Path::new("/dev/kvm").exists() {
+            return Ok(Self::Tcg);
+        }
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let note = cache.join("accelerator");
+        let known = fs::read_to_string(&note).unwrap_or_default();
+        if let Some(name) = known.strip_prefix(boot.as_str()) {
+            return Ok(if name == "kvm" { Self::Kvm } else { Self::Tcg });
+        }
+        let found = if kvm_boots(cache, image)? { Self::Kvm } else { Self::Tcg };
+        fs::write(note, format!("{boot}{}", found.name()))?;
+        Ok(found)
+    }
+
+    /// QEMU's name for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Tcg => "tcg",
+        }
+    }
+}
+
+impl Qemu {
+    /// Starts a machine in `folder`, where its console goes to `console.log` and its light to `light.jsonl`.
+    pub(crate) fn start(
+        accelerator: Accelerator,
+        image: &Image,
+        disks: &Disks,
+        folder: &Path,
+        start: Start,
+    ) -> Result<Self> {
+        // A path for a socket is at most 108 bytes long, and the cache may be anywhere.
+        let sockets = tempfile::Builder::new().prefix("phobos-rig-").tempdir()?;
+        let socket = sockets.path().join("qmp");
+        // The port is free again for the moment that QEMU takes to bind it.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+
+        let mut args: Vec<String> =
+            ["-nodefaults", "-no-user-config", "-display", "none", "-m", "1024", "-smp", "1"]
+                .map(str::to_owned)
+                .into();
+        let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
+        add("-machine", "q35,vmport=off".to_owned());
+        add(
+            "-accel",
+            match accelerator {
+                Accelerator::Kvm => "kvm".to_owned(),
+                // With several threads the guest's kernel sometimes panics while it patches its own code.
+                Accelerator::Tcg => "tcg,thread=single,tb-size=512".to_owned(),
+            },
+        );
+        add("-cpu", "max".to_owned());
+        add("-rtc", "base=utc".to_owned());
+        add("-qmp", format!("unix:{},server=on,wait=off", socket.display()));
+        add("-kernel", image.kernel().display().to_string());
+        add("-initrd", image.initrd().display().to_string());
+        add(
+            "-append",
+            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off random.trust_cpu=on \
+             systemd.show_status=no"
+                .to_owned(),
+        );
+        add(
+            "-chardev",
+            format!("file,id=console,path={},append=on", folder.join("console.log").display()),
+        );
+        add("-serial", "chardev:console".to_owned());
+        add("-object", "throttle-group,id=backup-disk".to_owned());
+        for (id, disk) in [
+            ("root", virtio_disk("root", &disks.root)),
+            (
+                "backup",
+                throttled(
+                    "backup",
+                    "backup-disk",
+                    &virtio_disk("backup-full-speed", &disks.backup),
+                ),
+            ),
+            ("programs", raw_disk("programs", &disks.programs, true)),
+        ] {
+            add("-blockdev", disk.to_string());
+            add("-device", format!("virtio-blk-pci,id=disk-{id},drive={id},serial={id}"));
+        }
+        add("-netdev", format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"));
+        add("-device", "virtio-net-pci,netdev=net".to_owned());
+        add("-device", "virtio-rng-pci".to_owned());
+        add("-device", "qemu-xhci,id=xhci,p2=8,p3=8".to_owned());
+        add("-device", "virtio-serial-pci,id=ports".to_owned());
+        add(
+            "-chardev",
+            format!("file,id=light,path={},append=on", folder.join("light.jsonl").display()),
+        );
+        add("-device", "virtserialport,bus=ports.0,chardev=light,name=rig.light".to_owned());
+        if let Start::State(state) = start {
+            add("-incoming", format!("exec:cat '{}'", state.display()));
+        }
+
+        let mut child = spawn(&args, &folder.join("qemu.log"))?;
+        let log = folder.join("qemu.log");
+        let qmp = Qmp::connect(&socket, || match child.try_wait()? {
+            Some(status) => bail!(
+                "QEMU ended at once ({status}): {}",
+                fs::read_to_string(&log).unwrap_or_default()
+            ),
+            None => Ok(()),
+        });
+        match qmp {
+            Ok(qmp) => {
+                let mut qemu = Self { child, qmp, port, _sockets: sockets };
+                qemu.wait_until_running(&log)?;
+                Ok(qemu)
+            }
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Saves the running machine's state and memory to `file`; it does not run any more then.
+    pub(crate) fn save(&mut self, file: &Path) -> Result<()> {
+        self.qmp.call("migrate-set-parameters", &json!({ "max-bandwidth": 10u64 << 30 }))?;
+        self.qmp.call("migrate", &json!({ "uri": format!("exec:cat > '{}'", file.display()) }))?;
+        let began = Instant::now();
+        loop {
+            let progress = self.qmp.call("query-migrate", &json!({}))?;
+            match progress["status"].as_str() {
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => {
+                    bail!("QEMU could not save the machine: {progress}")
+                }
+                _ if began.elapsed() > Duration::from_secs(180) => {
+                    bail!("saving the machine takes too long")
+                }
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Cuts the machine's power: what it had written to its disks is on them, what it had not is lost.
+    pub(crate) fn cut_power(mut self) -> Result<()> {
+        self.qmp.call("stop", &json!({}))?;
+        self.qmp.call("quit", &json!({}))?;
+        let began = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if began.elapsed() > Duration::from_secs(30) {
+                bail!("QEMU does not end");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn wait_until_running(&mut self, log: &Path) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let status = self.qmp.call("query-status", &json!({})).with_context(|| {
+                format!(
+                    "the machine did not start: {}",
+                    fs::read_to_string(log).unwrap_or_default()
+                )
+            })?;
+            if status["running"] == true {
+                return Ok(());
+            }
+            if began.elapsed() > Duration::from_secs(120) {
+                bail!("the machine did not start: {status}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let Ok(None) = self.child.try_wait() else { return };
+        if let Err(error) = self.child.kill().and_then(|()| self.child.wait()) {
+            crate::say(&format!("cannot end QEMU: {error}"));
+        }
+    }
+}
+
+/// Makes an empty disk over `below`, which is never written to.
+pub(crate) fn disk_over(below: &Path, format: &str, disk: &Path) -> Result<()> {
+    host::run(
+        Invocation::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
+            .arg(below)
+            .arg(disk),
+        Duration::from_secs(60),
+    )
+    .map(drop)
+}
+
+/// A raw image as a block device of QEMU's.
+pub(crate) fn raw_disk(name: &str, file: &Path, read_only: bool) -> Value {
+    json!({
+        "driver": "raw", "node-name": name, "read-only": read_only,
+        "file": { "driver": "file", "filename": file, "read-only": read_only },
+    })
+}
+
+/// `disk` as the block device `name` that goes as fast as the throttle group `group` allows.
+pub(crate) fn throttled(name: &str, group: &str, disk: &Value) -> Value {
+    json!({ "driver": "throttle", "node-name": name, "throttle-group": group, "file": disk })
+}
+
+/// A qcow2 image as a block device. Flushes stay inside QEMU: only the machine dies in a test, never the host.
+fn virtio_disk(name: &str, file: &Path) -> Value {
+    let cache = json!({ "no-flush": true });
+    json!({
+        "driver": "qcow2", "node-name": name, "cache": cache,
+        "file": { "driver": "file", "filename": file, "cache": cache },
+    })
+}
+
+/// Starts QEMU so that it dies with the thread that started it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one program here that runs beside its caller, for minutes"
+)]
+fn spawn(args: &[String], log: &Path) -> Result<Child> {
+    std::process::Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(File::create(log)?)
+        .spawn()
+        .context("cannot start QEMU")
+}
+
+/// Whether the image's kernel comes up under KVM.
+fn kvm_boots(cache: &Path, image: &Image) -> Result<bool> {
+    let folder = tempfile::tempdir_in(cache)?;
+    let console = folder.path().join("console.log");
+    let args = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-m",
+        "512",
+        "-machine",
+        "q35",
+        "-accel",
+        "kvm",
+        "-cpu",
+        "max",
+        "-no-reboot",
+        "-append",
+        "console=ttyS0 panic=-1",
+    ];
+    let mut args: Vec<_> = args.map(str::to_owned).into();
+    args.extend(["-kernel".to_owned(), image.kernel().display().to_string()]);
+    args.extend(["-initrd".to_owned(), image.initrd().display().to_string()]);
+    args.extend(["-serial".to_owned(), format!("file:{}", console.display())]);
+    let mut child = spawn(&args, &folder.path().join("qemu.log"))?;
+    let began = Instant::now();
+    let booted = loop {
+        let said = fs::read(&console).unwrap_or_default();
+        if String::from_utf8_lossy(&said).contains("Run /init as init process") {
+            break true;
+        }
+        if child.try_wait()?.is_some() || began.elapsed() > Duration::from_secs(20) {
+            break false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    child.kill()?;
+    child.wait()?;
+    Ok(booted)
+}
