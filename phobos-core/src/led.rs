@@ -59,15 +59,8 @@ pub struct Shown {
 
 impl State {
     /// All states, the one that matters least first.
-    pub const ALL: [Self; 7] = [
-        Self::Off,
-        Self::Ok,
-        Self::Working,
-        Self::Waiting,
-        Self::Attention,
-        Self::Unsafe,
-        Self::Failed,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Off, Self::Ok, Self::Working, Self::Waiting, Self::Attention, Self::Unsafe, Self::Failed];
 
     /// The state's word, as in a job's file and on the command line.
     pub fn word(self) -> &'static str {
@@ -92,11 +85,7 @@ impl State {
 pub fn choose<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Shown {
     let rank = |job: &&Job| (job.light(), job.light_since(), std::cmp::Reverse(job.name.clone()));
     match jobs.into_iter().max_by_key(rank) {
-        Some(job) => Shown {
-            state: job.light(),
-            job: Some(job.name.clone()),
-            text: job.light_text().to_owned(),
-        },
+        Some(job) => Shown { state: job.light(), job: Some(job.name.clone()), text: job.light_text().to_owned() },
         None => Shown { state: State::Off, job: None, text: String::new() },
     }
 }
@@ -138,25 +127,15 @@ mod tests {
     /// Every combination of states of three jobs, each with and without a failure that nobody acknowledged.
     #[test]
     fn over_all_combinations_the_worst_state_is_shown() {
-        let order = [
-            State::Failed,
-            State::Unsafe,
-            State::Attention,
-            State::Waiting,
-            State::Working,
-            State::Ok,
-            State::Off,
-        ];
-        let kinds: Vec<_> =
-            State::ALL.into_iter().flat_map(|state| [(state, false), (state, true)]).collect();
+        let order =
+            [State::Failed, State::Unsafe, State::Attention, State::Waiting, State::Working, State::Ok, State::Off];
+        let kinds: Vec<_> = State::ALL.into_iter().flat_map(|state| [(state, false), (state, true)]).collect();
         for a in &kinds {
             for b in &kinds {
                 for c in &kinds {
                     let jobs = [job("a", a.0, a.1), job("b", b.0, b.1), job("c", c.0, c.1)];
                     let any = |state| {
-                        jobs.iter().any(|job| {
-                            job.state == state || (state == State::Failed && job.failure.is_some())
-                        })
+                        jobs.iter().any(|job| job.state == state || (state == State::Failed && job.failure.is_some()))
                     };
                     let want = order.into_iter().find(|state| any(*state)).unwrap();
                     assert_eq!(choose(&jobs).state, want, "{jobs:?}");

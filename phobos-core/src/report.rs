@@ -129,11 +129,7 @@ mod tests {
     fn the_first_error_decides_the_exit_code() {
         let refused = || Stop::new(Exit::Refused, "the drive holds something else");
         assert_eq!(exit_of(&refused()), Exit::Refused);
-        assert_eq!(
-            exit_of(&std::io::Error::other(refused())),
-            Exit::Failed,
-            "io::Error hides its payload"
-        );
+        assert_eq!(exit_of(&std::io::Error::other(refused())), Exit::Failed, "io::Error hides its payload");
         let both = teardown::join::<(), _, _>(Err(refused()), Err("cannot close")).unwrap_err();
         assert_eq!(exit_of(&both), Exit::Refused);
         assert_eq!(Chain(&both).to_string(), "the drive holds something else; then: cannot close");
@@ -141,15 +137,8 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_manual() {
-        let codes = [
-            Exit::Failed,
-            Exit::Usage,
-            Exit::Refused,
-            Exit::Absent,
-            Exit::Busy,
-            Exit::Config,
-            Exit::Signal(15),
-        ];
+        let codes =
+            [Exit::Failed, Exit::Usage, Exit::Refused, Exit::Absent, Exit::Busy, Exit::Config, Exit::Signal(15)];
         assert_eq!(codes.map(Exit::code), [1, 2, 65, 66, 75, 78, 143]);
     }
 }

@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_secs(20);
 const RELEASE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs programs on this machine.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct System<'s> {
     signals: Option<&'s Signals>,
 }
@@ -47,31 +47,22 @@ impl<'s> System<'s> {
         if let Some(signal) = self.ending(invocation) {
             return Err(ExecError::Interrupted { invocation: invocation.to_string(), signal });
         }
-        let program = find(&invocation.program).ok_or_else(|| ExecError::Missing {
-            program: invocation.program.display().to_string(),
-        })?;
+        let program = find(&invocation.program)
+            .ok_or_else(|| ExecError::Missing { program: invocation.program.display().to_string() })?;
         Child::start(invocation, &program, input)
             .map_err(|source| ExecError::Start { invocation: invocation.to_string(), source })
     }
 
     /// Feeds the child's output to `sink` until the child has ended, or until `sink` has seen what it waits for.
-    fn attend(
-        &self,
-        child: &mut Child,
-        invocation: &Invocation,
-        sink: &mut dyn Sink,
-    ) -> Result<(), ExecError> {
+    fn attend(&self, child: &mut Child, invocation: &Invocation, sink: &mut dyn Sink) -> Result<(), ExecError> {
         let failed = |source| ExecError::Start { invocation: invocation.to_string(), source };
         let began = Instant::now();
         let mut last_tick = began;
         let mut verdict: Option<ExecError> = None;
         let mut asked: Option<Instant> = None;
         loop {
-            let signal_pipe = if self.ending(invocation).is_some() || invocation.shielded {
-                None
-            } else {
-                self.signals
-            };
+            let signal_pipe =
+                if self.ending(invocation).is_some() || invocation.shielded { None } else { self.signals };
             let ready = child.wait_for_output(signal_pipe.map(Signals::wake)).map_err(failed)?;
             child.read(ready, sink).map_err(failed)?;
             if ready.ended {
@@ -90,7 +81,7 @@ impl<'s> System<'s> {
                     asked = Some(Instant::now());
                 }
                 (true, Some(since)) if since.elapsed() > GRACE => {
-                    child.handle.send_signal(SIGKILL).map_err(failed)?
+                    child.handle.send_signal(SIGKILL).map_err(failed)?;
                 }
                 _ => {}
             }
@@ -137,11 +128,7 @@ impl Exec for System<'_> {
         Ok(Finished { stdout })
     }
 
-    fn stream(
-        &self,
-        invocation: &Invocation,
-        observer: &mut dyn Observer,
-    ) -> Result<Finished, ExecError> {
+    fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError> {
         let mut child = self.start(invocation, Input::Bytes)?;
         let mut lines = Lines::new(observer, None);
         let result = self.attend(&mut child, invocation, &mut lines);
@@ -163,11 +150,7 @@ impl Exec for System<'_> {
         }
         lines.finish();
         let stderr = format!("it ended without saying `{ready}`");
-        Err(ExecError::Failed {
-            invocation: invocation.to_string(),
-            status: Status::Code(0),
-            stderr,
-        })
+        Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
     }
 }
 
@@ -216,18 +199,10 @@ impl Child {
             .stderr_file(stderr_end)
             .unchecked()
             .start()?;
-        let pid =
-            handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
+        let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self {
-            handle,
-            pidfd,
-            stdin,
-            stdout: Some(stdout.into()),
-            stderr: Some(stderr.into()),
-            tail: Vec::new(),
-        })
+        Ok(Self { handle, pidfd, stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), tail: Vec::new() })
     }
 
     /// Waits until the child has written or ended, a signal was caught, or a tick is due.
@@ -281,8 +256,7 @@ impl Child {
     /// The ended child's status as a result.
     fn conclude(&self, invocation: &Invocation) -> Result<(), ExecError> {
         let text = || invocation.to_string();
-        let output =
-            self.handle.wait().map_err(|source| ExecError::Start { invocation: text(), source })?;
+        let output = self.handle.wait().map_err(|source| ExecError::Start { invocation: text(), source })?;
         let status = match (output.status.code(), output.status.signal()) {
             (Some(0), _) => return Ok(()),
             (Some(code), _) => Status::Code(code),
@@ -411,14 +385,13 @@ fn cut(rest: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The call as duct takes it; a shielded or bound child's Ctrl-C is this process's business, so it gets a group of its own.
+/// The call as duct takes it.
 fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
     let setpriv = invocation.bound.then(|| find("setpriv".as_ref())).flatten();
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
     let expression = match setpriv {
         Some(setpriv) => {
-            let head =
-                ["--pdeathsig".into(), "KILL".into(), "--".into(), program.as_os_str().to_owned()];
+            let head = ["--pdeathsig".into(), "KILL".into(), "--".into(), program.as_os_str().to_owned()];
             duct::cmd(setpriv, head.into_iter().chain(invocation.args.iter().cloned()))
         }
         None => duct::cmd(program, &invocation.args),
@@ -426,10 +399,8 @@ fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expre
     let expression = invocation
         .env
         .iter()
-        .fold(expression.env("LC_ALL", "C.UTF-8"), |expression, (name, value)| {
-            expression.env(name, value)
-        });
-    if invocation.shielded || invocation.bound {
+        .fold(expression.env("LC_ALL", "C.UTF-8"), |expression, (name, value)| expression.env(name, value));
+    if invocation.own_group {
         expression.before_spawn(|command| {
             command.process_group(0);
             Ok(())
@@ -518,9 +489,7 @@ mod tests {
     #[test]
     fn a_streamed_call_shows_lines_as_they_come() {
         let mut notes = Notes::default();
-        System::default()
-            .stream(&sh(r"printf 'a\rb\n'; echo oops >&2; printf rest"), &mut notes)
-            .unwrap();
+        System::default().stream(&sh(r"printf 'a\rb\n'; echo oops >&2; printf rest"), &mut notes).unwrap();
         assert_eq!(notes.out, ["a", "b", "rest"]);
         assert_eq!(notes.err, ["oops"]);
     }
@@ -534,9 +503,7 @@ mod tests {
 
     #[test]
     fn a_limit_ends_the_program() {
-        let error = System::default()
-            .run(&sh("exec sleep 60").limit(Duration::from_millis(10)))
-            .unwrap_err();
+        let error = System::default().run(&sh("exec sleep 60").limit(Duration::from_millis(10))).unwrap_err();
         assert!(matches!(error, ExecError::TimedOut { .. }), "{error}");
     }
 
@@ -559,20 +526,16 @@ mod tests {
 
     #[test]
     fn a_holder_that_never_gets_ready_is_an_error() {
-        let error = System::default()
-            .hold(&sh("echo no >&2; exit 2"), "locked", &mut Notes::default())
-            .unwrap_err();
+        let error = System::default().hold(&sh("echo no >&2; exit 2"), "locked", &mut Notes::default()).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'echo no >&2; exit 2'` failed with exit code 2: no");
-        let error =
-            System::default().hold(&sh("exit 0"), "locked", &mut Notes::default()).unwrap_err();
+        let error = System::default().hold(&sh("exit 0"), "locked", &mut Notes::default()).unwrap_err();
         assert!(error.to_string().contains("without saying `locked`"), "{error}");
     }
 
     #[test]
     fn a_holder_that_dies_is_noticed() {
-        let mut holder = System::default()
-            .hold(&sh("echo locked; exec sleep 0.01"), "locked", &mut Notes::default())
-            .unwrap();
+        let mut holder =
+            System::default().hold(&sh("echo locked; exec sleep 0.01"), "locked", &mut Notes::default()).unwrap();
         let limit = Instant::now() + Duration::from_secs(20);
         while holder.is_alive() {
             assert!(Instant::now() < limit, "the holder's death was not noticed");

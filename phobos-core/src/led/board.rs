@@ -70,9 +70,7 @@ pub struct Failure {
 #[non_exhaustive]
 pub enum LedError {
     /// The job's name could lead out of the folder, or is no name at all.
-    #[error(
-        "cannot post for {name:?}: a name is 1 to 200 of A-Z a-z 0-9 _ - . : @ + \\, the first no dot or dash"
-    )]
+    #[error("cannot post for {name:?}: a name is 1 to 200 of A-Z a-z 0-9 _ - . : @ + \\, the first no dot or dash")]
     Name {
         /// The name.
         name: String,
@@ -173,11 +171,8 @@ impl Board {
     ///
     /// [`LedError`] if the name is none or the files cannot be written; an earlier post then still stands.
     pub fn post(&self, job: &str, state: State, text: &str) -> Result<(), LedError> {
-        let process = Process::own().map_err(|source| LedError::Io {
-            action: "read",
-            path: "/proc/self/stat".into(),
-            source,
-        })?;
+        let process =
+            Process::own().map_err(|source| LedError::Io { action: "read", path: "/proc/self/stat".into(), source })?;
         self.post_as(job, state, text, Some(process))
     }
 
@@ -186,21 +181,14 @@ impl Board {
     /// # Errors
     ///
     /// As for [`Board::post`]; a failure that cannot be kept is posted until the machine's next start all the same.
-    pub fn post_as(
-        &self,
-        job: &str,
-        state: State,
-        text: &str,
-        process: Option<Process>,
-    ) -> Result<(), LedError> {
+    pub fn post_as(&self, job: &str, state: State, text: &str, process: Option<Process>) -> Result<(), LedError> {
         check(job)?;
         let boot = boot_id().map_err(|source| LedError::Io {
             action: "read",
             path: "/proc/sys/kernel/random/boot_id".into(),
             source,
         })?;
-        let text: String =
-            text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LIMIT).collect();
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LIMIT).collect();
         let process = process.filter(|_| state.needs_process());
         let post = Post { version: VERSION, state, text, since: Utc::now(), boot, process };
         make_folder(&self.run)?;
@@ -219,9 +207,7 @@ impl Board {
                 remove(&file(&self.kept, job))
             }
             State::Off => remove(&file(&self.run, job)),
-            State::Working | State::Waiting | State::Attention | State::Unsafe => {
-                write(&self.run, job, &post)
-            }
+            State::Working | State::Waiting | State::Attention | State::Unsafe => write(&self.run, job, &post),
         }
     }
 
@@ -298,18 +284,10 @@ impl Board {
     fn settle_locked(&self) -> Result<(), LedError> {
         let boot = boot_id().unwrap_or_default();
         for (name, read) in read_folder(&self.run)? {
-            let Some(Job { state: State::Failed, text, since, .. }) = judge(&name, read, &boot)
-            else {
+            let Some(Job { state: State::Failed, text, since, .. }) = judge(&name, read, &boot) else {
                 continue;
             };
-            let post = Post {
-                version: VERSION,
-                state: State::Failed,
-                text,
-                since,
-                boot: boot.clone(),
-                process: None,
-            };
+            let post = Post { version: VERSION, state: State::Failed, text, since, boot: boot.clone(), process: None };
             self.keep(&name, &post)?;
             remove(&file(&self.run, &name))?;
         }
@@ -320,9 +298,7 @@ impl Board {
     fn keep(&self, job: &str, post: &Post) -> Result<(), LedError> {
         make_folder(&self.kept)?;
         write(&self.kept, job, post)?;
-        File::open(&self.kept)
-            .and_then(|folder| folder.sync_all())
-            .map_err(io_error("sync", &self.kept))
+        File::open(&self.kept).and_then(|folder| folder.sync_all()).map_err(io_error("sync", &self.kept))
     }
 
     /// Takes the lock of all who change the posts.
@@ -363,9 +339,7 @@ fn judge(name: &str, read: Result<Post, String>, boot: &str) -> Option<Job> {
     let (state, text) = match post.state {
         State::Failed => (State::Failed, post.text),
         _ if !is_of_this_boot => return None,
-        state if is_dead && state.needs_process() => {
-            (State::Failed, died().trim_end_matches([' ', ':']).to_owned())
-        }
+        state if is_dead && state.needs_process() => (State::Failed, died().trim_end_matches([' ', ':']).to_owned()),
         state => (state, post.text),
     };
     let process = post.process.filter(|_| state.needs_process());
@@ -425,12 +399,7 @@ fn write(folder: &Path, job: &str, post: &Post) -> Result<(), LedError> {
     let temporary = folder.join(format!(".{job}.new"));
     let text = serde_json::to_vec(post).map_err(io::Error::other);
     text.and_then(|text| {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o644)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&temporary)?;
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(&text)?;
         file.sync_all()
@@ -455,9 +424,7 @@ fn make_folder(folder: &Path) -> Result<(), LedError> {
 
 fn remove(path: &Path) -> Result<(), LedError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error("remove", path)(error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -643,10 +610,7 @@ mod tests {
     fn a_name_is_never_a_path_or_an_option() {
         let (_folder, board) = board();
         for name in ["", ".", "..", "../x", "a/b", "-x", ".hidden", "a b", "a\n", "ä", "a\0"] {
-            assert!(
-                matches!(board.post(name, State::Ok, ""), Err(LedError::Name { .. })),
-                "{name:?}"
-            );
+            assert!(matches!(board.post(name, State::Ok, ""), Err(LedError::Name { .. })), "{name:?}");
             assert!(board.ack(Some(name)).is_err(), "{name:?}");
         }
         for name in ["ext", r"phobos-ext@a\x2db.service", "pull:luv", "A.1_b+c"] {
@@ -670,9 +634,7 @@ mod tests {
         });
         let jobs = board.jobs().unwrap();
         assert_eq!(jobs.len(), 4);
-        assert!(
-            jobs.iter().all(|job| job.light() == State::Failed && job.light_text() == job.name)
-        );
+        assert!(jobs.iter().all(|job| job.light() == State::Failed && job.light_text() == job.name));
     }
 
     #[test]

@@ -42,9 +42,10 @@ impl Process {
         match fs::read_to_string(format!("/proc/{}/stat", self.pid)) {
             Ok(stat) => start_of_living(&stat) == Some(self.start),
             // With hidepid= the folder of another user's process is not there, yet the process is.
-            Err(_) => i32::try_from(self.pid).ok().and_then(Pid::from_raw).is_some_and(|pid| {
-                rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::PERM)
-            }),
+            Err(_) => i32::try_from(self.pid)
+                .ok()
+                .and_then(Pid::from_raw)
+                .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::PERM)),
         }
     }
 }

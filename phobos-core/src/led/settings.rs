@@ -222,16 +222,16 @@ impl RawLook {
     fn or(self, default: Look, key: &str) -> Result<Look, BadSetting> {
         let color = match self.color {
             None => default.color,
-            Some(text) => Rgb::try_from(text.as_str())
-                .map_err(|error| bad(&format!("{key}.color"), error.to_string()))?,
+            Some(text) => {
+                Rgb::try_from(text.as_str()).map_err(|error| bad(&format!("{key}.color"), error.to_string()))?
+            }
         };
         let limit = match self.limit {
             None => default.limit,
-            Some(limit) => {
-                u8::try_from(limit).ok().filter(|limit| *limit <= 100).ok_or_else(|| {
-                    bad(&format!("{key}.limit"), format!("{limit} is not between 0 and 100"))
-                })?
-            }
+            Some(limit) => u8::try_from(limit)
+                .ok()
+                .filter(|limit| *limit <= 100)
+                .ok_or_else(|| bad(&format!("{key}.limit"), format!("{limit} is not between 0 and 100")))?,
         };
         Ok(Look { color, limit })
     }
@@ -239,22 +239,16 @@ impl RawLook {
 
 impl Device {
     fn parse(text: &str) -> Result<Self, BadSetting> {
-        let is_folder_name = |name: &str| {
-            !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '\0'])
-        };
+        let is_folder_name =
+            |name: &str| !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '\0']);
         match text.split_once(':') {
             None if text == "blinkstick" => Ok(Self::BlinkStick { serial: None }),
             None if text == "none" => Ok(Self::None),
             Some(("blinkstick", serial)) if !serial.is_empty() => {
                 Ok(Self::BlinkStick { serial: Some(serial.to_owned()) })
             }
-            Some(("sysfs", name)) if is_folder_name(name) => {
-                Ok(Self::Sysfs { name: name.to_owned() })
-            }
-            _ => Err(bad(
-                "device",
-                format!("{text:?} is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none"),
-            )),
+            Some(("sysfs", name)) if is_folder_name(name) => Ok(Self::Sysfs { name: name.to_owned() }),
+            _ => Err(bad("device", format!("{text:?} is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none"))),
         }
     }
 }
@@ -287,8 +281,7 @@ mod tests {
 
     #[test]
     fn what_is_left_out_keeps_its_default() {
-        let text =
-            "index = 0\nfailed = { limit = 100 }\n[second]\nindex = 1\njobs = ['health', 'pull-*']";
+        let text = "index = 0\nfailed = { limit = 100 }\n[second]\nindex = 1\njobs = ['health', 'pull-*']";
         let settings = parse(text).unwrap();
         assert_eq!(settings.palette.failed.shown().to_string(), "#ff0000");
         assert_eq!(settings.palette.ok, Palette::default().ok);
@@ -318,14 +311,8 @@ mod tests {
             ),
             ("unsafe = { limit = 101 }", "led.unsafe.limit: 101 is not between 0 and 100"),
             ("second = { index = 0, jobs = [] }", "led.second.jobs: name at least one job"),
-            (
-                "second = { index = 0, jobs = ['a/b'] }",
-                "led.second.jobs: \"a/b\" is no name of a job",
-            ),
-            (
-                "second = { index = 1, jobs = ['a'] }",
-                "led.second.index: 1 is the first LED already",
-            ),
+            ("second = { index = 0, jobs = ['a/b'] }", "led.second.jobs: \"a/b\" is no name of a job"),
+            ("second = { index = 1, jobs = ['a'] }", "led.second.index: 1 is the first LED already"),
         ];
         for (text, want) in cases {
             assert_eq!(parse(text).unwrap_err(), want, "{text}");
