@@ -169,7 +169,7 @@ fn every_recorded_case_comes_out_as_the_original_did() {
         let (code, out, err) = run(&rig, &args);
         let stderr = case["stderr"].as_str().unwrap();
         let is_traceback = stderr.contains("[traceback");
-        let same = Value::from(code) == case["rc"]
+        let same = case["rc"] == code
             && out == case["stdout"].as_str().unwrap()
             && (is_traceback || err == stderr)
             && *rig.events.borrow() == recorded(case);
@@ -295,6 +295,9 @@ fn info_says_what_it_can() {
     assert_eq!((code, out.lines().count()), (1, 5), "a short reply");
 }
 
+/// Sticks, their replies, and what is to happen.
+type AllCase = (&'static [(&'static str, u16)], &'static [&'static str], Vec<Event>);
+
 #[test]
 fn all_leds_are_set_by_one_frame() {
     let frame = |report, leds: usize| {
@@ -302,7 +305,7 @@ fn all_leds_are_set_by_one_frame() {
         payload.extend([0, 255, 0].repeat(leds));
         Event::Out(report, payload)
     };
-    let cases: [(&[(&str, u16)], &[&str], Vec<Event>); 6] = [
+    let cases: [AllCase; 6] = [
         (ONE, &[], vec![Event::Out(1, vec![255, 0, 0])]),
         (&[("BS000001-2.0", 0x0200)], &["0402"], vec![Event::In(4, 2), frame(9, 64)]),
         (&[("BS000001-2.0", 0x0200)], &["0400"], vec![Event::In(4, 2), Event::Out(1, vec![255, 0, 0])]),

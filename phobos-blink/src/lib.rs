@@ -186,9 +186,9 @@ fn drop_in(
     let help = || help::help(program, columns.as_deref());
     let options = match options::parse(args) {
         Ok(Parsed::Options(options)) => options,
-        Ok(Parsed::Help) => return written(out.write_all(help().as_bytes()), 0),
-        Ok(Parsed::Version) => return written(writeln!(out, "phobos-blink {}", env!("CARGO_PKG_VERSION")), 0),
-        Err(error) => return written(write!(err, "{}\n{program}: error: {error}\n", help::usage(program)), 2),
+        Ok(Parsed::Help) => return told(out.write_all(help().as_bytes()), 0),
+        Ok(Parsed::Version) => return told(writeln!(out, "phobos-blink {}", env!("CARGO_PKG_VERSION")), 0),
+        Err(error) => return told(write!(err, "{}\n{program}: error: {error}\n", help::usage(program)), 2),
     };
     let mut words = Words { out, help: &help, program };
     let result = bus().map_err(RawError::from).and_then(|bus| raw::run(&options, bus.as_ref(), world, &mut words));
@@ -204,8 +204,8 @@ fn drop_in(
 }
 
 /// `code`, unless what was to be told could not be written.
-fn written(result: io::Result<()>, code: u8) -> u8 {
-    if result.is_ok() { code } else { 1 }
+fn told(result: io::Result<()>, code: u8) -> u8 {
+    result.map_or(1, |()| code)
 }
 
 /// This machine's clock and dice.

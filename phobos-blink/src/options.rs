@@ -346,11 +346,11 @@ fn original() -> impl Iterator<Item = &'static Opt> {
 
 /// The option with this long name, or with the only one that begins so.
 fn find_long(given: &str) -> Result<(&'static str, &'static Opt), UsageError> {
-    let named = |opt: &'static Opt| opt.names.iter().map(move |name| (*name, opt));
-    if let Some(exact) = original().chain(ADDED).flat_map(named).find(|(name, _)| *name == given) {
+    let each_name = |opt: &'static Opt| opt.names.iter().map(move |name| (*name, opt));
+    if let Some(exact) = original().chain(ADDED).flat_map(each_name).find(|(name, _)| *name == given) {
         return Ok(exact);
     }
-    let mut candidates: Vec<_> = original().flat_map(named).filter(|(name, _)| name.starts_with(given)).collect();
+    let mut candidates: Vec<_> = original().flat_map(each_name).filter(|(name, _)| name.starts_with(given)).collect();
     match (candidates.pop(), candidates.is_empty()) {
         (None, _) => Err(UsageError::Unknown(given.to_owned())),
         (Some(only), true) => Ok(only),

@@ -159,13 +159,13 @@ fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
         let path = led.join(name);
         fs::write(&path, text).map_err(|source| ShowError::Sysfs { path, source })
     };
-    let read = |name: &str| fs::read_to_string(led.join(name)).unwrap_or_default();
-    let max: u32 = read("max_brightness").trim().parse().unwrap_or(255);
-    let triggers = read("trigger");
+    let content = |name: &str| fs::read_to_string(led.join(name)).unwrap_or_default();
+    let max: u32 = content("max_brightness").trim().parse().unwrap_or(255);
+    let triggers = content("trigger");
     if !triggers.is_empty() {
         write("trigger", "none".to_owned())?;
     }
-    let channels = read("multi_index");
+    let channels = content("multi_index");
     if !channels.trim().is_empty() {
         let [red, green, blue] = look.color.bytes().map(|value| u32::from(value) * max / 255);
         let intensity = |channel: &str| match channel {
