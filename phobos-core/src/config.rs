@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::led;
 use crate::luks::{MapperName, Uuid};
-use crate::mail;
+use crate::{led, mail};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";

@@ -7,6 +7,7 @@
 pub mod borg;
 pub mod config;
 pub mod exec;
+pub mod folders;
 pub mod history;
 pub mod journal;
 pub mod led;

@@ -133,6 +133,63 @@ impl Active {
     }
 }
 
+/// An entry of crypttab(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrypttabEntry {
+    /// The container: `UUID=…` or a device.
+    pub device: String,
+    /// The key file; none where a passphrase would be asked for.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The entry for the mapping `name` in the text of a crypttab.
+pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Option<CrypttabEntry> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let mut fields =
+        lines.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name.0).then_some(fields))?;
+    let device = fields.next()?.to_owned();
+    let key_file = fields.next().filter(|key| !matches!(*key, "none" | "-")).map(PathBuf::from);
+    Some(CrypttabEntry { device, key_file })
+}
+
+impl CrypttabEntry {
+    /// The container's UUID, by the entry itself or by udev's links to the device it names; `None` if it is not there.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let by_uuid = Path::new("/dev/disk/by-uuid");
+        let named = self.device.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"').to_owned());
+        let named = named.or_else(|| Some(Path::new(&self.device).strip_prefix(by_uuid).ok()?.to_str()?.to_owned()));
+        if let Some(uuid) = named {
+            return Uuid::try_from(uuid).ok();
+        }
+        let tag = |tag: &str, folder: &str| self.device.strip_prefix(tag).map(|name| Path::new(folder).join(name));
+        let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
+            .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
+            .or_else(|| tag("LABEL=", "/dev/disk/by-label"))
+            .unwrap_or_else(|| self.device.clone().into());
+        let device = fs::canonicalize(device).ok()?;
+        fs::read_dir(by_uuid)
+            .ok()?
+            .flatten()
+            .filter(|link| fs::canonicalize(link.path()).is_ok_and(|path| path == device))
+            .find_map(|link| Uuid::try_from(link.file_name().to_string_lossy().into_owned()).ok())
+    }
+}
+
+/// Closes a mapping called `name` that an earlier run has left open on another container than `uuid`.
+///
+/// The caller holds the lock that all users of the name take, and has unmounted what an earlier run has left.
+///
+/// # Errors
+///
+/// When it cannot be closed, for instance because somebody has mounted it elsewhere.
+pub fn clear_leftover(exec: &dyn Exec, uuid: &Uuid, name: &MapperName) -> Result<(), LuksError> {
+    let sys = Path::new("/sys");
+    let leftover = active(sys)?.into_iter().find(|active| active.name == name.0 && !active.is_of(uuid));
+    let Some(other) = leftover.and_then(|active| Uuid::from_digits(&active.uuid?)) else { return Ok(()) };
+    log::warn!("closing /dev/mapper/{}, which an earlier run has left open for the drive {}", name.0, other.0);
+    Mapping { exec, sys: sys.to_owned(), uuid: other, name: name.clone(), open: true }.close()
+}
+
 impl<'e> Mapping<'e> {
     /// Takes over an open mapping of `uuid` called `name`, or opens the container with `key_file`.
     ///
@@ -316,6 +373,13 @@ impl Uuid {
         Path::new("/dev/disk/by-uuid").join(&self.0)
     }
 
+    /// Puts the dashes back into 32 digits.
+    fn from_digits(digits: &str) -> Option<Self> {
+        let part = |from, to| digits.get(from..to);
+        let parts = [part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?];
+        Self::try_from(parts.join("-")).ok()
+    }
+
     fn digits(&self) -> String {
         self.0.replace('-', "")
     }
@@ -385,6 +449,21 @@ mod tests {
         assert!(mapping.is_of(&uuid()));
         assert_eq!(container_uuid("LVM-abc"), None);
         assert_eq!(container_uuid("CRYPT-PLAIN-extbackup"), None);
+    }
+
+    #[test]
+    fn crypttab_names_container_and_key() {
+        let text = "# extbackup UUID=x none\nother UUID=y - luks\nextbackup\tUUID=11111111-2222-3333-4444-55555555ABCD /root/k luks,noauto\n";
+        let entry = crypttab_entry(text, &MapperName::default()).unwrap();
+        assert_eq!(entry.key_file.as_deref(), Some(Path::new("/root/k")));
+        assert_eq!(entry.uuid(), Some(uuid()));
+        let other = MapperName::try_from("other".to_owned()).unwrap();
+        assert_eq!(
+            crypttab_entry(text, &other).unwrap(),
+            CrypttabEntry { device: "UUID=y".to_owned(), key_file: None }
+        );
+        assert_eq!(crypttab_entry("", &other), None);
+        assert_eq!(Uuid::from_digits("1111111122223333444455555555abcd"), Some(uuid()));
     }
 
     #[test]

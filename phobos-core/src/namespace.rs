@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
+use nix::unistd::Pid;
 
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::mount::{self as mounts, Entry, MountError};
@@ -20,9 +21,14 @@ use crate::mount::{self as mounts, Entry, MountError};
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-/// How often a namespace is made anew when the kernel refuses to bind it: from 6.18 on it sometimes takes a nested
-/// namespace for an older one than its parent, and says EINVAL.
-const BIND_ATTEMPTS: u32 = 50;
+/// The lock that everybody takes who makes or enters the namespace.
+pub const LOCK: &str = "namespace";
+
+/// The step that the kernel may refuse for no good reason.
+const BIND: &str = "bind the namespace to";
+
+/// How often a namespace is made anew on each processor when the kernel refuses to bind it.
+const BIND_ROUNDS: usize = 3;
 
 /// Whether [`enter`] has found the namespace or made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,37 +200,71 @@ fn is_namespace(file: &Path) -> Result<bool, NamespaceError> {
     Ok(kind == NSFS_MAGIC)
 }
 
+/// Makes the namespace, binds it to its file, and enters it.
+///
+/// From Linux 6.18 on the kernel gives out the numbers of namespaces by processor, takes a namespace with a lower number
+/// for an ancestor, and then refuses to bind it. In PID 1's own namespace this never happens. In a nested one, as a
+/// container has, a namespace made on the processor where its parent was made has the higher number for certain.
 fn make(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
-    let own = Path::new("/proc/self/ns/mnt");
-    let host = open(own).map_err(io_error("open", own))?;
-    for attempt in 1.. {
-        unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace for", plan.file))?;
-        let prepared = prepare(exec, plan);
-        let fresh = open(own).map_err(io_error("open", own));
-        // Back in any case: a failure leaves the new namespace without a process, and so without existence.
-        setns(&host, CloneFlags::CLONE_NEWNS).map_err(kernel("leave the namespace of", plan.file))?;
-        prepared?;
-        let fresh = fresh?;
-        let source = PathBuf::from(format!("/proc/self/fd/{}", fresh.as_raw_fd()));
-        match mount(Some(&source), plan.file, None::<&str>, MsFlags::MS_BIND, None::<&str>) {
-            Ok(()) => {
-                return setns(fresh, CloneFlags::CLONE_NEWNS).map_err(kernel("enter", plan.file));
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this).map_err(kernel("ask for the processors of", plan.file))?;
+    let result = match try_make(exec, plan) {
+        Err(NamespaceError::Kernel { verb: BIND, source, .. })
+            if source.raw_os_error() == Some(Errno::EINVAL as i32) =>
+        {
+            on_each_processor(&allowed, || try_make(exec, plan))
+        }
+        other => other,
+    };
+    sched_setaffinity(this, &allowed).map_err(kernel("restore the processors of", plan.file))?;
+    result
+}
+
+/// Calls `attempt` on one processor after the other until it succeeds.
+fn on_each_processor(allowed: &CpuSet, attempt: impl Fn() -> Result<(), NamespaceError>) -> Result<(), NamespaceError> {
+    let processors = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
+    let mut rounds = processors.cycle().take(BIND_ROUNDS * CpuSet::count());
+    loop {
+        if let Some(cpu) = rounds.next() {
+            let mut one = CpuSet::new();
+            // A processor that has gone offline meanwhile is no reason to give up.
+            if one.set(cpu).and_then(|()| sched_setaffinity(Pid::from_raw(0), &one)).is_err() {
+                continue;
             }
-            Err(Errno::EINVAL) if attempt < BIND_ATTEMPTS => {}
-            Err(error) => return Err(kernel("bind the namespace to", plan.file)(error)),
+            if attempt().is_ok() {
+                return Ok(());
+            }
+        } else {
+            return attempt();
         }
     }
-    unreachable!("the loop ends by returning")
+}
+
+fn try_make(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
+    let own = Path::new("/proc/self/ns/mnt");
+    let host = open(own).map_err(io_error("open", own))?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(kernel("make a mount namespace for", plan.file))?;
+    let prepared = prepare(exec, plan);
+    let fresh = open(own).map_err(io_error("open", own));
+    // Back in any case: a failure leaves the new namespace without a process, and so without existence.
+    setns(&host, CloneFlags::CLONE_NEWNS).map_err(kernel("leave the namespace of", plan.file))?;
+    prepared?;
+    let fresh = fresh?;
+    let source = PathBuf::from(format!("/proc/self/fd/{}", fresh.as_raw_fd()));
+    mount(Some(&source), plan.file, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(kernel(BIND, plan.file))?;
+    setns(fresh, CloneFlags::CLONE_NEWNS).map_err(kernel("enter", plan.file))
 }
 
 /// Makes this process's new namespace what it should be.
 fn prepare(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
-    for entry in pinned(&mounts::table()?, plan.target) {
+    let table = mounts::table()?;
+    // Slave: what the host unmounts vanishes here too and is not pinned; what is mounted or unmounted here stays here.
+    // First of all, because until then an unmount here would be one of the host's.
+    set_propagation(Path::new("/"), MsFlags::MS_SLAVE | MsFlags::MS_REC)?;
+    for entry in pinned(&table, plan.target) {
         log::info!("{} is a private mount of the host; it is left out of the namespace", entry.target.display());
         umount2(&entry.target, MntFlags::MNT_DETACH).map_err(kernel("leave out", &entry.target))?;
     }
-    // Slave: what the host unmounts vanishes here too and is not pinned; what is mounted here stays here.
-    set_propagation(Path::new("/"), MsFlags::MS_SLAVE | MsFlags::MS_REC)?;
     mount_backup(exec, plan)
 }
 

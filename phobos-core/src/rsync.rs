@@ -86,8 +86,19 @@ pub struct RsyncError {
 ///
 /// When rsync ends with anything but 0: the target may have got new files, and has lost none unless all were read.
 pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
+    run(exec, mirror, invocation(mirror), teller)
+}
+
+fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
+    // A slash at the end of the source means its content.
+    let folder = |path: &Path| {
+        let mut text: OsString = path.into();
+        text.push("/");
+        text
+    };
+    let call = call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
     let mut lines = Lines { teller, stats: Stats::default() };
-    match exec.stream(&invocation(mirror), &mut lines) {
+    match exec.stream(&call, &mut lines) {
         Ok(_) => Ok(lines.stats),
         Err(source) => {
             let meaning = match &source {
@@ -98,6 +109,24 @@ pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, teller: &mut dyn Teller) -> 
             Err(RsyncError { from, to, meaning, source })
         }
     }
+}
+
+/// Copies what is new in the folder `source` to `target`; everything new appears there at once, when all of it has come.
+///
+/// Nothing is deleted. Files that were complete when a copy was cut short are not copied again by the next one.
+///
+/// # Errors
+///
+/// When rsync ends with anything but 0: what is seen in the target is as it was.
+pub fn stage(
+    exec: &dyn Exec,
+    source: &Path,
+    target: &Path,
+    max_alloc: &str,
+    teller: &mut dyn Teller,
+) -> Result<Stats, RsyncError> {
+    let stage = Mirror { source, target, max_alloc, filters: &[], rehearsal: false };
+    run(exec, &stage, base(max_alloc).arg("--delay-updates"), teller)
 }
 
 /// A moment for each telling, so that the journal gets a line every so often and not a thousand.
@@ -126,20 +155,29 @@ impl Rhythm {
 }
 
 fn invocation(mirror: &Mirror<'_>) -> Invocation {
-    // A slash at the end of the source means its content. `./` cannot be needed: both paths are absolute.
-    let folder = |path: &Path| {
-        let mut text: OsString = path.into();
-        text.push("/");
+    let call = base(mirror.max_alloc).arg("--delete-after");
+    let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
+    if mirror.rehearsal { call.args(["--dry-run", "--itemize-changes"]) } else { call }
+}
+
+/// What every copy is told: hard links, ACLs and extended attributes belong to a holding space as its owners do.
+fn base(max_alloc: &str) -> Invocation {
+    Invocation::new("rsync")
+        .args(["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids"])
+        .arg(format!("--max-alloc={max_alloc}"))
+        .args(["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"])
+}
+
+/// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
+pub fn rule(rule: char, path: &Path) -> String {
+    let text = path.display().to_string();
+    // A backslash escapes only in a pattern that has a wildcard (rsync(1), "PATTERN MATCHING RULES").
+    let text = if text.contains(['*', '?', '[']) {
+        text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\').into_iter().chain([c])).collect()
+    } else {
         text
     };
-    let call = Invocation::new("rsync")
-        // Hard links, ACLs and extended attributes belong to a holding space as much as its owners do.
-        .args(["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--delete-after"])
-        .arg(format!("--max-alloc={}", mirror.max_alloc))
-        .args(["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"]);
-    let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
-    let call = if mirror.rehearsal { call.args(["--dry-run", "--itemize-changes"]) } else { call };
-    call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound()
+    format!("{rule} /{}", text.trim_start_matches('/'))
 }
 
 /// What an exit code of rsync means, where the code alone does not say it (rsync(1), "EXIT VALUES").
@@ -255,6 +293,13 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_means_exactly_its_path() {
+        assert_eq!(rule('H', Path::new("borg/lock.roster")), "H /borg/lock.roster");
+        assert_eq!(rule('-', Path::new("/a*b")), r"- /a\*b");
+        assert_eq!(rule('-', Path::new(r"a\b")), r"- /a\b");
+    }
+
+    #[test]
     fn a_failure_says_what_the_code_means() {
         let script = Script::new().fails(23, "rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)");
         let filters = ["- /lost+found".to_owned()];
@@ -262,8 +307,8 @@ mod tests {
         assert_eq!(
             crate::report::Chain(&error).to_string(),
             "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --acls --xattrs \
-             --numeric-ids --delete-after --max-alloc=4GiB --outbuf=Line --no-human-readable \
-             --info=progress2,stats2,nonreg0 '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
+             --numeric-ids --max-alloc=4GiB --outbuf=Line --no-human-readable \
+             --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
              rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)"
         );
     }

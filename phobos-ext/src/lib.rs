@@ -1,14 +1,63 @@
-//! The off-site drive: unlock, mount, mirror, unmount, lock.
+//! `phobos-ext`: mirrors the backups onto an off-site drive: unlock, mount, mirror, unmount, lock.
+//!
+//! The drop-in for `backup-exthdd`, also known as `phobos-backup-monthly`.
+
+mod drive;
+mod job;
+mod marker;
+mod source;
+mod teller;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use std::process::ExitCode;
+use phobos_core::{journal, report};
 
-/// The command line of `phobos-ext`.
+/// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ext", version, about)]
-pub struct Cli {}
+#[command(name = "phobos-ext", version)]
+pub struct Cli {
+    /// Read this configuration instead of /etc/phobos/phobos.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Mirror onto this drive: its name in the configuration, or the UUID of its LUKS container
+    #[arg(long, value_name = "NAME|UUID")]
+    drive: Option<String>,
+    /// Wait this long for locks, such as 12h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    lock_wait: Option<Duration>,
+    /// Mirror although the repository is now less than half as big as the copy on the drive
+    #[arg(long)]
+    accept_smaller: bool,
+    /// Say what would be done and copied, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Is echoed at the start and at the end
+    #[arg(value_name = "TEXT")]
+    text: Vec<String>,
+}
 
 /// Runs the program and returns its exit code.
-pub fn main(_cli: &Cli) -> ExitCode {
-    ExitCode::FAILURE
+pub fn main(cli: &Cli) -> ExitCode {
+    journal::init(log::LevelFilter::Info);
+    report::conclude(job::run(cli))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn any_text_is_taken_as_the_original_takes_it() {
+        let cli = Cli::parse_from(["phobos-ext", "manually", "by jon", "--", "--drive"]);
+        assert_eq!(cli.text, ["manually", "by jon", "--drive"]);
+    }
 }

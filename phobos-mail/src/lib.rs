@@ -1,14 +1,131 @@
-//! The mail about a failed unit: a drop-in for systemd-email.
+//! `phobos-mail`: the mail about a failed unit, and the spool that keeps it until it can be sent.
+//!
+//! The drop-in for `systemd-email`.
 
-use clap::Parser;
+mod deliver;
+mod gather;
+mod host;
+mod journal;
+mod letter;
+mod light;
+mod meaning;
+mod merge;
+mod message;
+mod occasions;
+mod spool;
+mod storm;
+mod text;
+mod transport;
+mod unit;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// The command line of `phobos-mail`.
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use phobos_core::config::Config;
+use phobos_core::mail::Settings;
+use phobos_core::report::{self, Chain, Exit, Stop};
+
+use occasions::Context;
+use transport::Deadline;
+use unit::Name;
+
+/// Mail root about a unit that failed
 #[derive(Debug, Parser)]
-#[command(name = "phobos-mail", version, about)]
-pub struct Cli {}
+#[command(name = "phobos-mail", version, subcommand_negates_reqs = true)]
+pub struct Cli {
+    /// The unit that failed; before it, if wanted, the address that gets the mail
+    #[arg(value_name = "[ADDRESS] UNIT", num_args = 1..=2, required = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+
+    /// The unit works again: say so, if a mail said that it failed
+    #[arg(long)]
+    resolved: bool,
+
+    /// Read this configuration instead of /etc/phobos/phobos.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send what could not be sent so far
+    Flush {
+        /// Only list what waits
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+    },
+    /// Send a test message and print which way it left
+    Test {
+        /// Send it to this address
+        address: Option<String>,
+    },
+    /// Show on the light whether mail waits
+    #[command(hide = true)]
+    Light,
+}
 
 /// Runs the program and returns its exit code.
-pub fn main(_cli: &Cli) -> ExitCode {
-    ExitCode::FAILURE
+pub fn main(cli: &Cli) -> ExitCode {
+    phobos_core::journal::init(log::LevelFilter::Info);
+    report::conclude(run(cli))
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let deadline = Deadline::after(occasions::LIMIT);
+    let folder = spool::folder();
+    let config = Config::load(cli.config.as_deref());
+    let words: Vec<_> = cli.words.iter().map(|word| word.to_string_lossy()).collect();
+    let (to, unit) = match (&words[..], &cli.command) {
+        ([unit], None) => (None, unit),
+        ([to, unit], None) => (Some(to.as_ref()), unit),
+        ([], Some(command)) => {
+            let settings = config?.mail;
+            return other(command, Context { settings, notes: Vec::new(), deadline, folder });
+        }
+        _ => return Err(Stop::new(Exit::Usage, "give a unit, or one of the commands flush and test").into()),
+    };
+    // A mistake in the configuration must not keep a failure from a human.
+    let (settings, notes) = match config {
+        Ok(config) => (config.mail, Vec::new()),
+        Err(error) => {
+            let error = Chain(&error).to_string();
+            log::error!("{error}; going on with the defaults");
+            (Settings::default(), vec![format!("How this should be sent: {}", text::line(&error, 500))])
+        }
+    };
+    let context = Context { settings, notes, deadline, folder };
+    let unit = Name::new(unit.as_ref());
+    if cli.resolved { occasions::recovery(context, &unit, to) } else { occasions::failure(context, &unit, to) }
+}
+
+#[expect(clippy::print_stdout, reason = "results of a command line program")]
+fn other(command: &Command, context: Context) -> Result<()> {
+    match command {
+        Command::Flush { dry_run: false } => occasions::flush(context)?,
+        Command::Flush { dry_run: true } => {
+            occasions::waiting(&context.folder)?.iter().for_each(|line| println!("{line}"));
+        }
+        Command::Test { address } => {
+            let way = occasions::test(context, address.clone())?;
+            println!("the test left through {way}");
+        }
+        Command::Light => occasions::show(&context.folder)?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }
