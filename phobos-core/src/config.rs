@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::led;
 use crate::luks::{MapperName, Uuid};
 use crate::{led, mail};
 
