@@ -21,9 +21,6 @@ use crate::mount::{self as mounts, Entry, MountError};
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-/// The lock that everybody takes who makes or enters the namespace.
-pub const LOCK: &str = "namespace";
-
 /// The step that the kernel may refuse for no good reason.
 const BIND: &str = "bind the namespace to";
 

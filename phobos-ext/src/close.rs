@@ -29,7 +29,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         // A run that holds the drive closes it itself.
         let mut patience =
             Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| signals.caught() };
-        let _lock = locks.take(&target.lock_name(), Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
+        let _lock = locks.take(&target.lock_name()?, Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
         close(&system, &config, &target)?;
     }
     Ok(())

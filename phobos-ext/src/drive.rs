@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use phobos_core::config::{Container, Drive, External};
 use phobos_core::history::{History, Run};
+use phobos_core::lock::{BadLockName, LockName};
 use phobos_core::luks::{self, Uuid};
 use phobos_core::report::{Exit, Stop};
 
@@ -90,8 +91,8 @@ fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow:
 
 impl Target {
     /// The name of the lock that everybody takes who uses the drive.
-    pub(crate) fn lock_name(&self) -> String {
-        format!("drive/{}", self.name)
+    pub(crate) fn lock_name(&self) -> Result<LockName, BadLockName> {
+        LockName::drive(&self.name)
     }
 
     /// Whether somebody who says `wanted` means this drive.

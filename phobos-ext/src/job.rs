@@ -13,7 +13,7 @@ use phobos_core::config::Config;
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::history::{History, Run};
 use phobos_core::led::{self, Board, State};
-use phobos_core::lock::{Lock, Locks, Mode, Patience};
+use phobos_core::lock::{Lock, LockName, Locks, Mode, Patience};
 use phobos_core::luks::{self, Mapping};
 use phobos_core::mount::{self, Mount};
 use phobos_core::namespace::{self, Plan};
@@ -88,7 +88,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     };
     // Until the drive's lock is held, the light and the history are those of the run that holds it.
     let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-    let _drive = job.lock_until(&target.lock_name(), job.deadline, &mut on_wait)?;
+    let _drive = job.lock_until(&target.lock_name()?, job.deadline, &mut on_wait)?;
     job.tell_and_mirror()?;
     say(format_args!("{words} finished"));
     Ok(())
@@ -128,8 +128,8 @@ impl Job<'_> {
     fn mirror(&self) -> Result<Stats, anyhow::Error> {
         self.enter_namespace()?;
         source::check(&self.config.backup)?;
-        let _holding = self.lock("holding", self.deadline)?;
-        let _repository = self.lock("repository", self.deadline)?;
+        let _holding = self.lock(&LockName::Holding, self.deadline)?;
+        let _repository = self.lock(&LockName::Repository, self.deadline)?;
         let repository = source::check(&self.config.backup)?;
         let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)))?;
         if self.waits.replace(false) {
@@ -270,17 +270,22 @@ impl Job<'_> {
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
         let backup = &self.config.backup;
         let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
-        let _lock = self.lock(namespace::LOCK, Instant::now() + NAMESPACE_WAIT)?;
+        let _lock = self.lock(&LockName::Namespace, Instant::now() + NAMESPACE_WAIT)?;
         namespace::enter(self.exec, plan)?;
         Ok(())
     }
 
     /// Takes a lock alone; the light shows a wait.
-    fn lock(&self, name: &str, deadline: Instant) -> Result<Lock, anyhow::Error> {
+    fn lock(&self, name: &LockName, deadline: Instant) -> Result<Lock, anyhow::Error> {
         self.lock_until(name, deadline, &mut |whom| self.on_wait(whom))
     }
 
-    fn lock_until(&self, name: &str, deadline: Instant, on_wait: &mut dyn FnMut(&str)) -> Result<Lock, anyhow::Error> {
+    fn lock_until(
+        &self,
+        name: &LockName,
+        deadline: Instant,
+        on_wait: &mut dyn FnMut(&str),
+    ) -> Result<Lock, anyhow::Error> {
         let until = self.history.expected_end(NAME, &self.target.name, Utc::now());
         let mut patience = self.patience(deadline, on_wait);
         Ok(self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut patience)?)

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Parser;
 use phobos_core::config::Config;
 use phobos_core::exec::{self, System};
-use phobos_core::lock::{Locks, Mode, Patience};
+use phobos_core::lock::{LockName, Locks, Mode, Patience};
 use phobos_core::namespace::{self, Entered, Plan};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, journal, report};
@@ -45,7 +45,7 @@ fn make(cli: &Cli) -> Result<(), anyhow::Error> {
         interrupted: &|| signals.caught(),
     };
     let _lock = Locks::new(&folders::runtime().join("lock")).take(
-        namespace::LOCK,
+        &LockName::Namespace,
         Mode::Exclusive,
         "phobos-ns",
         None,
