@@ -75,6 +75,15 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Installs everything into another tree than this machine's, with the programs of the folder `programs`.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub(crate) fn into(sh: &Shell, tree: &Path, programs: &Path) -> Result<()> {
+    apply(sh, tree, &items(programs)?, false).map(drop)
+}
+
 /// Removes what is in the manifest and was not changed since.
 ///
 /// # Errors
