@@ -238,6 +238,17 @@ impl<'e> Mapping<'e> {
         }
     }
 
+    /// Takes over the open mapping of `uuid` called `name`; `None` if it is not open.
+    ///
+    /// # Errors
+    ///
+    /// When sysfs cannot be read.
+    pub fn adopt(exec: &'e dyn Exec, uuid: &Uuid, name: &MapperName) -> Result<Option<Self>, LuksError> {
+        let sys = PathBuf::from("/sys");
+        let open = active(&sys)?.iter().any(|active| active.name == name.0 && active.is_of(uuid));
+        Ok(open.then(|| Self { exec, sys, uuid: uuid.clone(), name: name.clone(), open }))
+    }
+
     /// The mapping's block device.
     pub fn device(&self) -> PathBuf {
         self.name.device()

@@ -9,7 +9,10 @@ use phobos_core::history::{History, Run};
 use phobos_core::luks::{self, Uuid};
 use phobos_core::report::{Exit, Stop};
 
-/// The drive to mirror onto; it is plugged in.
+/// The table that names a drive where the configuration names none.
+pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
+
+/// A drive that is known, plugged in or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// What people call it.
@@ -28,19 +31,7 @@ pub(crate) fn find(
     wanted: Option<&str>,
     history: &History,
 ) -> Result<Target, anyhow::Error> {
-    let known = if external.drive.is_empty() {
-        vec![from_crypttab(external, crypttab)?]
-    } else {
-        external.drive.iter().map(Target::from).collect()
-    };
-    let candidates: Vec<_> =
-        known.iter().filter(|target| wanted.is_none_or(|wanted| target.is_called(wanted))).collect();
-    if let (true, Some(wanted)) = (candidates.is_empty(), wanted) {
-        let names: Vec<_> = known.iter().map(|target| target.name.as_str()).collect();
-        let text =
-            format!("no drive {wanted:?} is configured, only {}; add it as [[external.drive]]", names.join(", "));
-        return Err(Stop::new(Exit::Config, text).into());
-    }
+    let candidates = known(external, crypttab, wanted)?;
     let present: Vec<_> = candidates.iter().filter(|target| target.device.exists()).collect();
     let runs = if present.len() > 1 { history.read()? } else { Vec::new() };
     if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, &target.name)) {
@@ -50,6 +41,24 @@ pub(crate) fn find(
         let text = format!("no drive is plugged in; looked for {}", devices.join(" and "));
         Err(Stop::new(Exit::Absent, text).into())
     }
+}
+
+/// The drives that are known, or the one called `wanted`.
+pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) -> Result<Vec<Target>, anyhow::Error> {
+    let mut known = if external.drive.is_empty() {
+        vec![from_crypttab(external, crypttab)?]
+    } else {
+        external.drive.iter().map(Target::from).collect()
+    };
+    let Some(wanted) = wanted else { return Ok(known) };
+    let names: Vec<_> = known.iter().map(|target| target.name.clone()).collect();
+    known.retain(|target| target.is_called(wanted));
+    if known.is_empty() {
+        let text =
+            format!("no drive {wanted:?} is configured, only {}; add it as [[external.drive]]", names.join(", "));
+        return Err(Stop::new(Exit::Config, text).into());
+    }
+    Ok(known)
 }
 
 fn last_success(runs: &[Run], drive: &str) -> Option<i64> {
@@ -80,6 +89,11 @@ fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow:
 }
 
 impl Target {
+    /// The name of the lock that everybody takes who uses the drive.
+    pub(crate) fn lock_name(&self) -> String {
+        format!("drive/{}", self.name)
+    }
+
     /// Whether somebody who says `wanted` means this drive.
     fn is_called(&self, wanted: &str) -> bool {
         self.name == wanted || self.luks.as_ref().is_some_and(|(uuid, _)| uuid.as_str().eq_ignore_ascii_case(wanted))

@@ -31,9 +31,8 @@ use crate::teller::MirrorTeller;
 /// The job's name in the history and, with the drive's name, on the light.
 pub(crate) const NAME: &str = "ext";
 
-/// The tables of the machine.
+/// The table that gives types and options of the mounts.
 const FSTAB: &str = "/etc/fstab";
-const CRYPTTAB: &str = "/etc/crypttab";
 
 /// How long to wait for another job that makes the namespace.
 const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
@@ -67,7 +66,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     report::require_root()?;
     let config = Config::load(cli.config.as_deref())?;
     let history = History::new(&folders::state().join("history.jsonl"));
-    let target = drive::find(&config.external, Path::new(CRYPTTAB), cli.drive.as_deref(), &history)?;
+    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &history)?;
     let cryptsetup = target.luks.is_some().then_some("cryptsetup");
     let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
     exec::require(&programs)?;
@@ -89,7 +88,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     };
     // Until the drive's lock is held, the light and the history are those of the run that holds it.
     let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-    let _drive = job.lock_until(&format!("drive/{}", target.name), job.deadline, &mut on_wait)?;
+    let _drive = job.lock_until(&target.lock_name(), job.deadline, &mut on_wait)?;
     job.tell_and_mirror()?;
     say(format_args!("{words} finished"));
     Ok(())

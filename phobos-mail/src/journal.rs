@@ -250,4 +250,20 @@ mod tests {
         assert_eq!(last_invocation(&script, "a.service").unwrap().as_deref(), Some(ID));
         assert_eq!(last_invocation(&script, "a.service").unwrap(), None);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+        /// journalctl gives text as a string where it is plain UTF-8, and as an array of bytes where it is not.
+        #[test]
+        fn no_message_leaves_anything_but_plain_lines(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000)) {
+            let array = lines(&entry(&format!("{bytes:?}")));
+            let string = lines(&entry(&serde_json::to_string(&String::from_utf8_lossy(&bytes)).unwrap()));
+            for line in array.iter().chain(&string) {
+                proptest::prop_assert!(line.chars().all(|character| !character.is_control()), "{:?}", line);
+                proptest::prop_assert!(line.chars().count() < 5000);
+            }
+            proptest::prop_assert_eq!(array, string);
+        }
+    }
 }

@@ -28,6 +28,7 @@ use phobos_core::config::Config;
 use phobos_core::mail::Settings;
 use phobos_core::report::{self, Chain, Exit, Stop};
 
+use light::Showing;
 use occasions::Context;
 use transport::Deadline;
 use unit::Name;
@@ -65,9 +66,12 @@ enum Command {
         /// Send it to this address
         address: Option<String>,
     },
-    /// Show on the light whether mail waits
-    #[command(hide = true)]
-    Light,
+    /// Post to the light whether mail waits: for units that are not root's, after the prefix +
+    Light {
+        /// Show it at once
+        #[arg(long)]
+        show: bool,
+    },
 }
 
 /// Runs the program and returns its exit code.
@@ -115,7 +119,8 @@ fn other(command: &Command, context: Context) -> Result<()> {
             let way = occasions::test(context, address.clone())?;
             println!("the test left through {way}");
         }
-        Command::Light => occasions::show(&context.folder)?,
+        Command::Light { show: true } => occasions::show(&context.folder, Showing::Now)?,
+        Command::Light { show: false } => occasions::show(&context.folder, Showing::Later)?,
     }
     Ok(())
 }

@@ -30,11 +30,19 @@ pub(crate) fn shown(board: &Board) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
+/// When the light shows what is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Showing {
+    /// At once.
+    Now,
+    /// When it changes next: beside a unit's failure it is red, by a call that no job stands behind, and must stay so.
+    Later,
+}
+
 /// Posts whether mail can be sent, if that is news.
 ///
-/// Only root may post; for a unit under another user, an `ExecStopPost=+` with `phobos-mail light` does it. What is no
-/// news is not put on the light again: it may show by now what somebody else has set.
-pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>) {
+/// Only root may post; for a unit under another user, an `ExecStopPost=+` with `phobos-mail light` does it.
+pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>, showing: Showing) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
@@ -43,10 +51,18 @@ pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>) {
         Vec::new()
     });
     let is_posted = jobs.iter().any(|job| job.name == JOB);
-    match trouble {
-        Some(why) if !is_posted => led::tell(exec, board, JOB, State::Attention, why),
-        None if is_posted => led::tell(exec, board, JOB, State::Off, ""),
-        _ => {}
+    let (state, text) = match trouble {
+        Some(why) if !is_posted => (State::Attention, why),
+        None if is_posted => (State::Off, ""),
+        _ => return,
+    };
+    match showing {
+        Showing::Now => led::tell(exec, board, JOB, state, text),
+        Showing::Later => {
+            if let Err(error) = board.post(JOB, state, text) {
+                log::warn!("{}", Chain(&error));
+            }
+        }
     }
 }
 
@@ -62,7 +78,7 @@ mod tests {
         assert_eq!(shown(&board).unwrap(), ["No job has posted anything."]);
         let script = Script::new().ok().ok().ok();
         for trouble in [None, Some("no server"), Some("no server"), None, None] {
-            tell(&script, &board, trouble);
+            tell(&script, &board, trouble, Showing::Now);
             if trouble.is_some() && rustix::process::geteuid().is_root() {
                 let lines = shown(&board).unwrap();
                 assert_eq!(lines[0], "It shows attention, for mail.");
@@ -70,6 +86,8 @@ mod tests {
             }
         }
         let news = if rustix::process::geteuid().is_root() { 2 } else { 0 };
+        assert_eq!(script.calls().len(), news);
+        tell(&script, &board, Some("no server"), Showing::Later);
         assert_eq!(script.calls().len(), news);
     }
 }

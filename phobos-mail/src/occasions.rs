@@ -13,7 +13,7 @@ use phobos_core::report::{Exit, Stop};
 use crate::deliver::{self, Outcome, Own, within};
 use crate::gather::{self, Findings};
 use crate::letter::{self, Letter};
-use crate::light;
+use crate::light::{self, Showing};
 use crate::spool::{Claim, Spool};
 use crate::storm::{self, Held, Open, Recovery, Verdict};
 use crate::text;
@@ -70,7 +70,7 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
         log::warn!("{error:#}");
     }
     drop(record);
-    conclude(&deliver::all(spool, own, settings, deadline), &folder)
+    conclude(&deliver::all(spool, own, settings, deadline), &folder, Showing::Later)
 }
 
 /// Mails that `unit` works again, if a mail has told that it failed.
@@ -95,7 +95,7 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     };
     open.save()?;
     drop(open);
-    conclude(&deliver::all(Some(spool), own, settings, deadline), &folder)
+    conclude(&deliver::all(Some(spool), own, settings, deadline), &folder, Showing::Later)
 }
 
 /// Sends what waits, and tells what was held back for an hour.
@@ -114,7 +114,7 @@ pub(crate) fn flush(context: Context) -> Result<()> {
     if outcome.sent > 0 {
         log::info!("sent {}", text::count(outcome.sent, "message"));
     }
-    conclude(&outcome, &folder)
+    conclude(&outcome, &folder, Showing::Now)
 }
 
 /// The messages that wait, one a line, oldest first.
@@ -146,16 +146,16 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
     }
     let outcome = deliver::one(letter, context.settings, context.deadline);
     let trouble = outcome.why.as_deref().map(|why| format!("no mail can be sent: {why}"));
-    light::tell(&System::default(), &Board::system(), trouble.as_deref());
+    light::tell(&System::default(), &Board::system(), trouble.as_deref(), Showing::Now);
     outcome.way.ok_or_else(|| anyhow!("cannot send the test: {}", outcome.why.unwrap_or_default()))
 }
 
-/// Shows on the light whether mail waits, or whether the unit that this is a part of has failed.
+/// Posts to the light whether mail waits, or whether the unit that this is a part of has failed.
 ///
 /// # Errors
 ///
 /// When the spool cannot be read.
-pub(crate) fn show(folder: &Path) -> Result<()> {
+pub(crate) fn show(folder: &Path, showing: Showing) -> Result<()> {
     let failed = std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success");
     let count = Spool::open(folder)?.list()?.len();
     let trouble = match count {
@@ -163,7 +163,7 @@ pub(crate) fn show(folder: &Path) -> Result<()> {
         0 => None,
         _ => Some(format!("{} cannot be sent", text::count(count, "message"))),
     };
-    light::tell(&System::default(), &Board::system(), trouble.as_deref());
+    light::tell(&System::default(), &Board::system(), trouble.as_deref(), showing);
     Ok(())
 }
 
@@ -246,7 +246,7 @@ fn summary(unit: &str, held: &Held) -> Letter {
 }
 
 /// Tells the light and the caller what a delivery came to.
-fn conclude(outcome: &Outcome, folder: &Path) -> Result<()> {
+fn conclude(outcome: &Outcome, folder: &Path, showing: Showing) -> Result<()> {
     let why = outcome.why.clone().unwrap_or_default();
     let count = text::count(outcome.left, "message");
     let result = match outcome {
@@ -258,7 +258,7 @@ fn conclude(outcome: &Outcome, folder: &Path) -> Result<()> {
         }
     };
     let trouble = result.as_ref().err().map(ToString::to_string);
-    light::tell(&System::default(), &Board::system(), trouble.as_deref());
+    light::tell(&System::default(), &Board::system(), trouble.as_deref(), showing);
     if let (Ok(()), Some(way)) = (&result, &outcome.way) {
         log::info!("sent through {way}");
     }

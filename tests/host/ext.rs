@@ -184,6 +184,9 @@ fn killed_or_stopped_in_the_middle_it_leaves_no_mount() {
         grep "was killed by signal 9" running; safe A
         running; kill -KILL $run; wait $run || true
         gone
+        expect 0 "which a run has left mounted" ext --drive A close; safe A
+        running; kill -KILL $run; wait $run || true
+        gone
         expect 0 "which an earlier run has left mounted" ext
         safe A; sound A
         "#,
