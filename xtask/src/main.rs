@@ -1,5 +1,6 @@
 //! The project's chores, one module each: `cargo xtask CHORE`.
 
+mod bench;
 mod demo;
 mod install;
 mod nas;
@@ -32,6 +33,8 @@ enum Chore {
     Test(test::Args),
     /// Show the main job on a NAS in miniature, from plug to green
     Demo(demo::Args),
+    /// Measure phobos beside the original's scripts, and print a table with the targets
+    Bench(bench::Args),
     /// Build the programs and install them with units, udev rules and a sample configuration
     Install(install::Args),
     /// Remove what `install` installed and nobody changed since
@@ -59,6 +62,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Setup => setup::run(&sh),
         Chore::Test(args) => test::run(&sh, &args),
         Chore::Demo(args) => demo::run(&sh, &args),
+        Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Install(args) => install::run(&sh, &args),
         Chore::Uninstall(place) => install::uninstall(&sh, &place),
     }
