@@ -205,7 +205,7 @@ impl<'a> Sender<'a> {
             if !smtp.is_encrypted() {
                 bail!("it would see the password unprotected");
             }
-            smtp.auth(DEFAULT_MECHANISMS, &credentials(name)?)
+            smtp.auth(DEFAULT_MECHANISMS, &credentials(name.as_str())?)
                 .map_err(|error| told(&error, limit))
                 .context("it does not let us in")?;
         }
