@@ -394,6 +394,71 @@ fn without_a_spool_the_mail_is_sent_all_the_same() {
     assert!(lost.stderr.lines().last().unwrap().starts_with("error: a mail is lost: "), "{lost:?}");
 }
 
+/// A machine whose mail goes to `server` by TLS, with a password, as `scheme` says; it trusts `authority`.
+fn with_relay(server: &Server, scheme: &str, authority: &str) -> Machine {
+    let machine = Machine::with("auto");
+    let authority = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/fixtures").join(authority);
+    machine.write(
+        "phobos.toml",
+        &format!(
+            "[mail]\ntransport = '{scheme}://localhost:{}'\ncredential = 'relay'\nca-file = '{}'\n",
+            server.port,
+            authority.display()
+        ),
+    );
+    machine.write("relay", "user\npass word\n");
+    machine
+}
+
+fn run_with_credentials(machine: &Machine) -> Ended {
+    let mut command = machine.command(&["a.service"]);
+    command.env("CREDENTIALS_DIRECTORY", machine.folder.path());
+    ended(command)
+}
+
+#[test]
+fn a_relay_is_spoken_to_in_tls_and_gets_the_password_of_the_credential() {
+    for (manner, scheme) in [(Manner::StartTls, "submission"), (Manner::Tls, "submissions"), (Manner::Tls, "smtps")] {
+        let server = Server::start(manner);
+        let machine = with_relay(&server, scheme, "ca.pem");
+        let ended = run_with_credentials(&machine);
+        assert_eq!(ended.code, Some(0), "{scheme}: {ended:?}");
+        assert!(server.taken()[0].authenticated, "{scheme}");
+    }
+}
+
+#[test]
+fn a_relay_with_a_wrong_certificate_or_without_tls_gets_nothing() {
+    for (manner, scheme) in [(Manner::StartTls, "submission"), (Manner::Tls, "submissions")] {
+        let server = Server::start(manner);
+        let machine = with_relay(&server, scheme, "other-ca.pem");
+        let ended = run_with_credentials(&machine);
+        assert_eq!(ended.code, Some(75), "{scheme}: {ended:?}");
+        assert!(ended.stderr.contains("invalid peer certificate"), "{ended:?}");
+        assert!(server.taken().is_empty());
+    }
+    let plain = Server::start(Manner::Takes);
+    let ended = run_with_credentials(&with_relay(&plain, "submission", "ca.pem"));
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert!(ended.stderr.contains("STARTTLS is not supported"), "{ended:?}");
+    assert!(plain.taken().is_empty());
+}
+
+#[test]
+fn a_missing_or_wrong_password_is_told() {
+    let server = Server::start(Manner::Tls);
+    let machine = with_relay(&server, "submissions", "ca.pem");
+    let ended = machine.run(&["a.service"]);
+    assert!(ended.stderr.contains("the unit needs LoadCredential=relay:FILE"), "{ended:?}");
+    machine.write("relay", "user\nwrong\n");
+    let ended = run_with_credentials(&machine);
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert!(ended.stderr.contains("it does not let us in: it says 535 who are you?"), "{ended:?}");
+    machine.write("relay", "user:password\n");
+    let ended = run_with_credentials(&machine);
+    assert!(ended.stderr.contains("must hold the user in its first line and the password in its second"), "{ended:?}");
+}
+
 #[test]
 fn sendmail_gets_the_message_on_its_standard_input() {
     let machine = Machine::with("sendmail");

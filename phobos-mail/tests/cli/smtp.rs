@@ -1,9 +1,13 @@
 //! A little SMTP server on loopback: it takes mail, refuses it, or says nothing any more.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// What the server does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +18,10 @@ pub(crate) enum Manner {
     TakesSlowly,
     /// Refuses the recipients that begin with this.
     Refuses(&'static str),
+    /// Wants STARTTLS and a password before it takes anything.
+    StartTls,
+    /// Speaks TLS from the first byte.
+    Tls,
     /// Accepts the connection and never says a word.
     Mute,
     /// Takes in the whole message and never says whether it took it.
@@ -26,6 +34,7 @@ pub(crate) struct Taken {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) text: String,
+    pub(crate) authenticated: bool,
 }
 
 /// The server; it lives as long as the test.
@@ -76,46 +85,103 @@ pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
-fn converse(stream: TcpStream, manner: Manner, taken: &Mutex<Vec<Taken>>) -> std::io::Result<()> {
-    let mut out = stream.try_clone()?;
-    let mut lines = BufReader::new(stream).lines();
+/// What a conversation goes over.
+trait Line: Read + Write {}
+impl<T: Read + Write> Line for T {}
+
+/// One client's conversation with the server.
+struct Conversation {
+    /// `None` while STARTTLS wraps it.
+    line: Option<BufReader<Box<dyn Line>>>,
+    /// The client's end, for STARTTLS.
+    stream: TcpStream,
+    authenticated: bool,
+}
+
+fn converse(stream: TcpStream, manner: Manner, taken: &Mutex<Vec<Taken>>) -> io::Result<()> {
+    let line: Box<dyn Line> = Box::new(stream.try_clone()?);
+    let mut talk = Conversation { line: Some(BufReader::new(line)), stream, authenticated: false };
     if manner == Manner::Mute {
-        return lines.next().map_or(Ok(()), |line| line.map(drop));
+        return talk.hear().map(drop);
     }
-    let mut mail = Taken { from: String::new(), to: String::new(), text: String::new() };
-    let mut say = |line: &str| out.write_all(format!("{line}\r\n").as_bytes());
-    say("220 test")?;
-    while let Some(line) = lines.next().transpose()? {
-        let (command, rest) = line.split_once(':').unwrap_or((&line, ""));
+    if manner == Manner::Tls {
+        talk.encrypt()?;
+    }
+    let mut mail = Taken { from: String::new(), to: String::new(), text: String::new(), authenticated: false };
+    talk.say("220 test")?;
+    while let Some(line) = talk.hear()? {
+        let (command, rest) = line.split_once([':', ' ']).unwrap_or((&line, ""));
+        let rest = rest.trim_start_matches("FROM:").trim_start_matches("TO:");
         let address = rest.trim_matches(['<', '>']).to_owned();
         match (command, manner) {
-            ("RCPT TO", Manner::Refuses(start)) if address.starts_with(start) => say("550 no such user")?,
-            ("RCPT TO", _) => {
-                mail.to = address;
-                say("250 ok")?;
+            ("EHLO", Manner::StartTls) => talk.say("250-test\r\n250-STARTTLS\r\n250 AUTH PLAIN")?,
+            ("EHLO", Manner::Tls) => talk.say("250-test\r\n250 AUTH PLAIN")?,
+            ("STARTTLS", Manner::StartTls) => {
+                talk.say("220 go on")?;
+                talk.encrypt()?;
             }
-            ("MAIL FROM", _) => {
+            // "\0user\0pass word", as RFC 4616 wants it.
+            ("AUTH", _) if rest == "PLAIN AHVzZXIAcGFzcyB3b3Jk" => {
+                talk.authenticated = true;
+                talk.say("235 welcome")?;
+            }
+            ("AUTH", _) => talk.say("535 who are you?")?,
+            ("RCPT", Manner::Refuses(start)) if address.starts_with(start) => talk.say("550 no such user")?,
+            ("RCPT", _) => {
+                mail.to = address;
+                talk.say("250 ok")?;
+            }
+            ("MAIL", _) => {
                 mail.from = address;
-                say("250 ok")?;
+                talk.say("250 ok")?;
             }
             ("DATA", _) => {
-                say("354 go on")?;
+                talk.say("354 go on")?;
                 mail.text.clear();
-                while let Some(line) = lines.next().transpose()?.filter(|line| line != ".") {
+                mail.authenticated = talk.authenticated;
+                while let Some(line) = talk.hear()?.filter(|line| line != ".") {
                     mail.text.push_str(line.strip_prefix('.').unwrap_or(&line));
                     mail.text.push_str("\r\n");
                 }
                 match manner {
-                    Manner::MuteAtTheEnd => return lines.next().map_or(Ok(()), |line| line.map(drop)),
+                    Manner::MuteAtTheEnd => return talk.hear().map(drop),
                     Manner::TakesSlowly => std::thread::sleep(Duration::from_millis(20)),
                     _ => {}
                 }
                 taken.lock().unwrap().push(mail.clone());
-                say("250 taken")?;
+                talk.say("250 taken")?;
             }
-            ("QUIT", _) => return say("221 bye"),
-            _ => say("250 ok")?,
+            ("QUIT", _) => return talk.say("221 bye"),
+            _ => talk.say("250 ok")?,
         }
     }
     Ok(())
+}
+
+impl Conversation {
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        let line = self.line.as_mut().unwrap().get_mut();
+        line.write_all(format!("{text}\r\n").as_bytes())?;
+        line.flush()
+    }
+
+    fn hear(&mut self) -> io::Result<Option<String>> {
+        let mut text = String::new();
+        let length = self.line.as_mut().unwrap().read_line(&mut text)?;
+        Ok((length > 0).then(|| text.trim_end().to_owned()))
+    }
+
+    /// Goes on in TLS, with the certificate for `localhost` of the test's own authority.
+    fn encrypt(&mut self) -> io::Result<()> {
+        let chain = CertificateDer::pem_slice_iter(include_bytes!("fixtures/server.pem"));
+        let chain = chain.collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("fixtures/server.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+        let tls = ServerConnection::new(Arc::new(config)).unwrap();
+        let line: Box<dyn Line> = Box::new(StreamOwned::new(tls, self.stream.try_clone()?));
+        self.line = Some(BufReader::new(line));
+        Ok(())
+    }
 }
