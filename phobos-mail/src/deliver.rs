@@ -15,7 +15,7 @@ use crate::transport::{Deadline, Failure, Sender};
 /// How much later than its deadline a delivery is given up: a server that sends a byte now and then gets no further.
 const OVERTIME: Duration = Duration::from_secs(3);
 
-/// This run's own letter.
+/// A letter that this run has written.
 #[derive(Debug)]
 pub(crate) enum Own {
     /// It is in the spool.
@@ -28,10 +28,10 @@ pub(crate) enum Own {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// How many letters were sent, and which way the last one left.
-    pub(crate) sent: usize,
+    pub(crate) sent: u64,
     pub(crate) way: Option<String>,
     /// How many letters are still waiting, as far as this run saw them.
-    pub(crate) left: usize,
+    pub(crate) left: u64,
     /// Whether a letter is lost that the spool did not take.
     pub(crate) lost: bool,
     /// Why letters were not sent.
@@ -54,9 +54,9 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> 
     receive.recv_timeout(limit).ok()
 }
 
-/// Sends what waits in `spool`, and `own` with it, until all is sent or `deadline` has come.
-pub(crate) fn all(spool: Option<Spool>, own: Option<Own>, settings: Settings, deadline: Deadline) -> Outcome {
-    let loose = matches!(own, Some(Own::Loose(_)));
+/// Sends what waits in `spool`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
+pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadline: Deadline) -> Outcome {
+    let loose = own.iter().any(|own| matches!(own, Own::Loose(_)));
     let limit = deadline.left(Duration::MAX) + OVERTIME;
     let work = move || {
         let exec = System::default();
@@ -73,7 +73,7 @@ pub(crate) fn all(spool: Option<Spool>, own: Option<Own>, settings: Settings, de
 
 /// Sends `letter` alone, which nobody keeps.
 pub(crate) fn one(letter: Letter, settings: Settings, deadline: Deadline) -> Outcome {
-    all(None, Some(Own::Loose(letter)), settings, deadline)
+    all(None, vec![Own::Loose(letter)], settings, deadline)
 }
 
 struct Delivery<'a> {
@@ -90,26 +90,22 @@ enum Next {
 }
 
 impl Delivery<'_> {
-    fn run(mut self, spool: Option<&Spool>, mut own: Option<Own>) -> Outcome {
+    fn run(mut self, spool: Option<&Spool>, mut own: Vec<Own>) -> Outcome {
         let mut next = Next::GoOn;
         for path in spool.map(paths).unwrap_or_default() {
-            let is_own = matches!(&own, Some(Own::Kept(claim)) if claim.is_in(&path));
+            let at = own.iter().position(|own| matches!(own, Own::Kept(claim) if claim.is_in(&path)));
             if next == Next::Stop || self.deadline.is_over() {
                 next = Next::Stop;
-                self.outcome.left += usize::from(!is_own);
-                continue;
-            }
-            if is_own {
-                next = own.take().map_or(next, |own| self.send_own(own));
+                self.outcome.left += u64::from(at.is_none());
+            } else if let Some(at) = at {
+                next = self.send_own(own.remove(at));
             } else if let Some(claim) = claim(&path) {
                 next = self.send_kept(claim, true);
             }
         }
-        if let Some(own) = own {
+        for own in own {
             match next {
-                Next::GoOn => {
-                    self.send_own(own);
-                }
+                Next::GoOn => next = self.send_own(own),
                 Next::Stop => self.leave(&own),
             }
         }
@@ -164,7 +160,7 @@ impl Delivery<'_> {
         }
     }
 
-    /// Takes note of this run's letter, which was not even tried: the ones before it found no way out.
+    /// Takes note of a letter of this run that was not even tried: the ones before it found no way out.
     fn leave(&mut self, own: &Own) {
         match own {
             Own::Kept(_) => self.outcome.left += 1,

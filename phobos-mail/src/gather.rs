@@ -130,7 +130,7 @@ fn list(failures: &[Failure]) -> Vec<String> {
 
 fn line((count, failure): &(u64, &Failure)) -> String {
     let at = text::stamp(failure.at);
-    let often = if *count > 1 { format!(", {}", text::times(*count)) } else { String::new() };
+    let often = if *count > 1 { format!(", {}", text::count(*count, "time")) } else { String::new() };
     format!("{at} {} ({}){often}", failure.unit, failure.result)
 }
 

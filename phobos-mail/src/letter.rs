@@ -49,7 +49,7 @@ pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Lett
     let told = |at: &&i64| (held.first..=held.last).contains(*at);
     let known = findings.own.iter().filter(told).count();
     let count = held.count.max(u64::try_from(known).unwrap_or_default());
-    letter.subject = format!("unit {} failed {} more", letter.unit, text::times(count));
+    letter.subject = format!("unit {} failed {}", letter.unit, text::count(count, "more time"));
     letter.invocation.clone_from(&findings.facts.invocation);
     letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held, count));
     if let Some(at) = held.resolved {
@@ -75,10 +75,8 @@ pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
 /// How often a unit failed without a mail, and when.
 fn often(held: &Held, count: u64) -> String {
     let [first, last] = [held.first, held.last].map(|at| text::stamp(text::local(at)));
-    match count {
-        1 => format!("1 more time, at {last}"),
-        _ => format!("{count} more times, between {first} and {last}"),
-    }
+    let times = text::count(count, "more time");
+    if first == last { format!("{times}, at {last}") } else { format!("{times}, between {first} and {last}") }
 }
 
 /// The letter that says that mail works.

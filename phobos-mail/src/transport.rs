@@ -190,14 +190,16 @@ impl<'a> Sender<'a> {
             Security::StartTls | Security::Tls => Some(self.tls(server)?),
         };
         let from_the_start = tls.as_ref().filter(|_| server.security == Security::Tls);
-        // One address only: a name with many dead ones must not eat the time of all.
-        let address = (server.host.as_str(), server.port)
-            .to_socket_addrs()
-            .context("cannot find its address")?
-            .next()
-            .context("it has no address")?;
-        let mut smtp = SmtpConnection::connect(address, Some(limit), &hello, from_the_start, None)
-            .map_err(|error| told(&error, limit))?;
+        let addresses = (server.host.as_str(), server.port).to_socket_addrs().context("cannot find its address")?;
+        let mut connected = Err(anyhow!("it has no address"));
+        for address in addresses {
+            connected = SmtpConnection::connect(address, Some(limit), &hello, from_the_start, None)
+                .map_err(|error| told(&error, limit));
+            if connected.is_ok() || self.deadline.is_over() {
+                break;
+            }
+        }
+        let mut smtp = connected?;
         if let (Security::StartTls, Some(tls)) = (server.security, &tls) {
             smtp.starttls(tls, &hello).map_err(|error| told(&error, limit))?;
         }
@@ -205,7 +207,7 @@ impl<'a> Sender<'a> {
             if !smtp.is_encrypted() {
                 bail!("it would see the password unprotected");
             }
-            smtp.auth(DEFAULT_MECHANISMS, &credentials(name)?)
+            smtp.auth(DEFAULT_MECHANISMS, &credentials(name.as_str())?)
                 .map_err(|error| told(&error, limit))
                 .context("it does not let us in")?;
         }
