@@ -154,10 +154,7 @@ mod tests {
         let history = History::new(&folder.path().join("history.jsonl"));
         let good = |object: &str, seconds: i64| {
             let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
-            let (job, object) = (crate::job::NAME.to_owned(), object.to_owned());
-            history
-                .append(&Run { job, object, start: time, end: time, exit: 0, error: String::new(), bytes: None })
-                .unwrap();
+            history.append(&Run::new(crate::job::NAME, object, time)).unwrap();
         };
         good("A", 100);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");
