@@ -15,8 +15,7 @@ use std::time::Duration;
 pub use system::System;
 
 /// Where programs are looked for after `PATH`: a user's `PATH` often lacks the sbin directories.
-const MORE_FOLDERS: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+const MORE_FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
 /// How much of a program's standard error is kept for an error message, in bytes.
 const TAIL_BYTES: usize = 2048;
@@ -29,6 +28,7 @@ pub struct Invocation {
     env: Vec<(OsString, OsString)>,
     stdin: Vec<u8>,
     shielded: bool,
+    own_group: bool,
     bound: bool,
     limit: Option<Duration>,
 }
@@ -135,7 +135,7 @@ pub trait Hold: fmt::Debug {
 }
 
 /// Runs programs.
-pub trait Exec {
+pub trait Exec: fmt::Debug {
     /// Runs `invocation` to its end.
     ///
     /// # Streams
@@ -157,11 +157,19 @@ pub trait Exec {
     /// # Errors
     ///
     /// As for [`Exec::run`].
-    fn stream(
-        &self,
-        invocation: &Invocation,
-        observer: &mut dyn Observer,
-    ) -> Result<Finished, ExecError>;
+    fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError>;
+
+    /// Runs `invocation` to its end with this process's own standard streams, as a shell would, and passes on the signals
+    /// that ask this process to end; SIGINT only where it does not come from a terminal, which sends it to both.
+    ///
+    /// # Streams
+    ///
+    /// All three: this process's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program cannot be started or its end not be waited for; how it ends is no error.
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError>;
 
     /// Starts `invocation` and waits until it has written the line `ready`; it then holds until released.
     ///
@@ -181,17 +189,21 @@ pub trait Exec {
     ) -> Result<Box<dyn Hold>, ExecError>;
 }
 
+/// Becomes the program: it keeps this process's id, streams, environment and signals, and locks are let go of.
+///
+/// Returns only if that fails.
+pub fn replace(invocation: &Invocation) -> ExecError {
+    system::replace(invocation)
+}
+
 /// Finds all of `programs`.
 ///
 /// # Errors
 ///
 /// The names of all that are missing; nothing was done.
 pub fn require(programs: &[&str]) -> Result<(), MissingPrograms> {
-    let missing: Vec<_> = programs
-        .iter()
-        .filter(|name| find(Path::new(name)).is_none())
-        .map(|name| (*name).to_owned())
-        .collect();
+    let missing: Vec<_> =
+        programs.iter().filter(|name| find(Path::new(name)).is_none()).map(|name| (*name).to_owned()).collect();
     if missing.is_empty() { Ok(()) } else { Err(MissingPrograms(missing)) }
 }
 
@@ -210,10 +222,7 @@ pub fn find(program: &Path) -> Option<PathBuf> {
         .chain(MORE_FOLDERS.map(PathBuf::from))
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))
-        .find(|candidate| {
-            rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
-                && candidate.is_file()
-        })
+        .find(|candidate| rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok() && candidate.is_file())
 }
 
 impl Invocation {
@@ -225,6 +234,7 @@ impl Invocation {
             env: Vec::new(),
             stdin: Vec::new(),
             shielded: false,
+            own_group: false,
             bound: false,
             limit: None,
         }
@@ -262,6 +272,13 @@ impl Invocation {
     #[must_use]
     pub fn shielded(mut self) -> Self {
         self.shielded = true;
+        self.own_group()
+    }
+
+    /// Gives the program a process group of its own: a Ctrl-C at the terminal is then this process's business alone.
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.own_group = true;
         self
     }
 
@@ -271,7 +288,7 @@ impl Invocation {
     #[must_use]
     pub fn bound(mut self) -> Self {
         self.bound = true;
-        self
+        self.own_group()
     }
 
     /// Ends the program if it runs longer than `limit`.
@@ -294,6 +311,17 @@ impl fmt::Display for Invocation {
             }
         }
         Ok(())
+    }
+}
+
+impl Status {
+    /// The status as a shell tells it: the exit code, or 128 and the signal's number.
+    pub fn shell_code(self) -> u8 {
+        let code = match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        };
+        u8::try_from(code).unwrap_or(u8::MAX)
     }
 }
 

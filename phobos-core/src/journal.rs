@@ -25,8 +25,7 @@ pub fn init(level: LevelFilter) {
 /// Whether standard error is what systemd put into `JOURNAL_STREAM` as `device:inode` (systemd.exec(5)).
 pub fn is_journal() -> bool {
     let Ok(stderr) = fs::metadata("/proc/self/fd/2") else { return false };
-    std::env::var("JOURNAL_STREAM")
-        .is_ok_and(|stream| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
 impl Log for Lines {

@@ -4,8 +4,20 @@
 //! The library wraps and guards; it prints nothing and decides nothing. Programs are started by [`exec`] alone.
 //! A guard (`Mapping`, `Mount`, `Lock`, `RepositoryLock`) has a `close` that reports, and a `Drop` that closes and logs.
 
+pub mod borg;
+pub mod config;
 pub mod exec;
+pub mod folders;
+pub mod history;
 pub mod journal;
+pub mod led;
+pub mod lock;
+pub mod luks;
+pub mod mail;
+pub mod mount;
+pub mod namespace;
 pub mod report;
+pub mod rsync;
 pub mod signal;
+pub mod systemd;
 pub mod teardown;

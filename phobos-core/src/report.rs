@@ -4,7 +4,13 @@ use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::exec::ExecError;
+use crate::borg::BorgError;
+use crate::config::ConfigError;
+use crate::exec::{ExecError, MissingPrograms};
+use crate::lock::LockError;
+use crate::luks::LuksError;
+use crate::mount::MountError;
+use crate::namespace::NamespaceError;
 use crate::teardown::TeardownError;
 
 /// The exit codes of every phobos program (sysexits(3) where it has one; 200 to 245 are systemd's).
@@ -39,17 +45,30 @@ pub struct Stop {
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
-/// Runs `program`, logs its error on one line, and returns the exit code it stands for.
+/// Checks that this process may do what only root may.
+///
+/// # Errors
+///
+/// A [`Stop`] that says so, for anybody else.
+pub fn require_root() -> Result<(), Stop> {
+    if rustix::process::geteuid().is_root() {
+        Ok(())
+    } else {
+        Err(Stop::new(Exit::Failed, "only root can do this; run it with sudo or as a system unit"))
+    }
+}
+
+/// Logs a program's error on one line and returns the exit code it stands for; `E` is a boxed error, or anyhow's.
 pub fn conclude<E>(result: Result<(), E>) -> ExitCode
 where
-    E: Into<Box<dyn Error + Send + Sync + 'static>>,
+    E: AsRef<dyn Error + Send + Sync + 'static>,
 {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let error = error.into();
-            log::error!("{}", Chain(error.as_ref()));
-            exit_of(error.as_ref()).into()
+            let error = error.as_ref();
+            log::error!("{}", Chain(error));
+            exit_of(error).into()
         }
     }
 }
@@ -58,11 +77,8 @@ where
 pub fn exit_of(error: &(dyn Error + 'static)) -> Exit {
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(stop) = error.downcast_ref::<Stop>() {
-            return stop.exit;
-        }
-        if let Some(ExecError::Interrupted { signal, .. }) = error.downcast_ref::<ExecError>() {
-            return Exit::Signal(*signal);
+        if let Some(exit) = own_exit(error) {
+            return exit;
         }
         if let Some(teardown) = error.downcast_ref::<TeardownError>() {
             return exit_of(teardown.first());
@@ -70,6 +86,45 @@ pub fn exit_of(error: &(dyn Error + 'static)) -> Exit {
         next = error.source();
     }
     Exit::Failed
+}
+
+/// The exit code of one error of this library, its sources left out.
+fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
+    if let Some(stop) = error.downcast_ref::<Stop>() {
+        return Some(stop.exit);
+    }
+    if error.is::<ConfigError>() || error.is::<MissingPrograms>() {
+        return Some(Exit::Config);
+    }
+    let exit = match error.downcast_ref::<ExecError>() {
+        Some(ExecError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
+        Some(ExecError::Missing { .. }) => Some(Exit::Config),
+        _ => None,
+    };
+    let exit = exit.or(match error.downcast_ref::<LockError>() {
+        Some(LockError::Busy { .. }) => Some(Exit::Busy),
+        Some(LockError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
+        _ => None,
+    });
+    let exit = exit.or(match error.downcast_ref::<BorgError>() {
+        Some(BorgError::NotARepository { .. } | BorgError::Damaged { .. }) => Some(Exit::Refused),
+        Some(BorgError::Busy { .. }) => Some(Exit::Busy),
+        Some(BorgError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
+        _ => None,
+    });
+    let exit = exit.or(match error.downcast_ref::<NamespaceError>() {
+        Some(NamespaceError::MountedOutside { .. }) => Some(Exit::Refused),
+        Some(
+            NamespaceError::Elsewhere { .. } | NamespaceError::NotInFstab { .. } | NamespaceError::NotAFile { .. },
+        ) => Some(Exit::Config),
+        _ => None,
+    });
+    exit.or(match (error.downcast_ref::<MountError>(), error.downcast_ref::<LuksError>()) {
+        (Some(MountError::Other { .. }), _) | (_, Some(LuksError::Taken { .. } | LuksError::OtherName { .. })) => {
+            Some(Exit::Refused)
+        }
+        _ => None,
+    })
 }
 
 impl Stop {
@@ -129,11 +184,7 @@ mod tests {
     fn the_first_error_decides_the_exit_code() {
         let refused = || Stop::new(Exit::Refused, "the drive holds something else");
         assert_eq!(exit_of(&refused()), Exit::Refused);
-        assert_eq!(
-            exit_of(&std::io::Error::other(refused())),
-            Exit::Failed,
-            "io::Error hides its payload"
-        );
+        assert_eq!(exit_of(&std::io::Error::other(refused())), Exit::Failed, "io::Error hides its payload");
         let both = teardown::join::<(), _, _>(Err(refused()), Err("cannot close")).unwrap_err();
         assert_eq!(exit_of(&both), Exit::Refused);
         assert_eq!(Chain(&both).to_string(), "the drive holds something else; then: cannot close");
@@ -141,15 +192,8 @@ mod tests {
 
     #[test]
     fn codes_are_those_of_the_manual() {
-        let codes = [
-            Exit::Failed,
-            Exit::Usage,
-            Exit::Refused,
-            Exit::Absent,
-            Exit::Busy,
-            Exit::Config,
-            Exit::Signal(15),
-        ];
+        let codes =
+            [Exit::Failed, Exit::Usage, Exit::Refused, Exit::Absent, Exit::Busy, Exit::Config, Exit::Signal(15)];
         assert_eq!(codes.map(Exit::code), [1, 2, 65, 66, 75, 78, 143]);
     }
 }

@@ -7,6 +7,16 @@ use crate::report::Chain;
 
 type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
+/// Something that must be closed, and whose closing can fail.
+pub trait Close {
+    /// Closes it.
+    ///
+    /// # Errors
+    ///
+    /// When it stays open, or when that cannot be proven.
+    fn close(self) -> Result<(), TeardownError>;
+}
+
 /// What went wrong in some work, in the clean-up after it, or in both.
 #[derive(Debug)]
 pub struct TeardownError {
@@ -28,9 +38,27 @@ where
         (Ok(value), Ok(())) => Ok(value),
         (Err(first), Ok(())) => Err(TeardownError { first: first.into(), then: None }),
         (Ok(_), Err(first)) => Err(TeardownError { first: first.into(), then: None }),
-        (Err(first), Err(then)) => {
-            Err(TeardownError { first: first.into(), then: Some(then.into()) })
-        }
+        (Err(first), Err(then)) => Err(TeardownError { first: first.into(), then: Some(then.into()) }),
+    }
+}
+
+impl TeardownError {
+    /// One error alone.
+    pub fn of(error: impl Into<BoxError>) -> Self {
+        Self { first: error.into(), then: None }
+    }
+}
+
+/// Nothing below needs closing.
+impl Close for () {
+    fn close(self) -> Result<(), TeardownError> {
+        Ok(())
+    }
+}
+
+impl<C: Close> Close for Option<C> {
+    fn close(self) -> Result<(), TeardownError> {
+        self.map_or(Ok(()), Close::close)
     }
 }
 
@@ -75,9 +103,6 @@ mod tests {
         assert_eq!(said(Ok(()), Ok(())), "done");
         assert_eq!(said(Err("cannot copy"), Ok(())), "cannot copy");
         assert_eq!(said(Ok(()), Err("cannot close")), "cannot close");
-        assert_eq!(
-            said(Err("cannot copy"), Err("cannot close")),
-            "cannot copy; then: cannot close"
-        );
+        assert_eq!(said(Err("cannot copy"), Err("cannot close")), "cannot copy; then: cannot close");
     }
 }

@@ -1,14 +1,81 @@
-//! The off-site drive: unlock, mount, mirror, unmount, lock.
+//! `phobos-ext`: mirrors the backups onto an off-site drive: unlock, mount, mirror, unmount, lock.
+//!
+//! The drop-in for `backup-exthdd`, also known as `phobos-backup-monthly`.
 
-use clap::Parser;
+mod close;
+mod drive;
+mod job;
+mod marker;
+mod source;
+mod teller;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-/// The command line of `phobos-ext`.
+use clap::{Parser, Subcommand};
+use phobos_core::{journal, report};
+
+/// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ext", version, about)]
-pub struct Cli {}
+#[command(name = "phobos-ext", version, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Read this configuration instead of /etc/phobos/phobos.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Mirror onto this drive: its name in the configuration, or the UUID of its LUKS container
+    #[arg(long, value_name = "NAME|UUID", global = true)]
+    drive: Option<String>,
+    /// Wait this long for locks, such as 12h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    lock_wait: Option<Duration>,
+    /// Mirror although the repository is now less than half as big as the copy on the drive
+    #[arg(long)]
+    accept_smaller: bool,
+    /// Say what would be done and copied, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Do something else than mirror; any other first word is TEXT
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Is echoed at the start and at the end
+    #[arg(value_name = "TEXT")]
+    text: Vec<String>,
+}
+
+/// What else can be done with a drive.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Unmount and lock the drive, if an earlier run could not
+    Close,
+}
 
 /// Runs the program and returns its exit code.
-pub fn main(_cli: &Cli) -> ExitCode {
-    ExitCode::FAILURE
+pub fn main(cli: &Cli) -> ExitCode {
+    journal::init(log::LevelFilter::Info);
+    report::conclude(match cli.command {
+        None => job::run(cli),
+        Some(Command::Close) => close::run(cli),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn any_text_is_taken_as_the_original_takes_it() {
+        let cli = Cli::parse_from(["phobos-ext", "manually", "by jon", "--", "--drive"]);
+        assert_eq!(cli.text, ["manually", "by jon", "--drive"]);
+        let cli = Cli::parse_from(["phobos-ext", "--drive", "A", "close"]);
+        assert!(matches!(cli.command, Some(Command::Close)) && cli.drive.as_deref() == Some("A"));
+        let cli = Cli::parse_from(["phobos-ext", "please", "close"]);
+        assert!(cli.command.is_none() && cli.text == ["please", "close"]);
+    }
 }

@@ -45,11 +45,7 @@ fn run() -> Result<()> {
     let (Some(log), sticks) = (args.next(), args.collect::<Vec<_>>()) else {
         bail!("usage: fake-blinkstick LOG KIND:SERIAL...")
     };
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&log)
-        .with_context(|| format!("cannot open {log}"))?;
+    let log = OpenOptions::new().append(true).create(true).open(&log).with_context(|| format!("cannot open {log}"))?;
     let log = Arc::new(Mutex::new(log));
     let (ended, end) = mpsc::channel();
     for (number, text) in sticks.iter().enumerate() {
@@ -64,9 +60,7 @@ fn run() -> Result<()> {
             // Nobody listens any more only when the program ends anyway.
             drop(ended.send(end));
         });
-        is_configured
-            .recv_timeout(Duration::from_secs(30))
-            .with_context(|| format!("{text} was not taken"))?;
+        is_configured.recv_timeout(Duration::from_secs(30)).with_context(|| format!("{text} was not taken"))?;
     }
     notify()?;
     end.recv()?
@@ -74,8 +68,7 @@ fn run() -> Result<()> {
 
 /// Hands `socket` to the kernel as the other end of a USB device.
 fn attach(socket: &UnixStream, number: usize) -> Result<()> {
-    let status =
-        fs::read_to_string(format!("{CONTROLLER}/status")).context("is vhci-hcd loaded?")?;
+    let status = fs::read_to_string(format!("{CONTROLLER}/status")).context("is vhci-hcd loaded?")?;
     let port = free_port(&status).context("no free port")?;
     let line = format!("{port} {} {} {LOW_SPEED}", socket.as_raw_fd(), number + 1);
     fs::write(format!("{CONTROLLER}/attach"), line).context("cannot attach to vhci-hcd")

@@ -12,8 +12,7 @@ use crate::Log;
 use crate::witness;
 
 /// The head that all report descriptors share, with the reports 1 to 3.
-const REPORTS_V1: &str =
-    "0600ff0901a101150026ff007508850195030900b20201850295200900b20201850395200900b20201";
+const REPORTS_V1: &str = "0600ff0901a101150026ff007508850195030900b20201850295200900b20201850395200900b20201";
 
 /// The reports 4 to 9 of a Pro.
 const REPORTS_PRO: &str = "850495010900b20201850595050900b20201850695190900b20201850795310900b20201850895610900b2020185\
@@ -103,15 +102,7 @@ impl FromStr for Stick {
             Some("stall") => true,
             Some(other) => bail!("{other} is nothing that a stick does"),
         };
-        Ok(Self {
-            kind,
-            serial,
-            stalls,
-            mode: 2,
-            led_count: 32,
-            blocks: [[0; 32]; 2],
-            colours: [[[0; 3]; LEDS]; 3],
-        })
+        Ok(Self { kind, serial, stalls, mode: 2, led_count: 32, blocks: [[0; 32]; 2], colours: [[[0; 3]; LEDS]; 3] })
     }
 }
 
@@ -235,10 +226,8 @@ impl Stick {
             }
             (4, [_, mode, ..]) if self.kind != Kind::V1 => self.mode = *mode,
             (5, [_, channel, index, red, green, blue, ..]) if self.takes_frames() => {
-                let led = self
-                    .colours
-                    .get_mut(usize::from(*channel))
-                    .and_then(|leds| leds.get_mut(usize::from(*index)));
+                let led =
+                    self.colours.get_mut(usize::from(*channel)).and_then(|leds| leds.get_mut(usize::from(*index)));
                 if let Some(led) = led {
                     *led = [*red, *green, *blue];
                 }
@@ -296,9 +285,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2)
-        .filter_map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok())
-        .collect()
+    (0..text.len() / 2).filter_map(|at| u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()).collect()
 }
 
 #[cfg(test)]

@@ -24,12 +24,7 @@ const TAKEN_BACK: i32 = -104;
 const HEAD: usize = 48;
 
 /// Answers the kernel's requests until it lets go of the device; tells `configured` once it has taken it in.
-pub(crate) fn serve(
-    mut socket: UnixStream,
-    mut stick: Stick,
-    log: &Log,
-    configured: Sender<()>,
-) -> Result<()> {
+pub(crate) fn serve(mut socket: UnixStream, mut stick: Stick, log: &Log, configured: Sender<()>) -> Result<()> {
     let mut configured = Some(configured);
     let mut pending = Vec::new();
     loop {
@@ -38,8 +33,7 @@ pub(crate) fn serve(
             return Ok(());
         }
         socket.read_exact(&mut head[1..])?;
-        let word =
-            |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let word = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
         let (command, number, is_in, endpoint) = (word(0), word(4), word(12) == 1, word(16));
         match command {
             CMD_SUBMIT => {
@@ -51,9 +45,8 @@ pub(crate) fn serve(
                     pending.push(number);
                     continue;
                 }
-                let setup = Setup::new([
-                    head[40], head[41], head[42], head[43], head[44], head[45], head[46], head[47],
-                ]);
+                let setup =
+                    Setup::new([head[40], head[41], head[42], head[43], head[44], head[45], head[46], head[47]]);
                 let (status, sent, data) = match stick.answer(setup, &payload, log)? {
                     Answer::Data(mut data) => {
                         data.truncate(length);
@@ -74,11 +67,7 @@ pub(crate) fn serve(
                 let of = word(20);
                 let was_pending = pending.contains(&of);
                 pending.retain(|number| *number != of);
-                socket.write_all(&message(
-                    RET_UNLINK,
-                    number,
-                    if was_pending { TAKEN_BACK } else { 0 },
-                ))?;
+                socket.write_all(&message(RET_UNLINK, number, if was_pending { TAKEN_BACK } else { 0 }))?;
             }
             other => bail!("the kernel sent command {other}"),
         }

@@ -27,9 +27,7 @@ fn holders() -> Vec<String> {
         .iter()
         .filter(|device| name(device).starts_with("sd"))
         .flat_map(|device| {
-            entries(device.join("holders"))
-                .into_iter()
-                .map(|holder| format!("{} {}", name(device), name(&holder)))
+            entries(device.join("holders")).into_iter().map(|holder| format!("{} {}", name(device), name(&holder)))
         })
         .collect()
 }
@@ -42,15 +40,11 @@ fn mounts() -> BTreeSet<String> {
         // A process may end at any moment.
         let Ok(namespace) = fs::read_link(process.join("ns/mnt")) else { continue };
         if seen.insert(namespace) {
-            found.extend(drives_in(
-                &fs::read_to_string(process.join("mountinfo")).unwrap_or_default(),
-            ));
+            found.extend(drives_in(&fs::read_to_string(process.join("mountinfo")).unwrap_or_default()));
         }
     }
     for file in kept_namespaces(&fs::read_to_string("/proc/1/mountinfo").unwrap_or_default()) {
-        let call = Invocation::new("nsenter")
-            .arg(format!("--mount={file}"))
-            .args(["cat", "/proc/self/mountinfo"]);
+        let call = Invocation::new("nsenter").arg(format!("--mount={file}")).args(["cat", "/proc/self/mountinfo"]);
         match System::default().run(&call) {
             Ok(finished) => found.extend(drives_in(&finished.text())),
             Err(error) => drop(found.insert(format!("unknown {file} ({error})"))),
@@ -80,9 +74,7 @@ fn drives_in(mountinfo: &str) -> Vec<String> {
             let (mount, source) = line.split_once(" - ")?;
             let target = mount.split(' ').nth(4)?;
             let source = source.split(' ').nth(1)?;
-            let is_drive = ["/dev/mapper/", "/dev/dm-", "/dev/sd"]
-                .iter()
-                .any(|prefix| source.starts_with(prefix));
+            let is_drive = ["/dev/mapper/", "/dev/dm-", "/dev/sd"].iter().any(|prefix| source.starts_with(prefix));
             is_drive.then(|| format!("{source} {target}"))
         })
         .collect()

@@ -25,8 +25,7 @@ impl Guest {
         let guest = Self { port, key: key.to_owned(), control };
         let began = Instant::now();
         loop {
-            let master =
-                guest.ssh().args(["-M", "-N", "-f", "-o", "ControlPersist=yes", "root@127.0.0.1"]);
+            let master = guest.ssh().args(["-M", "-N", "-f", "-o", "ControlPersist=yes", "root@127.0.0.1"]);
             match System::default().run(&master.limit(Duration::from_secs(60))) {
                 Ok(_) => return Ok(guest),
                 Err(error) if began.elapsed() > limit => {

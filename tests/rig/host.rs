@@ -33,15 +33,10 @@ pub(crate) fn require() -> Result<()> {
         .collect();
     packages.dedup();
     if !packages.is_empty() {
-        bail!(
-            "the rig needs packages that are not installed: {}; run `cargo xtask setup`",
-            packages.join(" ")
-        );
+        bail!("the rig needs packages that are not installed: {}; run `cargo xtask setup`", packages.join(" "));
     }
     if !nix::unistd::geteuid().is_root() {
-        bail!(
-            "the rig needs root: it builds a Debian system with device nodes and owners of its own"
-        );
+        bail!("the rig needs root: it builds a Debian system with device nodes and owners of its own");
     }
     Ok(())
 }
@@ -68,8 +63,7 @@ pub(crate) fn target() -> PathBuf {
 ///
 /// When it cannot be made.
 pub(crate) fn folder() -> Result<PathBuf> {
-    let folder = std::env::var_os("PHOBOS_RIG_DIR")
-        .map_or_else(|| target().join("rig-machine"), PathBuf::from);
+    let folder = std::env::var_os("PHOBOS_RIG_DIR").map_or_else(|| target().join("rig-machine"), PathBuf::from);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder)
 }
@@ -104,7 +98,6 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
 
 /// Copies `from` to `to`, leaving holes as holes.
 pub(crate) fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
-    let call =
-        Invocation::new("cp").args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to);
+    let call = Invocation::new("cp").args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to);
     run(call, Duration::from_secs(120)).map(drop)
 }

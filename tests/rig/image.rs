@@ -152,9 +152,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
     let root = folder.join("root");
     let ssh_key = folder.join("ssh-key");
     host::run(
-        Invocation::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f"])
-            .arg(&ssh_key),
+        Invocation::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f"]).arg(&ssh_key),
         minutes(1),
     )?;
 
@@ -165,10 +163,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
             .arg("--skip=cleanup/reproducible")
             .arg("--keyring=/usr/share/keyrings/debian-archive-keyring.gpg")
             .arg("--aptopt=Acquire::Languages \"none\"")
-            .args(
-                ["doc", "locale", "man", "info"]
-                    .map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")),
-            )
+            .args(["doc", "locale", "man", "info"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--essential-hook=copy-in '{}' /etc", initramfs.display()))
             .arg("trixie")
@@ -178,10 +173,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
     )?;
 
     host::run(
-        Invocation::new("cp")
-            .args(["--recursive", "--no-target-directory", "--preserve=mode"])
-            .arg(overlay)
-            .arg(&root),
+        Invocation::new("cp").args(["--recursive", "--no-target-directory", "--preserve=mode"]).arg(overlay).arg(&root),
         minutes(1),
     )?;
     let shell = root.join("root/.ssh");
@@ -213,17 +205,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
 fn file_system(folder: &Path, image: &Path, label: &str, size: &str) -> Result<()> {
     host::run(
         Invocation::new("mkfs.ext4")
-            .args([
-                "-q",
-                "-F",
-                "-m",
-                "0",
-                "-E",
-                "lazy_itable_init=0,lazy_journal_init=0",
-                "-L",
-                label,
-                "-d",
-            ])
+            .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-L", label, "-d"])
             .arg(folder)
             .arg(image)
             .arg(size),
@@ -235,13 +217,7 @@ fn file_system(folder: &Path, image: &Path, label: &str, size: &str) -> Result<(
 /// Where this machine gets Debian's packages from.
 fn debian() -> Result<String> {
     let listed = host::run(
-        Invocation::new("apt-get").args([
-            "indextargets",
-            "--format",
-            "$(REPO_URI)",
-            "Origin: Debian",
-            "Label: Debian",
-        ]),
+        Invocation::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Origin: Debian", "Label: Debian"]),
         Duration::from_secs(60),
     )?;
     let mut message = String::from("no Debian mirror in this machine's apt configuration");

@@ -75,15 +75,7 @@ impl Witness {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.monotonic_ns / 1_000_000;
-        write!(
-            f,
-            "{:>7}.{:03} {} report {}: {}",
-            seconds / 1000,
-            seconds % 1000,
-            self.serial,
-            self.report,
-            self.data
-        )?;
+        write!(f, "{:>7}.{:03} {} report {}: {}", seconds / 1000, seconds % 1000, self.serial, self.report, self.data)?;
         if let Some(light) = Light::of(self) {
             write!(f, " {light:?}")?;
         }
@@ -104,9 +96,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Report>, serde_json::Error> {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len() / 2)
-        .filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok())
-        .collect()
+    (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(2 * at..2 * at + 2)?, 16).ok()).collect()
 }
 
 #[cfg(test)]

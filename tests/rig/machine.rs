@@ -59,19 +59,14 @@ impl Machine {
         let folder = cache.join(format!("slot-{number}"));
         host::remove_folder(&folder)?;
         fs::create_dir(&folder)?;
-        let disks = Disks {
-            root: folder.join("root.qcow2"),
-            backup: folder.join("backup.qcow2"),
-            programs,
-        };
+        let disks = Disks { root: folder.join("root.qcow2"), backup: folder.join("backup.qcow2"), programs };
         qemu::disk_over(&booted.root(), "qcow2", &disks.root)?;
         qemu::disk_over(&booted.image.backup(), "raw", &disks.backup)?;
         for (name, ..) in DRIVES {
             host::copy_sparse(&booted.drive(name), &folder.join(format!("drive-{name}.img")))?;
         }
         let state = booted.state();
-        let qemu =
-            Qemu::start(booted.accelerator, &booted.image, &disks, &folder, Start::State(&state))?;
+        let qemu = Qemu::start(booted.accelerator, &booted.image, &disks, &folder, Start::State(&state))?;
         let mut machine = Self {
             image: booted.image,
             accelerator: booted.accelerator,
@@ -87,13 +82,7 @@ impl Machine {
 
     /// Boots a machine again whose power was cut.
     pub(crate) fn boot(&mut self) -> Result<()> {
-        self.qemu = Some(Qemu::start(
-            self.accelerator,
-            &self.image,
-            &self.disks,
-            &self.folder,
-            Start::Boot,
-        )?);
+        self.qemu = Some(Qemu::start(self.accelerator, &self.image, &self.disks, &self.folder, Start::Boot)?);
         Ok(())
     }
 
@@ -165,8 +154,7 @@ impl Machine {
     /// Makes the throttle group `group` no faster than `bytes` a second, 0 for as fast as it goes.
     pub(crate) fn throttle(&mut self, group: &str, bytes: u64) -> Result<()> {
         let limits = json!({ "bps-total": bytes });
-        let arguments =
-            json!({ "path": format!("/objects/{group}"), "property": "limits", "value": limits });
+        let arguments = json!({ "path": format!("/objects/{group}"), "property": "limits", "value": limits });
         self.qemu()?.qmp.call("qom-set", &arguments).map(drop)
     }
 
@@ -212,11 +200,8 @@ impl Booted {
     fn make_in(&self, folder: &Path, prepare: &str) -> Result<()> {
         let programs = folder.join("programs");
         File::create(&programs)?.set_len(PROGRAMS_SIZE)?;
-        let disks = Disks {
-            root: folder.join("root.qcow2"),
-            backup: folder.join("backup.qcow2"),
-            programs: programs.clone(),
-        };
+        let disks =
+            Disks { root: folder.join("root.qcow2"), backup: folder.join("backup.qcow2"), programs: programs.clone() };
         qemu::disk_over(&self.image.root(), "raw", &disks.root)?;
         qemu::disk_over(&self.image.backup(), "raw", &disks.backup)?;
         let qemu = Qemu::start(self.accelerator, &self.image, &disks, folder, Start::Boot)?;
@@ -231,11 +216,7 @@ impl Booted {
         };
         machine.connect()?;
         let minutes = |n: u64| Duration::from_secs(60 * n);
-        let state = machine.guest()?.run(
-            "systemctl is-system-running --wait || true",
-            Vec::new(),
-            minutes(5),
-        )?;
+        let state = machine.guest()?.run("systemctl is-system-running --wait || true", Vec::new(), minutes(5))?;
         if state != "running" {
             let failed = machine.guest()?.sh("systemctl --failed --no-legend --plain")?;
             bail!("the machine is {state} after its boot: {failed}");
@@ -245,15 +226,10 @@ impl Booted {
             File::create(&file)?.set_len(mib << 20)?;
             machine.plug(name, &file)?;
             let call = format!("sh -s -- {name} {uuid}");
-            machine
-                .guest()?
-                .run(&call, prepare.into(), minutes(5))
-                .context("cannot make a drive ready")?;
+            machine.guest()?.run(&call, prepare.into(), minutes(5)).context("cannot make a drive ready")?;
             machine.pull(name)?;
         }
-        machine
-            .guest()?
-            .sh("udevadm settle; journalctl --sync; sync; echo 3 > /proc/sys/vm/drop_caches")?;
+        machine.guest()?.sh("udevadm settle; journalctl --sync; sync; echo 3 > /proc/sys/vm/drop_caches")?;
         machine.guest = None;
         let mut qemu = machine.qemu.take().context("the machine is off")?;
         qemu.save(&folder.join("state"))?;
@@ -266,10 +242,8 @@ impl Booted {
 
 fn booted_key(image: &Image, accelerator: Accelerator, prepare: &str) -> Result<u64> {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    let version = host::run(
-        phobos_core::exec::Invocation::new("qemu-system-x86_64").arg("--version"),
-        Duration::from_secs(30),
-    )?;
+    let version =
+        host::run(phobos_core::exec::Invocation::new("qemu-system-x86_64").arg("--version"), Duration::from_secs(30))?;
     let mut hasher = DefaultHasher::new();
     (image.key(), accelerator, prepare, PARTS, version, DRIVES).hash(&mut hasher);
     Ok(hasher.finish())

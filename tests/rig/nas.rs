@@ -74,8 +74,7 @@ pub struct Mail {
 ///
 /// What `tell` returns, with the light's time line, the journal of the units involved, and root's mail.
 pub fn story(tell: impl FnOnce(&mut Nas) -> Result<()>) -> Story {
-    let mut nas =
-        Nas::start().map_err(|error| Failure(format!("the story could not begin: {error:#}")))?;
+    let mut nas = Nas::start().map_err(|error| Failure(format!("the story could not begin: {error:#}")))?;
     tell(&mut nas).map_err(|error| Failure(format!("{error:#}\n\n{}", nas.report())))
 }
 
@@ -296,15 +295,10 @@ impl Nas {
     ///
     /// When it says nothing.
     pub fn unit(&self, unit: &str) -> Result<Unit> {
-        let show = self.sh(&format!(
-            "systemctl show --property=ActiveState,Result,ExecMainStatus -- '{unit}'"
-        ))?;
+        let show = self.sh(&format!("systemctl show --property=ActiveState,Result,ExecMainStatus -- '{unit}'"))?;
         // A device unit has no result and no main program.
-        let value = |name: &str| {
-            show.lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
-                .unwrap_or_default()
-        };
+        let value =
+            |name: &str| show.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
         Ok(Unit {
             state: value("ActiveState").to_owned(),
             result: value("Result").to_owned(),
@@ -318,9 +312,7 @@ impl Nas {
     ///
     /// When it is not within `limit`.
     pub fn wait_for_unit(&self, unit: &str, state: &str, limit: Duration) -> Result<Unit> {
-        let condition = format!(
-            "[ \"$(systemctl show --property=ActiveState --value -- '{unit}')\" = {state} ]"
-        );
+        let condition = format!("[ \"$(systemctl show --property=ActiveState --value -- '{unit}')\" = {state} ]");
         self.wait_until(&format!("{unit} is {state}"), &condition, limit)?;
         self.unit(unit)
     }
@@ -331,9 +323,7 @@ impl Nas {
     ///
     /// When the journal cannot be read.
     pub fn journal(&self, unit: &str) -> Result<String> {
-        self.sh(&format!(
-            "journalctl --sync; journalctl --boot --no-pager --output=cat --unit='{unit}'"
-        ))
+        self.sh(&format!("journalctl --sync; journalctl --boot --no-pager --output=cat --unit='{unit}'"))
     }
 
     /// The mails in root's mailbox.
@@ -402,10 +392,7 @@ impl Nas {
         let units: Vec<_> = UNITS.iter().map(|unit| format!("--unit='{unit}'")).collect();
         let journal = "journalctl --sync; journalctl --no-pager --output=short-monotonic";
         for (what, script) in [
-            (
-                "the units' journal",
-                format!("{journal} --boot=all {} | tail -n 200", units.join(" ")),
-            ),
+            ("the units' journal", format!("{journal} --boot=all {} | tail -n 200", units.join(" "))),
             ("the kernel's journal", format!("{journal} --dmesg | tail -n 40")),
             ("units that failed", "systemctl --failed --no-legend --plain".to_owned()),
             ("drives", "lsblk -o NAME,FSTYPE,LABEL,UUID,MOUNTPOINTS".to_owned()),

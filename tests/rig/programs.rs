@@ -12,8 +12,7 @@ use crate::host;
 use crate::qemu::PROGRAMS_SIZE;
 
 /// The workspace's packages whose programs go into the machine.
-const PACKAGES: [&str; 6] =
-    ["phobos-blink", "phobos-ns", "phobos-ext", "phobos-mail", "phobos-pull", "phobos-tests"];
+const PACKAGES: [&str; 6] = ["phobos-blink", "phobos-ns", "phobos-ext", "phobos-mail", "phobos-pull", "phobos-tests"];
 
 /// What is not a program of the product, and where it goes.
 const HELPER: &str = "fake-blinkstick";
@@ -61,12 +60,7 @@ fn build_into(tree: &Path) -> Result<()> {
         .args(["build", "--quiet", "--profile", "rig", "--manifest-path"])
         .arg(host::workspace().join("Cargo.toml"));
     for package in PACKAGES {
-        call = call.args([
-            "--package",
-            package,
-            "--bin",
-            if package == "phobos-tests" { HELPER } else { package },
-        ]);
+        call = call.args(["--package", package, "--bin", if package == "phobos-tests" { HELPER } else { package }]);
     }
     host::run(call, Duration::from_secs(1200))?;
 

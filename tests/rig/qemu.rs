@@ -102,9 +102,7 @@ impl Qemu {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
 
         let mut args: Vec<String> =
-            ["-nodefaults", "-no-user-config", "-display", "none", "-m", "1024", "-smp", "1"]
-                .map(str::to_owned)
-                .into();
+            ["-nodefaults", "-no-user-config", "-display", "none", "-m", "1024", "-smp", "1"].map(str::to_owned).into();
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         add("-machine", "q35,vmport=off".to_owned());
         add(
@@ -126,22 +124,12 @@ impl Qemu {
              systemd.show_status=no"
                 .to_owned(),
         );
-        add(
-            "-chardev",
-            format!("file,id=console,path={},append=on", folder.join("console.log").display()),
-        );
+        add("-chardev", format!("file,id=console,path={},append=on", folder.join("console.log").display()));
         add("-serial", "chardev:console".to_owned());
         add("-object", "throttle-group,id=backup-disk".to_owned());
         for (id, disk) in [
             ("root", virtio_disk("root", &disks.root)),
-            (
-                "backup",
-                throttled(
-                    "backup",
-                    "backup-disk",
-                    &virtio_disk("backup-full-speed", &disks.backup),
-                ),
-            ),
+            ("backup", throttled("backup", "backup-disk", &virtio_disk("backup-full-speed", &disks.backup))),
             ("programs", raw_disk("programs", &disks.programs, true)),
         ] {
             add("-blockdev", disk.to_string());
@@ -152,10 +140,7 @@ impl Qemu {
         add("-device", "virtio-rng-pci".to_owned());
         add("-device", "qemu-xhci,id=xhci,p2=8,p3=8".to_owned());
         add("-device", "virtio-serial-pci,id=ports".to_owned());
-        add(
-            "-chardev",
-            format!("file,id=light,path={},append=on", folder.join("light.jsonl").display()),
-        );
+        add("-chardev", format!("file,id=light,path={},append=on", folder.join("light.jsonl").display()));
         add("-device", "virtserialport,bus=ports.0,chardev=light,name=rig.light".to_owned());
         if let Start::State(state) = start {
             add("-incoming", format!("exec:cat '{}'", state.display()));
@@ -164,10 +149,7 @@ impl Qemu {
         let mut child = spawn(&args, &folder.join("qemu.log"))?;
         let log = folder.join("qemu.log");
         let qmp = Qmp::connect(&socket, || match child.try_wait()? {
-            Some(status) => bail!(
-                "QEMU ended at once ({status}): {}",
-                fs::read_to_string(&log).unwrap_or_default()
-            ),
+            Some(status) => bail!("QEMU ended at once ({status}): {}", fs::read_to_string(&log).unwrap_or_default()),
             None => Ok(()),
         });
         match qmp {
@@ -222,10 +204,7 @@ impl Qemu {
         let began = Instant::now();
         loop {
             let status = self.qmp.call("query-status", &json!({})).with_context(|| {
-                format!(
-                    "the machine did not start: {}",
-                    fs::read_to_string(log).unwrap_or_default()
-                )
+                format!("the machine did not start: {}", fs::read_to_string(log).unwrap_or_default())
             })?;
             if status["running"] == true {
                 return Ok(());
@@ -250,10 +229,7 @@ impl Drop for Qemu {
 /// Makes an empty disk over `below`, which is never written to.
 pub(crate) fn disk_over(below: &Path, format: &str, disk: &Path) -> Result<()> {
     host::run(
-        Invocation::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", format, "-b"])
-            .arg(below)
-            .arg(disk),
+        Invocation::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(below).arg(disk),
         Duration::from_secs(60),
     )
     .map(drop)
@@ -282,10 +258,7 @@ fn virtio_disk(name: &str, file: &Path) -> Value {
 }
 
 /// Starts QEMU so that it dies with the thread that started it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one program here that runs beside its caller, for minutes"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one program here that runs beside its caller, for minutes")]
 fn spawn(args: &[String], log: &Path) -> Result<Child> {
     std::process::Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])

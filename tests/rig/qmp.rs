@@ -45,10 +45,7 @@ impl Qmp {
     /// Runs one command and returns its result.
     pub(crate) fn call(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let call = json!({ "execute": command, "arguments": arguments });
-        self.stream
-            .get_mut()
-            .write_all(format!("{call}\n").as_bytes())
-            .context("cannot write to QEMU")?;
+        self.stream.get_mut().write_all(format!("{call}\n").as_bytes()).context("cannot write to QEMU")?;
         loop {
             let mut answer = self.read()?;
             if answer.get("event").is_some() {

@@ -1,3 +1,173 @@
 //! The project's chores, one module each: `cargo xtask CHORE`.
 
-fn main() {}
+mod bench;
+mod demo;
+mod install;
+mod nas;
+mod setup;
+mod test;
+#[cfg(test)]
+mod tidy;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use xshell::{Cmd, Shell, cmd};
+
+/// The project's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Install what the tests, the rig and the demo need and is not here yet
+    Setup,
+    /// Run every check and test: format, lints, unit, command line, root, rig
+    Test(test::Args),
+    /// Show the main job on a NAS in miniature, from plug to green
+    Demo(demo::Args),
+    /// Measure phobos beside the original's scripts, and print a table with the targets
+    Bench(bench::Args),
+    /// Build the programs and install them with units, udev rules and a sample configuration
+    Install(install::Args),
+    /// Remove what `install` installed and nobody changed since
+    Uninstall(install::Place),
+}
+
+/// How a program becomes PID 1 of namespaces of its own, where it can mount what it likes.
+const PRIVATE: [&str; 8] =
+    ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(project());
+    match cli.chore {
+        Chore::Setup => setup::run(&sh),
+        Chore::Test(args) => test::run(&sh, &args),
+        Chore::Demo(args) => demo::run(&sh, &args),
+        Chore::Bench(args) => bench::run(&sh, &args),
+        Chore::Install(args) => install::run(&sh, &args),
+        Chore::Uninstall(place) => install::uninstall(&sh, &place),
+    }
+}
+
+/// The folder of the workspace.
+fn project() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The programs that phobos consists of: every package `phobos-*` with a `main.rs`.
+fn programs() -> Result<Vec<String>> {
+    let mut programs = Vec::new();
+    for crate_dir in crates()? {
+        if crate_dir.join("src/main.rs").exists() {
+            programs.extend(crate_dir.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(programs)
+}
+
+/// The folders of the packages `phobos-*`, in order of their names.
+fn crates() -> Result<Vec<PathBuf>> {
+    let mut crates = list(project())?;
+    crates.retain(|path| {
+        path.join("Cargo.toml").exists()
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("phobos-"))
+    });
+    Ok(crates)
+}
+
+/// What a folder holds, sorted; nothing if there is no such folder.
+fn list(folder: &Path) -> Result<Vec<PathBuf>> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Builds the programs with a cargo profile and returns the folder they lie in.
+fn build(sh: &Shell, profile: &str) -> Result<PathBuf> {
+    let packages = programs()?.into_iter().flat_map(|name| ["--package".to_owned(), name]);
+    cmd!(sh, "cargo build --locked --bins --profile {profile} {packages...}").run()?;
+    // Where this program lies tells the target directory, however cargo was told to use another one.
+    let here = std::env::current_exe()?;
+    let target = here.ancestors().nth(2).context("xtask was not started by cargo")?;
+    Ok(target.join(if profile == "dev" { "debug" } else { profile }))
+}
+
+/// Whether this process is root.
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+/// What to put before a command line so that it runs as root: nothing, or sudo.
+fn as_root() -> &'static [&'static str] {
+    if is_root() { &[] } else { &["sudo", "--preserve-env"] }
+}
+
+/// The call of a program as root.
+fn root_cmd<'a>(sh: &'a Shell, program: &str, args: &[&str]) -> Cmd<'a> {
+    let line: Vec<&str> = [as_root(), &[program], args].concat();
+    let (program, args) = line.split_first().unwrap_or((&program, &[]));
+    cmd!(sh, "{program} {args...}")
+}
+
+/// Runs this program once more, as root.
+fn again_as_root(sh: &Shell, args: &[&str]) -> Result<()> {
+    let me = std::env::current_exe()?;
+    Ok(root_cmd(sh, &me.to_string_lossy(), args).run()?)
+}
+
+/// Prints one line of a result.
+#[expect(clippy::print_stdout, reason = "a chore tells its user what it does")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Prints one line about something that went wrong.
+#[expect(clippy::print_stderr, reason = "a chore tells its user what went wrong")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_program_is_found() {
+        let programs = programs().unwrap();
+        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull"] {
+            assert!(programs.iter().any(|program| program == name), "{name} in {programs:?}");
+        }
+        assert!(!programs.contains(&"phobos-core".to_owned()));
+    }
+}

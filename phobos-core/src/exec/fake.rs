@@ -64,9 +64,7 @@ impl Script {
         let invocation = invocation.to_string();
         match self.answers.borrow_mut().pop_front() {
             Some(Answer::Done { stdout }) => Ok(stdout),
-            Some(Answer::Fails { status, stderr }) => {
-                Err(ExecError::Failed { invocation, status, stderr })
-            }
+            Some(Answer::Fails { status, stderr }) => Err(ExecError::Failed { invocation, status, stderr }),
             None => Err(ExecError::Missing { program: format!("`{invocation}` in the script") }),
         }
     }
@@ -77,17 +75,18 @@ impl Exec for Script {
         self.answer(invocation).map(|stdout| Finished { stdout: stdout.into_bytes() })
     }
 
-    fn stream(
-        &self,
-        invocation: &Invocation,
-        observer: &mut dyn Observer,
-    ) -> Result<Finished, ExecError> {
+    fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError> {
         let stdout = self.answer(invocation)?;
-        stdout
-            .split(['\n', '\r'])
-            .filter(|line| !line.is_empty())
-            .for_each(|line| observer.out(line));
+        stdout.split(['\n', '\r']).filter(|line| !line.is_empty()).for_each(|line| observer.out(line));
         Ok(Finished::default())
+    }
+
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError> {
+        match self.answer(invocation) {
+            Ok(_) => Ok(Status::Code(0)),
+            Err(ExecError::Failed { status, .. }) => Ok(status),
+            Err(error) => Err(error),
+        }
     }
 
     fn hold(

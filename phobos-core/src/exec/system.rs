@@ -1,9 +1,10 @@
 //! Runs calls for real: duct starts the child, one poll loop watches it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use duct::unix::HandleExt;
@@ -11,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use signal_hook::consts::{SIGKILL, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
 
 use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status, TAIL_BYTES, find};
 use crate::signal::Signals;
@@ -26,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(20);
 const RELEASE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs programs on this machine.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct System<'s> {
     signals: Option<&'s Signals>,
 }
@@ -44,34 +45,30 @@ impl<'s> System<'s> {
 
     /// Starts `invocation`, unless this process has been asked to end.
     fn start(&self, invocation: &Invocation, input: Input) -> Result<Child, ExecError> {
-        if let Some(signal) = self.ending(invocation) {
-            return Err(ExecError::Interrupted { invocation: invocation.to_string(), signal });
-        }
-        let program = find(&invocation.program).ok_or_else(|| ExecError::Missing {
-            program: invocation.program.display().to_string(),
-        })?;
+        let program = self.locate(invocation)?;
         Child::start(invocation, &program, input)
             .map_err(|source| ExecError::Start { invocation: invocation.to_string(), source })
     }
 
+    /// Finds the program, unless this process has been asked to end.
+    fn locate(&self, invocation: &Invocation) -> Result<PathBuf, ExecError> {
+        match self.ending(invocation) {
+            Some(signal) => Err(ExecError::Interrupted { invocation: invocation.to_string(), signal }),
+            None => find(&invocation.program)
+                .ok_or_else(|| ExecError::Missing { program: invocation.program.display().to_string() }),
+        }
+    }
+
     /// Feeds the child's output to `sink` until the child has ended, or until `sink` has seen what it waits for.
-    fn attend(
-        &self,
-        child: &mut Child,
-        invocation: &Invocation,
-        sink: &mut dyn Sink,
-    ) -> Result<(), ExecError> {
+    fn attend(&self, child: &mut Child, invocation: &Invocation, sink: &mut dyn Sink) -> Result<(), ExecError> {
         let failed = |source| ExecError::Start { invocation: invocation.to_string(), source };
         let began = Instant::now();
         let mut last_tick = began;
         let mut verdict: Option<ExecError> = None;
         let mut asked: Option<Instant> = None;
         loop {
-            let signal_pipe = if self.ending(invocation).is_some() || invocation.shielded {
-                None
-            } else {
-                self.signals
-            };
+            let signal_pipe =
+                if self.ending(invocation).is_some() || invocation.shielded { None } else { self.signals };
             let ready = child.wait_for_output(signal_pipe.map(Signals::wake)).map_err(failed)?;
             child.read(ready, sink).map_err(failed)?;
             if ready.ended {
@@ -90,7 +87,7 @@ impl<'s> System<'s> {
                     asked = Some(Instant::now());
                 }
                 (true, Some(since)) if since.elapsed() > GRACE => {
-                    child.handle.send_signal(SIGKILL).map_err(failed)?
+                    child.handle.send_signal(SIGKILL).map_err(failed)?;
                 }
                 _ => {}
             }
@@ -137,16 +134,40 @@ impl Exec for System<'_> {
         Ok(Finished { stdout })
     }
 
-    fn stream(
-        &self,
-        invocation: &Invocation,
-        observer: &mut dyn Observer,
-    ) -> Result<Finished, ExecError> {
+    fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError> {
         let mut child = self.start(invocation, Input::Bytes)?;
         let mut lines = Lines::new(observer, None);
         let result = self.attend(&mut child, invocation, &mut lines);
         lines.finish();
         result.map(|()| Finished::default())
+    }
+
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError> {
+        let failed = |source| ExecError::Start { invocation: invocation.to_string(), source };
+        let program = self.locate(invocation)?;
+        let handle = bare(invocation, &program).unchecked().start().map_err(failed)?;
+        let pidfd = pidfd_of(&handle).map_err(failed)?;
+        let mut passed_on = None;
+        loop {
+            let caught = self.signals.and_then(Signals::caught);
+            if let Some(signal) = caught.filter(|signal| passed_on != Some(*signal)) {
+                passed_on = caught;
+                let from_terminal = signal == SIGINT && std::io::stdin().is_terminal();
+                if !from_terminal {
+                    handle.send_signal(signal).map_err(failed)?;
+                }
+            }
+            let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let wake = self.signals.filter(|_| passed_on.is_none()).map(Signals::wake);
+            fds.extend(wake.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::try_from(TICK).map_err(io::Error::other).map_err(failed)?) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            if let Some(output) = handle.try_wait().map_err(failed)? {
+                return Ok(status_of(output.status));
+            }
+        }
     }
 
     fn hold(
@@ -163,11 +184,7 @@ impl Exec for System<'_> {
         }
         lines.finish();
         let stderr = format!("it ended without saying `{ready}`");
-        Err(ExecError::Failed {
-            invocation: invocation.to_string(),
-            status: Status::Code(0),
-            stderr,
-        })
+        Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
     }
 }
 
@@ -216,18 +233,8 @@ impl Child {
             .stderr_file(stderr_end)
             .unchecked()
             .start()?;
-        let pid =
-            handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Self {
-            handle,
-            pidfd,
-            stdin,
-            stdout: Some(stdout.into()),
-            stderr: Some(stderr.into()),
-            tail: Vec::new(),
-        })
+        let pidfd = pidfd_of(&handle)?;
+        Ok(Self { handle, pidfd, stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), tail: Vec::new() })
     }
 
     /// Waits until the child has written or ended, a signal was caught, or a tick is due.
@@ -281,13 +288,11 @@ impl Child {
     /// The ended child's status as a result.
     fn conclude(&self, invocation: &Invocation) -> Result<(), ExecError> {
         let text = || invocation.to_string();
-        let output =
-            self.handle.wait().map_err(|source| ExecError::Start { invocation: text(), source })?;
-        let status = match (output.status.code(), output.status.signal()) {
-            (Some(0), _) => return Ok(()),
-            (Some(code), _) => Status::Code(code),
-            (None, signal) => Status::Signal(signal.unwrap_or_default()),
-        };
+        let output = self.handle.wait().map_err(|source| ExecError::Start { invocation: text(), source })?;
+        let status = status_of(output.status);
+        if status == Status::Code(0) {
+            return Ok(());
+        }
         let stderr = String::from_utf8_lossy(&self.tail).trim().to_owned();
         Err(ExecError::Failed { invocation: text(), status, stderr })
     }
@@ -411,14 +416,45 @@ fn cut(rest: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
         .collect()
 }
 
-/// The call as duct takes it; a shielded or bound child's Ctrl-C is this process's business, so it gets a group of its own.
+/// Becomes the program; returns only if that fails.
+pub(super) fn replace(invocation: &Invocation) -> ExecError {
+    let Some(program) = find(&invocation.program) else {
+        return ExecError::Missing { program: invocation.program.display().to_string() };
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    let mut command = std::process::Command::new(program);
+    let source = command.args(&invocation.args).envs(invocation.env.iter().cloned()).exec();
+    ExecError::Start { invocation: invocation.to_string(), source }
+}
+
+/// The program with its arguments and variables, and nothing else changed.
+fn bare(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    let expression = duct::cmd(program, &invocation.args);
+    invocation.env.iter().fold(expression, |expression, (name, value)| expression.env(name, value))
+}
+
+/// A descriptor that becomes readable when the child ends.
+fn pidfd_of(handle: &duct::Handle) -> io::Result<OwnedFd> {
+    let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn status_of(status: std::process::ExitStatus) -> Status {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Code(code),
+        (None, signal) => Status::Signal(signal.unwrap_or_default()),
+    }
+}
+
+/// The call as duct takes it.
 fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
     let setpriv = invocation.bound.then(|| find("setpriv".as_ref())).flatten();
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
     let expression = match setpriv {
         Some(setpriv) => {
-            let head =
-                ["--pdeathsig".into(), "KILL".into(), "--".into(), program.as_os_str().to_owned()];
+            let head = ["--pdeathsig".into(), "KILL".into(), "--".into(), program.as_os_str().to_owned()];
             duct::cmd(setpriv, head.into_iter().chain(invocation.args.iter().cloned()))
         }
         None => duct::cmd(program, &invocation.args),
@@ -426,10 +462,8 @@ fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expre
     let expression = invocation
         .env
         .iter()
-        .fold(expression.env("LC_ALL", "C.UTF-8"), |expression, (name, value)| {
-            expression.env(name, value)
-        });
-    if invocation.shielded || invocation.bound {
+        .fold(expression.env("LC_ALL", "C.UTF-8"), |expression, (name, value)| expression.env(name, value));
+    if invocation.own_group {
         expression.before_spawn(|command| {
             command.process_group(0);
             Ok(())
@@ -518,9 +552,7 @@ mod tests {
     #[test]
     fn a_streamed_call_shows_lines_as_they_come() {
         let mut notes = Notes::default();
-        System::default()
-            .stream(&sh(r"printf 'a\rb\n'; echo oops >&2; printf rest"), &mut notes)
-            .unwrap();
+        System::default().stream(&sh(r"printf 'a\rb\n'; echo oops >&2; printf rest"), &mut notes).unwrap();
         assert_eq!(notes.out, ["a", "b", "rest"]);
         assert_eq!(notes.err, ["oops"]);
     }
@@ -534,9 +566,7 @@ mod tests {
 
     #[test]
     fn a_limit_ends_the_program() {
-        let error = System::default()
-            .run(&sh("exec sleep 60").limit(Duration::from_millis(10)))
-            .unwrap_err();
+        let error = System::default().run(&sh("exec sleep 60").limit(Duration::from_millis(10))).unwrap_err();
         assert!(matches!(error, ExecError::TimedOut { .. }), "{error}");
     }
 
@@ -545,6 +575,13 @@ mod tests {
         let began = Instant::now();
         System::default().run(&sh("sleep 30 & exit 0")).unwrap();
         assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn an_attached_program_keeps_its_own_status() {
+        assert_eq!(System::default().attach(&sh("exit 75")).unwrap().shell_code(), 75);
+        assert_eq!(System::default().attach(&sh("kill -9 $$")).unwrap().shell_code(), 137);
+        assert!(matches!(System::default().attach(&Invocation::new("no-such")), Err(ExecError::Missing { .. })));
     }
 
     #[test]
@@ -559,20 +596,16 @@ mod tests {
 
     #[test]
     fn a_holder_that_never_gets_ready_is_an_error() {
-        let error = System::default()
-            .hold(&sh("echo no >&2; exit 2"), "locked", &mut Notes::default())
-            .unwrap_err();
+        let error = System::default().hold(&sh("echo no >&2; exit 2"), "locked", &mut Notes::default()).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'echo no >&2; exit 2'` failed with exit code 2: no");
-        let error =
-            System::default().hold(&sh("exit 0"), "locked", &mut Notes::default()).unwrap_err();
+        let error = System::default().hold(&sh("exit 0"), "locked", &mut Notes::default()).unwrap_err();
         assert!(error.to_string().contains("without saying `locked`"), "{error}");
     }
 
     #[test]
     fn a_holder_that_dies_is_noticed() {
-        let mut holder = System::default()
-            .hold(&sh("echo locked; exec sleep 0.01"), "locked", &mut Notes::default())
-            .unwrap();
+        let mut holder =
+            System::default().hold(&sh("echo locked; exec sleep 0.01"), "locked", &mut Notes::default()).unwrap();
         let limit = Instant::now() + Duration::from_secs(20);
         while holder.is_alive() {
             assert!(Instant::now() < limit, "the holder's death was not noticed");

@@ -1,0 +1,185 @@
+//! Real sticks: hidraw through hidapi, with patience for a stick that is still busy.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use hidapi::{HidApi, HidDevice, HidError};
+
+use crate::stick::{Bus, BusError, Identity, Stick};
+use crate::usb::{self, Device};
+
+const SYS: &str = "/sys";
+
+/// The pauses before a transfer is tried again: the firmware refuses everything while it shifts data out.
+const PAUSES: [Duration; 4] =
+    [Duration::from_millis(4), Duration::from_millis(8), Duration::from_millis(16), Duration::from_millis(32)];
+
+/// The names of system errors in hidapi's messages, which is the only form it has them in.
+const ERRORS: [(&str, i32); 9] = [
+    ("EPIPE", 32),
+    ("EIO", 5),
+    ("EAGAIN", 11),
+    ("EBUSY", 16),
+    ("ENXIO", 6),
+    ("ENODEV", 19),
+    ("EPROTO", 71),
+    ("EOVERFLOW", 75),
+    ("ETIMEDOUT", 110),
+];
+
+/// EIO, EPIPE, EAGAIN and EBUSY: what a stick says that is still busy with the report before.
+const TRANSIENT: [i32; 4] = [5, 32, 11, 16];
+
+/// This machine's USB.
+pub(crate) struct Usb {
+    devices: Vec<Device>,
+}
+
+impl Usb {
+    /// Looks for sticks once.
+    pub(crate) fn new() -> Result<Self, BusError> {
+        let devices = usb::devices(Path::new(SYS)).map_err(|source| BusError::Other {
+            action: format!("list the devices in {SYS}/bus/usb/devices"),
+            source,
+        })?;
+        Ok(Self { devices })
+    }
+}
+
+impl Bus for Usb {
+    fn sticks(&self) -> Result<Vec<Identity>, BusError> {
+        Ok(self.devices.iter().map(|device| device.identity.clone()).collect())
+    }
+
+    fn open(&self, place: usize) -> Result<Box<dyn Stick>, BusError> {
+        let device = self.devices.get(place).cloned().ok_or_else(|| BusError::Other {
+            action: "open the BlinkStick".to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        Ok(Box::new(HidStick { hid: open(&device)?, device, is_patient: true }))
+    }
+}
+
+/// An open stick.
+struct HidStick {
+    hid: HidDevice,
+    device: Device,
+    /// Whether it has not failed for good yet; then there is no use in trying everything again and again.
+    is_patient: bool,
+}
+
+impl HidStick {
+    /// Does a transfer; on a transient failure again after a pause, on another once more with the stick found anew.
+    fn transfer<T>(&mut self, mut attempt: impl FnMut(&HidDevice) -> Result<T, HidError>) -> io::Result<T> {
+        let pauses = if self.is_patient { &PAUSES[..] } else { &[] };
+        let mut result = attempt(&self.hid).map_err(to_io);
+        for pause in pauses {
+            match &result {
+                Err(error) if is_transient(error) => {
+                    std::thread::sleep(*pause);
+                    result = attempt(&self.hid).map_err(to_io);
+                }
+                _ => break,
+            }
+        }
+        let Err(error) = result else {
+            self.is_patient = true;
+            return result;
+        };
+        if !self.is_patient || !self.reopen() {
+            self.is_patient = false;
+            return Err(error);
+        }
+        let last = attempt(&self.hid).map_err(to_io);
+        self.is_patient = last.is_ok();
+        last
+    }
+
+    /// Finds the stick anew by its serial number; it may have been plugged out and in.
+    fn reopen(&mut self) -> bool {
+        let found = usb::devices(Path::new(SYS)).unwrap_or_default();
+        let same = found.into_iter().find(|device| device.identity.serial == self.device.identity.serial);
+        match same.map(|device| (open(&device), device)) {
+            Some((Ok(hid), device)) => {
+                self.hid = hid;
+                self.device = device;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Stick for HidStick {
+    fn identity(&self) -> &Identity {
+        &self.device.identity
+    }
+
+    fn send(&mut self, report: u8, payload: &[u8]) -> io::Result<()> {
+        let mut bytes = Vec::with_capacity(payload.len() + 1);
+        bytes.push(report);
+        bytes.extend_from_slice(payload);
+        self.transfer(|hid| hid.send_feature_report(&bytes))
+    }
+
+    fn get(&mut self, report: u8, length: usize) -> io::Result<Vec<u8>> {
+        self.transfer(|hid| {
+            let mut bytes = vec![0; length];
+            if let Some(first) = bytes.first_mut() {
+                *first = report;
+            }
+            let got = hid.get_feature_report(&mut bytes)?;
+            bytes.truncate(got);
+            Ok(bytes)
+        })
+    }
+}
+
+fn open(device: &Device) -> Result<HidDevice, BusError> {
+    let name = device.hidraw(Path::new(SYS))?;
+    let node = format!("/dev/{name}");
+    // hidapi hides why it cannot open a node.
+    match File::options().read(true).write(true).open(&node) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(BusError::Denied { node }),
+        Err(source) => return Err(BusError::Other { action: format!("open {node}"), source }),
+    }
+    let failed = |error| BusError::Other { action: format!("open {node}"), source: to_io(error) };
+    let path = CString::new(node.as_str())
+        .map_err(|error| BusError::Other { action: format!("open {node}"), source: error.into() })?;
+    HidApi::new().and_then(|api| api.open_path(&path)).map_err(failed)
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|number| TRANSIENT.contains(&number))
+}
+
+/// The system error that `error` tells about, if it does.
+fn to_io(error: HidError) -> io::Error {
+    if let HidError::IoError { error } = error {
+        return error;
+    }
+    let text = error.to_string();
+    let word = |name: &str| text.split([' ', ':']).any(|word| word == name);
+    match ERRORS.iter().find(|(name, _)| word(name)) {
+        Some((_, number)) => io::Error::from_raw_os_error(*number),
+        None => io::Error::other(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_error_is_found_in_the_message() {
+        let told = |message: &str| to_io(HidError::HidApiError { message: message.to_owned() });
+        let error = told("ioctl (GFEATURE): EPIPE: Broken pipe");
+        assert!(is_transient(&error) && error.to_string() == "Broken pipe (os error 32)", "{error}");
+        assert!(!is_transient(&told("ioctl (GFEATURE): ENODEV: No such device")));
+        assert_eq!(told("something else").to_string(), "hidapi error: something else");
+    }
+}

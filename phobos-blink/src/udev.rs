@@ -1,0 +1,36 @@
+//! The udev rule of `--add-udev-rule`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Where the original puts its rule, so that this one replaces it.
+pub(crate) const PATH: &str = "/etc/udev/rules.d/85-blinkstick.rules";
+
+/// Lets every user set the light, as the original's rule does, through the usb node and through the hidraw node.
+const RULE: &str = r#"SUBSYSTEM=="usb", ATTR{idVendor}=="20a0", ATTR{idProduct}=="41e5", MODE:="0666"
+KERNEL=="hidraw*", ATTRS{idVendor}=="20a0", ATTRS{idProduct}=="41e5", MODE:="0666"
+"#;
+
+/// Writes the rule to `path`.
+pub(crate) fn write(path: &Path) -> io::Result<()> {
+    fs::write(path, RULE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_serves_both_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rule");
+        write(&path).unwrap();
+        let rule = fs::read_to_string(&path).unwrap();
+        assert_eq!(rule.lines().count(), 2);
+        for line in rule.lines() {
+            assert!(line.contains(r#""20a0""#) && line.contains(r#""41e5""#) && line.ends_with(r#"MODE:="0666""#));
+        }
+        assert!(write(&folder.path().join("no/rule")).is_err());
+    }
+}

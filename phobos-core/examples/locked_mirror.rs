@@ -1,0 +1,55 @@
+//! Mirrors a folder with a Borg repository in it to another folder, while Borg's lock is held:
+//! `cargo run -p phobos-core --example locked_mirror -- /backup /backup/borg /mnt/copy`.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use phobos_core::borg::Repository;
+use phobos_core::exec::System;
+use phobos_core::lock::Patience;
+use phobos_core::rsync::{self, Mirror, Progress, Teller};
+use phobos_core::signal::Signals;
+use phobos_core::teardown;
+
+/// Says nothing while the copy runs.
+struct Quiet;
+
+impl Teller for Quiet {
+    fn progress(&mut self, _progress: Progress<'_>) {}
+    fn change(&mut self, _line: &str) {}
+    fn complaint(&mut self, line: &str) {
+        log::warn!("{line}");
+    }
+    fn may_go_on(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    phobos_core::journal::init(log::LevelFilter::Info);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [source, repository, target] = arguments.as_slice() else {
+        return Err("usage: locked_mirror SOURCE REPOSITORY TARGET".into());
+    };
+    let signals = Signals::catch()?;
+    let system = System::new(&signals);
+
+    let repository = Repository::open(Path::new(repository))?;
+    let mut patience = Patience {
+        deadline: Instant::now() + Duration::from_secs(60),
+        on_wait: &mut |whom| log::info!("waiting for {whom}"),
+        interrupted: &|| signals.caught(),
+    };
+    let lock = repository.lock(&system, &mut patience)?;
+    let mirror = Mirror {
+        source: Path::new(source),
+        target: Path::new(target),
+        max_alloc: "1GiB",
+        filters: &[],
+        rehearsal: false,
+    };
+    let stats = teardown::join(rsync::mirror(&system, &mirror, &mut Quiet), lock.close())?;
+    log::info!("copied {} files", stats.files_transferred);
+    Ok(())
+}

@@ -1,0 +1,461 @@
+//! `/etc/phobos/phobos.toml`: read once, checked while it is read, refused as a whole if anything in it is wrong.
+//!
+//! The values are types that cannot hold nonsense ([`AbsolutePath`], [`MapperName`], [`Uuid`]), so every mistake is found
+//! where it stands and is told with file, line and key.
+
+use std::fs;
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::luks::{MapperName, Uuid};
+use crate::{led, mail};
+
+/// Where the configuration is, unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";
+
+/// Everything that can be configured; the defaults are the original's values.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Config {
+    /// The backup file system and its namespace.
+    pub backup: Backup,
+    /// The off-site drives.
+    pub external: External,
+    /// The light.
+    pub led: led::Settings,
+    /// The mail about failed units.
+    pub mail: mail::Settings,
+}
+
+/// `[backup]`: the backup file system and its namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Backup {
+    /// Where the backup file system is mounted, inside the namespace only; an fstab entry.
+    pub mount: AbsolutePath,
+    /// The Borg repository, below `mount`.
+    pub repository: AbsolutePath,
+    /// The holding spaces, below `mount`.
+    pub holding: AbsolutePath,
+    /// The file that keeps the mount namespace.
+    pub namespace: AbsolutePath,
+}
+
+/// `[external]`: the off-site drives.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct External {
+    /// Where a drive's file system is mounted; its fstab entry gives type and options.
+    pub mount: AbsolutePath,
+    /// The name of the mapping, one for all drives.
+    pub mapping: MapperName,
+    /// How long to wait for locks, Borg's included.
+    pub lock_wait: Span,
+    /// rsync's `--max-alloc`.
+    pub max_alloc: Size,
+    /// The drives; none means the one in crypttab's entry for `mapping`.
+    pub drive: Vec<Drive>,
+}
+
+/// `[[external.drive]]`: one off-site drive.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "RawDrive")]
+pub struct Drive {
+    /// What people call it.
+    pub name: DriveName,
+    /// How it is found, and unlocked.
+    pub container: Container,
+}
+
+/// What holds a drive's file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Container {
+    /// A LUKS container, unlocked with a key file.
+    Luks {
+        /// The container's own UUID, not the file system's.
+        uuid: Uuid,
+        /// The key file.
+        key_file: AbsolutePath,
+    },
+    /// A block device that is not encrypted: for a machine without dm-crypt, or a drive in a safe.
+    Plain {
+        /// The block device.
+        device: AbsolutePath,
+    },
+}
+
+/// A drive's name: 1 to 32 bytes of `[A-Za-z0-9_-]`, so that it can be the name of a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct DriveName(String);
+
+/// An absolute path without `..` and `.` parts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub struct AbsolutePath(PathBuf);
+
+/// A length of time, written as in `12h` or `1h 30m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+/// A size as rsync takes it: a number of bytes, or one with K, M, G or T, `iB` or `B` behind it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Size(String);
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file can be written by others than root, who could make root do anything.
+    #[error("refusing {}: it can be written by others than root; run `chown root {0} && chmod go-w {0}`", path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Something in the file is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key, and what is wrong with it.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads the configuration; without a `path` the default one, which may be absent.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, can be written by others than root, or has a mistake.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let read = |source| ConfigError::Read { path: file.to_owned(), source };
+        let metadata = match fs::metadata(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {
+                return Ok(Self::default());
+            }
+            other => other.map_err(read)?,
+        };
+        let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+        if !trusted || metadata.mode() & 0o022 != 0 {
+            return Err(ConfigError::Writable { path: file.to_owned() });
+        }
+        Self::parse(file, &fs::read_to_string(file).map_err(read)?)
+    }
+
+    /// Reads a configuration from its text; `path` is for messages only.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, with its line and key.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let wrong = |line, message| ConfigError::Wrong { path: path.to_owned(), line, message };
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let (line, key) = place(text, start);
+            let message = error.message().replace('\n', " ");
+            wrong(
+                line,
+                key.filter(|key| !message.starts_with(key)).map_or(message.clone(), |key| format!("{key}: {message}")),
+            )
+        })?;
+        config.check().map_err(|(key, message)| wrong(line_of(text, key), format!("{key}: {message}")))?;
+        Ok(config)
+    }
+
+    /// What no single value can tell: how the values fit together.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let Backup { mount, repository, holding, .. } = &self.backup;
+        for (key, path) in [("repository", repository), ("holding", holding)] {
+            if !path.starts_with(mount) || path == mount {
+                return Err((key, format!("{} is not below the mount point {}", path.display(), mount.display())));
+            }
+        }
+        if self.external.mount.starts_with(mount) || mount.starts_with(&self.external.mount) {
+            return Err(("mount", "the backup and the drive cannot be mounted within each other".to_owned()));
+        }
+        self.mail.check()?;
+        let mut names: Vec<_> = self.external.drive.iter().map(|drive| drive.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair.first() == pair.last()) {
+            Some(pair) => {
+                Err(("name", format!("two drives are named {}", pair.concat().split_at(pair.concat().len() / 2).0)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The line of a byte offset, counted from 1, and the key that stands there or above it.
+fn place(text: &str, offset: usize) -> (usize, Option<&str>) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let key = text.lines().take(line).collect::<Vec<_>>().into_iter().rev().find_map(|line| {
+        let (key, _) = line.split_once('=')?;
+        let key = key.trim();
+        (!key.is_empty() && !key.starts_with(['#', '"', '\'', '['])).then_some(key)
+    });
+    let header = text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['));
+    (line, key.filter(|_| !header))
+}
+
+/// The first line that sets `key`, or 1.
+fn line_of(text: &str, key: &str) -> usize {
+    text.lines()
+        .position(|line| line.split_once('=').is_some_and(|(name, _)| name.trim() == key))
+        .map_or(1, |index| index + 1)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawDrive {
+    name: DriveName,
+    uuid: Option<Uuid>,
+    key_file: Option<AbsolutePath>,
+    device: Option<AbsolutePath>,
+}
+
+impl TryFrom<RawDrive> for Drive {
+    type Error = &'static str;
+
+    fn try_from(raw: RawDrive) -> Result<Self, Self::Error> {
+        let container = match (raw.uuid, raw.key_file, raw.device) {
+            (Some(uuid), Some(key_file), None) => Container::Luks { uuid, key_file },
+            (None, None, Some(device)) => Container::Plain { device },
+            (Some(_), None, None) => {
+                return Err("key-file: name the key file that unlocks the drive");
+            }
+            (None, Some(_), None) => return Err("uuid: give the UUID of the LUKS container"),
+            (None, None, None) => {
+                return Err("uuid: give uuid and key-file, or device for a drive that is not encrypted");
+            }
+            _ => {
+                return Err("device: is for a drive that is not encrypted, and excludes uuid and key-file");
+            }
+        };
+        Ok(Self { name: raw.name, container })
+    }
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            mount: AbsolutePath::fixed("/backup"),
+            repository: AbsolutePath::fixed("/backup/borg"),
+            holding: AbsolutePath::fixed("/backup/holding"),
+            namespace: AbsolutePath::fixed("/run/phobos/ns/backup"),
+        }
+    }
+}
+
+impl Default for External {
+    fn default() -> Self {
+        Self {
+            mount: AbsolutePath::fixed("/extbackup"),
+            mapping: MapperName::default(),
+            lock_wait: Span(Duration::from_secs(12 * 60 * 60)),
+            max_alloc: Size("4GiB".to_owned()),
+            drive: Vec::new(),
+        }
+    }
+}
+
+impl AbsolutePath {
+    /// A path of our own, known to be absolute.
+    fn fixed(path: &str) -> Self {
+        Self(path.into())
+    }
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        let text = path.display();
+        if !path.is_absolute() {
+            return Err(format!("{text} is not an absolute path"));
+        }
+        if path.components().any(|part| part == Component::ParentDir)
+            || path.as_os_str().as_encoded_bytes().contains(&0)
+        {
+            return Err(format!("{text} must not have .. in it"));
+        }
+        // Joining the parts anew drops `.` and doubled slashes, so that equal paths are equal text.
+        Ok(Self(path.components().collect()))
+    }
+}
+
+impl Deref for AbsolutePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for AbsolutePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for DriveName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if (1..=32).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no name for a drive: use letters, digits, - and _"))
+        }
+    }
+}
+
+impl DriveName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match humantime::parse_duration(&text) {
+            Ok(duration) => Ok(Self(duration)),
+            Err(error) => Err(format!("{text:?} is no length of time such as 12h: {error}")),
+        }
+    }
+}
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = text.get(digits..).unwrap_or_default().to_ascii_lowercase();
+        let known = ["", "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib", "t", "tb", "tib"];
+        if digits > 0 && known.contains(&unit.as_str()) && text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no size such as 4GiB"))
+        }
+    }
+}
+
+impl Size {
+    /// The size as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(text: &str) -> String {
+        Config::parse(Path::new("phobos.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_are_the_originals() {
+        let config = Config::parse(Path::new("phobos.toml"), "").unwrap();
+        assert_eq!(config.backup.repository.to_str(), Some("/backup/borg"));
+        assert_eq!(config.external.mapping.as_str(), "extbackup");
+        assert_eq!(config.external.lock_wait, Span(Duration::from_secs(43200)));
+        assert!(config.external.drive.is_empty());
+    }
+
+    #[test]
+    fn a_drive_is_read_whole() {
+        let text = "[[external.drive]]\nname = 'A'\nuuid = '11111111-2222-3333-4444-55555555ABCD'\nkey-file = '/k'\n\
+                    [[external.drive]]\nname = 'safe'\ndevice = '/dev//sdz1'\n";
+        let config = Config::parse(Path::new("phobos.toml"), text).unwrap();
+        let containers: Vec<_> = config.external.drive.into_iter().map(|drive| drive.container).collect();
+        let uuid = Uuid::try_from("11111111-2222-3333-4444-55555555abcd".to_owned()).unwrap();
+        let luks = Container::Luks { uuid, key_file: AbsolutePath::fixed("/k") };
+        assert_eq!(containers, [luks, Container::Plain { device: AbsolutePath::fixed("/dev/sdz1") }]);
+    }
+
+    #[test]
+    fn every_mistake_names_file_line_and_key() {
+        let cases = [
+            ("[backup]\nmount = 'backup'", "phobos.toml:2: mount: backup is not an absolute path"),
+            ("[backup]\nmount = '/a/../b'", "phobos.toml:2: mount: /a/../b must not have .. in it"),
+            (
+                "\n[backup]\nrepository = '/srv/borg'",
+                "phobos.toml:3: repository: /srv/borg is not below the mount point /backup",
+            ),
+            ("[external]\nlock-wait = 12", "phobos.toml:2: lock-wait: invalid type: integer `12`, expected a string"),
+            (
+                "[external]\nlock-wait = 'soon'",
+                "phobos.toml:2: lock-wait: \"soon\" is no length of time such as 12h: expected number at 0",
+            ),
+            (
+                "[external]\nmapping = 'a/b'",
+                "phobos.toml:2: mapping: \"a/b\" is no name for a mapping: use letters, digits, - and _",
+            ),
+            ("[external]\nmax-alloc = '0'", "phobos.toml:2: max-alloc: \"0\" is no size such as 4GiB"),
+            (
+                "[[external.drive]]\nname = 'A'\nuuid = '12'\nkey-file = '/k'",
+                "phobos.toml:3: uuid: \"12\" is no UUID: it has 32 hexadecimal digits in the form 8-4-4-4-12",
+            ),
+            (
+                "[[external.drive]]\nname = 'A'",
+                "phobos.toml:1: uuid: give uuid and key-file, or device for a drive that is not encrypted",
+            ),
+            (
+                "[[external.drive]]\nname = '../A'\ndevice = '/dev/x'",
+                "phobos.toml:2: name: \"../A\" is no name for a drive: use letters, digits, - and _",
+            ),
+        ];
+        for (text, want) in cases {
+            assert_eq!(mistake(text), want, "{text}");
+        }
+        let unknown = mistake("[backup]\nmuont = '/backup'");
+        assert!(unknown.starts_with("phobos.toml:2: muont: unknown field `muont`, expected one of"), "{unknown}");
+        let syntax = mistake("[backup\nmount = 1");
+        assert!(syntax.starts_with("phobos.toml:1: "), "{syntax}");
+        let twice =
+            "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n[[external.drive]]\nname = 'A'\ndevice = '/dev/y'\n";
+        assert_eq!(mistake(twice), "phobos.toml:2: name: two drives are named A");
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phobos.toml");
+        fs::write(&file, "").unwrap();
+        for (mode, refused) in [(0o600, false), (0o644, false), (0o664, true), (0o646, true)] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            let result = Config::load(Some(&file));
+            assert_eq!(matches!(result, Err(ConfigError::Writable { .. })), refused, "{mode:o}");
+        }
+        assert!(matches!(Config::load(Some(&folder.path().join("none"))), Err(ConfigError::Read { .. })));
+    }
+}

@@ -1,0 +1,166 @@
+//! The history of runs: one JSON line per finished or failed run, appended and synced to the disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How many earlier runs the expected end of a run is reckoned from.
+const RUNS_FOR_EXPECTATION: usize = 5;
+
+/// One run of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// The job's name, such as `ext`.
+    pub job: String,
+    /// What it worked on, such as the drive's name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub object: String,
+    /// When it began.
+    pub start: DateTime<Utc>,
+    /// When it ended.
+    pub end: DateTime<Utc>,
+    /// Its exit code.
+    pub exit: u8,
+    /// What went wrong, on one line; empty for a good run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// How many bytes it copied, where it counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+}
+
+/// The file that keeps the history.
+#[derive(Debug, Clone)]
+pub struct History {
+    path: PathBuf,
+}
+
+/// Why the history cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} the history {}", path.display())]
+pub struct HistoryError {
+    verb: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl History {
+    /// The history kept in the file `path`, which may not exist yet.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Appends `run` and waits until the disk has it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written; a line that was written in part is closed off by the next append.
+    pub fn append(&self, run: &Run) -> Result<(), HistoryError> {
+        self.try_append(run).map_err(|source| HistoryError { verb: "write", path: self.path.clone(), source })
+    }
+
+    /// Reads all runs, oldest first; a line that is no run, such as a torn last one, is left out with a warning.
+    ///
+    /// # Errors
+    ///
+    /// When the file exists and cannot be read.
+    pub fn read(&self) -> Result<Vec<Run>, HistoryError> {
+        let text = match fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => {
+                return Err(HistoryError { verb: "read", path: self.path.clone(), source });
+            }
+        };
+        Ok(parse(&text))
+    }
+
+    /// When a run of `job` on `object` that begins now should end: the median of its last good runs; `None` if it has
+    /// none, or if the history cannot be read.
+    pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let runs = self.read().unwrap_or_else(|error| {
+            log::warn!("{}", crate::report::Chain(&error));
+            Vec::new()
+        });
+        let good = runs.iter().rev().filter(|run| run.job == job && run.object == object && run.exit == 0);
+        let mut lengths: Vec<TimeDelta> = good.take(RUNS_FOR_EXPECTATION).map(|run| run.end - run.start).collect();
+        lengths.sort_unstable();
+        lengths.get(lengths.len() / 2).map(|length| now + *length)
+    }
+
+    fn try_append(&self, run: &Run) -> io::Result<()> {
+        self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
+        let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o644).open(&self.path)?;
+        fs2::FileExt::lock_exclusive(&file)?;
+        let mut line = serde_json::to_vec(run)?;
+        line.push(b'\n');
+        if is_torn(&mut file)? {
+            line.insert(0, b'\n');
+        }
+        file.write_all(&line)?;
+        file.sync_all()
+    }
+}
+
+/// Whether the last line has no end, because its writer was cut off.
+fn is_torn(file: &mut File) -> io::Result<bool> {
+    if file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(false);
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    Ok(last != [b'\n'])
+}
+
+/// The runs in a history's text.
+fn parse(text: &str) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
+        match serde_json::from_str(line) {
+            Ok(run) => runs.push(run),
+            Err(error) => log::warn!("line {} of the history is no run: {error}", index + 1),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(job: &str, minutes: i64, exit: u8) -> Run {
+        let start = DateTime::UNIX_EPOCH;
+        let end = start + TimeDelta::minutes(minutes);
+        Run { job: job.to_owned(), object: "A".to_owned(), start, end, exit, error: String::new(), bytes: None }
+    }
+
+    #[test]
+    fn what_is_appended_is_read_and_a_torn_line_loses_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state/history.jsonl");
+        let history = History::new(&path);
+        assert_eq!(history.read().unwrap(), []);
+        history.append(&run("ext", 1, 0)).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"job\":\"ex").unwrap();
+        history.append(&run("ext", 2, 1)).unwrap();
+        assert_eq!(history.read().unwrap(), [run("ext", 1, 0), run("ext", 2, 1)]);
+    }
+
+    #[test]
+    fn the_expected_end_is_the_median_of_good_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::new(&folder.path().join("history.jsonl"));
+        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), None);
+        for (minutes, exit) in [(10, 0), (900, 0), (20, 0), (0, 1)] {
+            history.append(&run("ext", minutes, exit)).unwrap();
+        }
+        let expected = DateTime::UNIX_EPOCH + TimeDelta::minutes(20);
+        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
+        assert_eq!(history.expected_end("ext", "B", DateTime::UNIX_EPOCH), None);
+    }
+}

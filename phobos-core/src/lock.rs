@@ -1,0 +1,365 @@
+//! Locks between jobs: `flock(2)` on files below `/run/phobos/lock`, shared or exclusive, with a record of who holds them.
+//!
+//! The kernel lets go of a lock however its holder ends. A lock file is never deleted, because two processes could then
+//! lock two different files of one name. Files are close-on-exec, so that a child never keeps a lock.
+//! An exclusive waiter stands in a turnstile (`NAME.turn`) that everybody else has to pass, so that a stream of shared
+//! holders cannot starve it.
+
+mod name;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+pub use name::{BadLockName, LockName, Word};
+
+/// After how long a busy lock is tried again, at first and at most; the pause doubles.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// The folders of records, behind the lock's name.
+const HOLDERS: &str = "holders";
+const WAITERS: &str = "waiters";
+
+/// How many records this process has written.
+static RECORDS: AtomicU64 = AtomicU64::new(0);
+
+/// How often a waiting job says again for whom it waits.
+const REMIND: Duration = Duration::from_secs(30 * 60);
+
+/// Where the locks of this machine are.
+#[derive(Debug, Clone)]
+pub struct Locks {
+    folder: PathBuf,
+}
+
+/// Whether others may hold the lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Together with other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Who holds a lock, or asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The job's name.
+    pub job: String,
+    /// The process.
+    pub pid: u32,
+    /// When it got the lock.
+    pub since: DateTime<Utc>,
+    /// When it is expected to end, from the history of its runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+    /// Shared or exclusive.
+    pub mode: Mode,
+}
+
+/// How long to wait, and what to do meanwhile.
+pub struct Patience<'a> {
+    /// When to give up.
+    pub deadline: Instant,
+    /// Is called once a wait begins, with who is waited for.
+    pub on_wait: &'a mut dyn FnMut(&str),
+    /// Is asked again and again; a signal's number ends the wait.
+    pub interrupted: &'a dyn Fn() -> Option<i32>,
+}
+
+/// A held lock.
+#[derive(Debug)]
+#[must_use = "dropping it lets go of the lock"]
+pub struct Lock {
+    // Dropped first: while the record stands, the lock is held.
+    _record: Record,
+    _file: File,
+}
+
+/// A record of a holder or a waiter; a dead process's record does not count, so nobody has to clean up after a crash.
+#[derive(Debug)]
+struct Record(PathBuf);
+
+/// Why a lock was not taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockError {
+    /// Somebody else held it until the deadline.
+    #[error("gave up waiting for the lock {name}, held by {holders}")]
+    Busy {
+        /// The lock.
+        name: String,
+        /// Who holds it.
+        holders: String,
+    },
+    /// A signal ended the wait.
+    #[error("stopped by signal {signal} while waiting for the lock {name}")]
+    Interrupted {
+        /// The lock.
+        name: String,
+        /// The signal's number.
+        signal: i32,
+    },
+    /// The lock's files cannot be used.
+    #[error("cannot use the lock file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Locks {
+    /// The locks in `folder`, which is made when the first one is taken.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    /// Takes the lock `name`. Who takes several takes them in the order of [`LockName`].
+    ///
+    /// # Errors
+    ///
+    /// When it is still busy at the deadline, when a signal ended the wait, or when its file cannot be used.
+    pub fn take(
+        &self,
+        name: &LockName,
+        mode: Mode,
+        job: &str,
+        until: Option<DateTime<Utc>>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Lock, LockError> {
+        let main = self.open(&format!("{name}.lock"))?;
+        let turn = self.open(&format!("{name}.turn"))?;
+        // Everybody passes the turnstile; who waits for the exclusive lock keeps standing in it.
+        let mut holder = Holder { job: job.to_owned(), pid: std::process::id(), since: Utc::now(), until, mode };
+        let waits = self.wait(name, &turn, Mode::Exclusive, &holder, None, patience)?;
+        drop(self.wait(name, &main, mode, &holder, waits, patience)?);
+        drop(turn);
+        holder.since = Utc::now();
+        let record = self.record(name, HOLDERS, &holder)?;
+        Ok(Lock { _record: record, _file: main })
+    }
+
+    /// Who holds the lock `name` now; a record whose process is gone does not count.
+    pub fn holders(&self, name: &LockName) -> Vec<Holder> {
+        self.records(name, HOLDERS)
+    }
+
+    /// Who waits for the lock `name` now, and since when.
+    pub fn waiters(&self, name: &LockName) -> Vec<Holder> {
+        self.records(name, WAITERS)
+    }
+
+    /// The locks that were ever taken since the machine booted, in their order; the namespace's own is not among them.
+    pub fn names(&self) -> Vec<LockName> {
+        let below = |folder: &Path, prefix: &str| -> Vec<LockName> {
+            let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+            let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            files.filter_map(|file| format!("{prefix}{}", file.strip_suffix(".lock")?).parse().ok()).collect()
+        };
+        let mut names = below(&self.folder, "");
+        for folder in ["drive", "holding", "local"] {
+            names.extend(below(&self.folder.join(folder), &format!("{folder}/")));
+        }
+        names.sort();
+        names
+    }
+
+    fn records(&self, name: &LockName, kind: &str) -> Vec<Holder> {
+        let Ok(entries) = fs::read_dir(self.folder.join(format!("{name}.{kind}"))) else {
+            return Vec::new();
+        };
+        let mut holders: Vec<Holder> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let holder: Holder = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+                Path::new("/proc").join(holder.pid.to_string()).exists().then_some(holder)
+            })
+            .collect();
+        holders.sort_by_key(|holder| holder.since);
+        holders
+    }
+
+    fn open(&self, file: &str) -> Result<File, LockError> {
+        let path = self.folder.join(file);
+        let failed = |source| LockError::File { path: path.clone(), source };
+        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        OpenOptions::new().create(true).append(true).mode(0o644).open(&path).map_err(failed)
+    }
+
+    /// Waits for the lock on `file`; returns the record of the wait, which goes on with the next file.
+    fn wait(
+        &self,
+        name: &LockName,
+        file: &File,
+        mode: Mode,
+        waiter: &Holder,
+        mut waits: Option<Record>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Record>, LockError> {
+        let mut said: Option<Instant> = None;
+        let mut pause = RETRY.0;
+        loop {
+            let attempt = match mode {
+                Mode::Shared => fs2::FileExt::try_lock_shared(file),
+                Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
+            };
+            match attempt {
+                Ok(()) => return Ok(waits),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    return Err(LockError::File { path: self.folder.join(name.to_string()), source });
+                }
+            }
+            if let Some(signal) = (patience.interrupted)() {
+                return Err(LockError::Interrupted { name: name.to_string(), signal });
+            }
+            let now = Instant::now();
+            if now >= patience.deadline {
+                return Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) });
+            }
+            if said.is_none_or(|since| since.elapsed() >= REMIND) {
+                said = Some(now);
+                if waits.is_none() {
+                    waits = Some(self.record(name, WAITERS, waiter)?);
+                }
+                (patience.on_wait)(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
+            }
+            std::thread::sleep(pause.min(patience.deadline.saturating_duration_since(now)));
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// Writes a record where others can read it while the lock is held or waited for.
+    fn record(&self, name: &LockName, kind: &str, holder: &Holder) -> Result<Record, LockError> {
+        let folder = self.folder.join(format!("{name}.{kind}"));
+        // A process may stand at one lock more than once, in several threads.
+        let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
+        let failed = |source| LockError::File { path: path.clone(), source };
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
+        let fresh = path.with_extension("new");
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
+        Ok(Record(path))
+    }
+}
+
+impl std::fmt::Debug for Patience<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patience").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            log::debug!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// The holders in words, for a message.
+fn describe(holders: &[Holder]) -> String {
+    let words: Vec<_> = holders
+        .iter()
+        .map(|holder| {
+            let since = holder.since.with_timezone(&chrono::Local).format("%F %T");
+            let until = holder.until.map_or(String::new(), |until| {
+                format!(", expected to end at {}", until.with_timezone(&chrono::Local).format("%F %T"))
+            });
+            format!("{} (pid {}, since {since}{until})", holder.job, holder.pid)
+        })
+        .collect();
+    if words.is_empty() { "a process that has left no record".to_owned() } else { words.join(" and ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a lock without waiting, and returns what is waited for where it is busy.
+    fn take(locks: &Locks, name: &str, mode: Mode) -> Result<Lock, String> {
+        let mut said = Vec::new();
+        let mut patience = Patience {
+            deadline: Instant::now() + Duration::from_millis(1),
+            on_wait: &mut |text| said.push(text.to_owned()),
+            interrupted: &|| None,
+        };
+        let result = locks.take(&name.parse().unwrap(), mode, "test", None, &mut patience);
+        result.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn shared_holders_stand_together_and_an_exclusive_one_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = Locks::new(folder.path());
+        let first = take(&locks, "holding", Mode::Shared).unwrap();
+        let second = take(&locks, "holding", Mode::Shared).unwrap();
+        let error = take(&locks, "holding", Mode::Exclusive).unwrap_err();
+        assert!(error.starts_with("gave up waiting for the lock holding, held by test (pid "), "{error}");
+        drop((first, second));
+        let alone = take(&locks, "holding", Mode::Exclusive).unwrap();
+        assert!(take(&locks, "holding", Mode::Shared).is_err());
+        assert!(take(&locks, "holding/luv", Mode::Exclusive).is_ok(), "another name is another lock");
+        drop(alone);
+        assert!(locks.holders(&LockName::Holding).is_empty());
+        assert!(folder.path().join("holding.lock").exists(), "a lock file is never deleted");
+    }
+
+    #[test]
+    fn a_waiting_exclusive_lock_stops_new_shared_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = Locks::new(folder.path());
+        let first = take(&locks, "holding", Mode::Shared).unwrap();
+        let (waiting, is_waiting) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| {
+                let mut patience = Patience {
+                    deadline: Instant::now() + Duration::from_secs(60),
+                    on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
+                    interrupted: &|| None,
+                };
+                locks.take(&LockName::Holding, Mode::Exclusive, "borg", None, &mut patience).unwrap()
+            });
+            let whom = is_waiting.recv().unwrap();
+            assert!(whom.starts_with("the lock holding, held by test (pid "), "{whom}");
+            assert!(take(&locks, "holding", Mode::Shared).is_err(), "the turnstile is closed");
+            assert_eq!(
+                locks.waiters(&LockName::Holding).first().map(|waiter| waiter.job.clone()).as_deref(),
+                Some("borg")
+            );
+            drop(first);
+            let alone = waiter.join().unwrap();
+            assert_eq!(
+                locks.holders(&LockName::Holding).first().map(|holder| holder.job.clone()).as_deref(),
+                Some("borg")
+            );
+            assert!(locks.waiters(&LockName::Holding).is_empty());
+            drop(alone);
+        });
+        assert_eq!(locks.names(), [LockName::Holding]);
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = Locks::new(folder.path());
+        let _held = take(&locks, "repository", Mode::Exclusive).unwrap();
+        let mut patience = Patience {
+            deadline: Instant::now() + Duration::from_secs(60),
+            on_wait: &mut |_| {},
+            interrupted: &|| Some(15),
+        };
+        let error = locks.take(&LockName::Repository, Mode::Exclusive, "test", None, &mut patience).unwrap_err();
+        assert!(matches!(error, LockError::Interrupted { signal: 15, .. }), "{error}");
+    }
+}

@@ -1,0 +1,518 @@
+//! LUKS containers: opened with cryptsetup or by systemd, and closed so that it can be proven.
+//!
+//! What is open is read from sysfs, not asked of a program: `/sys/block/dm-N/dm/{name,uuid}` and `slaves`, and the
+//! `holders` of the drive itself.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+
+use crate::exec::{Exec, ExecError, Invocation};
+use crate::report::Chain;
+use crate::systemd;
+use crate::teardown::{Close, TeardownError};
+
+/// How long a close is tried again while something still holds the mapping: udev and the kernel need a moment.
+const CLOSE_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long cryptsetup may take to derive a key and open a container.
+const OPEN_LIMIT: Duration = Duration::from_secs(300);
+
+/// The name of a device-mapper mapping: 1 to 127 bytes of `[A-Za-z0-9_-]`, the first no `-`.
+///
+/// The limit is the kernel's `DM_NAME_LEN` (linux/dm-ioctl.h), the final NUL left out.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct MapperName(String);
+
+/// The UUID of a LUKS container, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Uuid(String);
+
+/// An open LUKS mapping, as sysfs tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Active {
+    /// The mapping's name.
+    pub name: String,
+    /// The container's UUID without dashes; none for a mapping that is not LUKS.
+    uuid: Option<String>,
+    /// Device number of the mapping, as `major:minor`.
+    pub number: String,
+}
+
+/// A LUKS mapping that this process is to close.
+#[derive(Debug)]
+#[must_use = "dropping it closes the mapping"]
+pub struct Mapping<'e> {
+    exec: &'e dyn Exec,
+    sys: PathBuf,
+    uuid: Uuid,
+    name: MapperName,
+    open: bool,
+}
+
+/// What went wrong with a container or a mapping.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LuksError {
+    /// The container could not be opened; it stays locked.
+    #[error("cannot unlock {}", device.display())]
+    Open {
+        /// The container.
+        device: PathBuf,
+        /// What cryptsetup said.
+        source: ExecError,
+    },
+    /// The mapping could not be closed; the drive is not safe to take away.
+    #[error("cannot lock /dev/mapper/{name}: the drive is still unlocked, do not unplug it")]
+    Close {
+        /// The mapping.
+        name: String,
+        /// What cryptsetup said.
+        source: ExecError,
+    },
+    /// The mapping's name is taken by another container.
+    #[error("/dev/mapper/{name} is open for another drive; close it with `cryptsetup close {name}`")]
+    Taken {
+        /// The mapping.
+        name: String,
+    },
+    /// The container is open under another name, so that it cannot be closed with ours.
+    #[error("the drive is unlocked already, as /dev/mapper/{name}; close it with `cryptsetup close {name}`")]
+    OtherName {
+        /// The other mapping.
+        name: String,
+    },
+    /// After the close something still shows the mapping or holds the drive.
+    #[error("{what} after the drive was locked; do not unplug it")]
+    Remains {
+        /// What is still there.
+        what: String,
+    },
+    /// sysfs cannot be read.
+    #[error("cannot read {}", path.display())]
+    Sysfs {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The open device-mapper mappings below `sys`, which is `/sys` but for tests.
+///
+/// # Errors
+///
+/// When sysfs cannot be read; a mapping that vanishes meanwhile is left out.
+pub fn active(sys: &Path) -> Result<Vec<Active>, LuksError> {
+    let folder = sys.join("block");
+    let entries = match fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(source) => return Err(LuksError::Sysfs { path: folder, source }),
+    };
+    let mut mappings = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|source| LuksError::Sysfs { path: folder.clone(), source })?;
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).map(|text| text.trim().to_owned());
+        if let (Ok(name), Ok(number)) = (read("dm/name"), read("dev")) {
+            let uuid = read("dm/uuid").ok().as_deref().and_then(container_uuid);
+            mappings.push(Active { name, uuid, number });
+        }
+    }
+    Ok(mappings)
+}
+
+impl Active {
+    /// Whether this is a mapping of the container `uuid`.
+    pub fn is_of(&self, uuid: &Uuid) -> bool {
+        self.uuid.as_deref() == Some(uuid.digits().as_str())
+    }
+}
+
+/// An entry of crypttab(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrypttabEntry {
+    /// The container: `UUID=…` or a device.
+    pub device: String,
+    /// The key file; none where a passphrase would be asked for.
+    pub key_file: Option<PathBuf>,
+}
+
+/// The entry for the mapping `name` in the text of a crypttab.
+pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Option<CrypttabEntry> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let mut fields =
+        lines.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name.0).then_some(fields))?;
+    let device = fields.next()?.to_owned();
+    let key_file = fields.next().filter(|key| !matches!(*key, "none" | "-")).map(PathBuf::from);
+    Some(CrypttabEntry { device, key_file })
+}
+
+impl CrypttabEntry {
+    /// The container's UUID, by the entry itself or by udev's links to the device it names; `None` if it is not there.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let by_uuid = Path::new("/dev/disk/by-uuid");
+        let named = self.device.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"').to_owned());
+        let named = named.or_else(|| Some(Path::new(&self.device).strip_prefix(by_uuid).ok()?.to_str()?.to_owned()));
+        if let Some(uuid) = named {
+            return Uuid::try_from(uuid).ok();
+        }
+        let tag = |tag: &str, folder: &str| self.device.strip_prefix(tag).map(|name| Path::new(folder).join(name));
+        let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
+            .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
+            .or_else(|| tag("LABEL=", "/dev/disk/by-label"))
+            .unwrap_or_else(|| self.device.clone().into());
+        let device = fs::canonicalize(device).ok()?;
+        fs::read_dir(by_uuid)
+            .ok()?
+            .flatten()
+            .filter(|link| fs::canonicalize(link.path()).is_ok_and(|path| path == device))
+            .find_map(|link| Uuid::try_from(link.file_name().to_string_lossy().into_owned()).ok())
+    }
+}
+
+/// Closes a mapping called `name` that an earlier run has left open on another container than `uuid`.
+///
+/// The caller holds the lock that all users of the name take, and has unmounted what an earlier run has left.
+///
+/// # Errors
+///
+/// When it cannot be closed, for instance because somebody has mounted it elsewhere.
+pub fn clear_leftover(exec: &dyn Exec, uuid: &Uuid, name: &MapperName) -> Result<(), LuksError> {
+    let sys = Path::new("/sys");
+    let leftover = active(sys)?.into_iter().find(|active| active.name == name.0 && !active.is_of(uuid));
+    let Some(other) = leftover.and_then(|active| Uuid::from_digits(&active.uuid?)) else { return Ok(()) };
+    log::warn!("closing /dev/mapper/{}, which an earlier run has left open for the drive {}", name.0, other.0);
+    Mapping { exec, sys: sys.to_owned(), uuid: other, name: name.clone(), open: true }.close()
+}
+
+impl<'e> Mapping<'e> {
+    /// Takes over an open mapping of `uuid` called `name`, or opens the container with `key_file`.
+    ///
+    /// # Errors
+    ///
+    /// When the name or the container is in use otherwise, or cannot be unlocked; nothing was changed.
+    pub fn obtain(exec: &'e dyn Exec, uuid: &Uuid, name: &MapperName, key_file: &Path) -> Result<Self, LuksError> {
+        let mapping = Self { exec, sys: "/sys".into(), uuid: uuid.clone(), name: name.clone(), open: true };
+        for active in active(&mapping.sys)? {
+            let taken = active.name == name.0;
+            match (taken, active.is_of(uuid)) {
+                (true, true) => {
+                    log::info!("taking over the open mapping {}", name.0);
+                    return Ok(mapping);
+                }
+                (true, false) => {
+                    return Err(mapping.unopened(LuksError::Taken { name: active.name }));
+                }
+                (false, true) => {
+                    return Err(mapping.unopened(LuksError::OtherName { name: active.name }));
+                }
+                (false, false) => {}
+            }
+        }
+        // A unit that systemd still takes for active, although its mapping is gone, would not notice our mapping's
+        // end either; stopping it now makes its state true again.
+        mapping.settle_unit();
+        let device = uuid.device();
+        let call = Invocation::new("cryptsetup")
+            .args(["open", "--type=luks", "--batch-mode", "--key-file"])
+            .arg(key_file)
+            .arg(&device)
+            .arg(&name.0)
+            .limit(OPEN_LIMIT);
+        match exec.run(&call) {
+            Ok(_) => Ok(mapping),
+            // Interrupted or timed out, it may have opened all the same: then it must be closed.
+            Err(source) if mapping.is_shown().unwrap_or(true) => {
+                let open = LuksError::Open { device, source };
+                if let Err(close) = mapping.close() {
+                    log::error!("{}", Chain(&close));
+                }
+                Err(open)
+            }
+            Err(source) => Err(mapping.unopened(LuksError::Open { device, source })),
+        }
+    }
+
+    /// Takes over the open mapping of `uuid` called `name`; `None` if it is not open.
+    ///
+    /// # Errors
+    ///
+    /// When sysfs cannot be read.
+    pub fn adopt(exec: &'e dyn Exec, uuid: &Uuid, name: &MapperName) -> Result<Option<Self>, LuksError> {
+        let sys = PathBuf::from("/sys");
+        let open = active(&sys)?.iter().any(|active| active.name == name.0 && active.is_of(uuid));
+        Ok(open.then(|| Self { exec, sys, uuid: uuid.clone(), name: name.clone(), open }))
+    }
+
+    /// The mapping's block device.
+    pub fn device(&self) -> PathBuf {
+        self.name.device()
+    }
+
+    /// Closes the mapping and proves that it is gone and that nothing holds the drive.
+    ///
+    /// # Errors
+    ///
+    /// When the mapping cannot be closed, or when something still shows it; the drive is not safe to take away.
+    pub fn close(mut self) -> Result<(), LuksError> {
+        self.close_once()
+    }
+
+    fn close_once(&mut self) -> Result<(), LuksError> {
+        if !std::mem::take(&mut self.open) {
+            return Ok(());
+        }
+        self.settle_unit();
+        let deadline = Instant::now() + CLOSE_LIMIT;
+        while self.is_shown()? {
+            let call = Invocation::new("cryptsetup").arg("close").arg(&self.name.0).shielded().limit(OPEN_LIMIT);
+            match self.exec.run(&call) {
+                Ok(_) => {}
+                Err(_) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                Err(source) => return Err(LuksError::Close { name: self.name.0.clone(), source }),
+            }
+        }
+        self.prove_gone()
+    }
+
+    /// Lets systemd close a mapping that it opened: closed behind its back, its unit would stay active and the next
+    /// plug-in would not unlock. `ignore-dependencies`, because a plain stop would stop the calling unit too.
+    fn settle_unit(&self) {
+        let unit = format!("systemd-cryptsetup@{}.service", systemd::escape(&self.name.0));
+        if !systemd::is_active(self.exec, &unit) {
+            return;
+        }
+        if let Err(error) = systemd::stop_alone(self.exec, &unit) {
+            log::warn!("{}; trying cryptsetup", Chain(&error));
+        }
+    }
+
+    /// Whether the mapping, under any name, is in sysfs.
+    fn is_shown(&self) -> Result<bool, LuksError> {
+        Ok(active(&self.sys)?.iter().any(|active| active.name == self.name.0 || active.is_of(&self.uuid)))
+    }
+
+    /// Checks that nothing of the mapping is left, and that nothing else holds the drive.
+    fn prove_gone(&self) -> Result<(), LuksError> {
+        if self.is_shown()? {
+            return Err(LuksError::Remains { what: format!("the mapping {} is still there", self.name.0) });
+        }
+        // A drive that was pulled has no device any more, and no holders.
+        let Ok(device) = fs::canonicalize(self.uuid.device()) else { return Ok(()) };
+        let Some(name) = device.file_name() else { return Ok(()) };
+        let folder = self.sys.join("class/block").join(name).join("holders");
+        let holders: Vec<_> = match fs::read_dir(&folder) {
+            Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(LuksError::Sysfs { path: folder, source }),
+        };
+        if holders.is_empty() {
+            Ok(())
+        } else {
+            Err(LuksError::Remains { what: format!("{} is still held by {}", device.display(), holders.join(", ")) })
+        }
+    }
+
+    /// Gives the guard up without closing anything, because nothing was opened.
+    fn unopened(mut self, error: LuksError) -> LuksError {
+        self.open = false;
+        error
+    }
+}
+
+impl Close for Mapping<'_> {
+    fn close(self) -> Result<(), TeardownError> {
+        Mapping::close(self).map_err(TeardownError::of)
+    }
+}
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_once() {
+            log::error!("{}", Chain(&error));
+        }
+    }
+}
+
+impl Default for MapperName {
+    /// The original's name.
+    fn default() -> Self {
+        Self("extbackup".to_owned())
+    }
+}
+
+impl MapperName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The block device of the mapping.
+    pub fn device(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.0)
+    }
+}
+
+impl TryFrom<String> for MapperName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if (1..=127).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no name for a mapping: use letters, digits, - and _"))
+        }
+    }
+}
+
+impl Uuid {
+    /// The UUID as text, in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The container's block device, as udev names it.
+    pub fn device(&self) -> PathBuf {
+        Path::new("/dev/disk/by-uuid").join(&self.0)
+    }
+
+    /// Puts the dashes back into 32 digits.
+    fn from_digits(digits: &str) -> Option<Self> {
+        let part = |from, to| digits.get(from..to);
+        let parts = [part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?];
+        Self::try_from(parts.join("-")).ok()
+    }
+
+    fn digits(&self) -> String {
+        self.0.replace('-', "")
+    }
+}
+
+impl TryFrom<String> for Uuid {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parts: Vec<_> = text.split('-').collect();
+        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
+        if lengths == [8, 4, 4, 4, 12] && parts.concat().bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(format!("{text:?} is no UUID: it has 32 hexadecimal digits in the form 8-4-4-4-12"))
+        }
+    }
+}
+
+/// The container's UUID in device-mapper's `CRYPT-LUKS2-UUID-NAME` (cryptsetup's `lib/libdevmapper.c`).
+fn container_uuid(text: &str) -> Option<String> {
+    let mut parts = text.split('-');
+    let (crypt, kind, uuid) = (parts.next()?, parts.next()?, parts.next()?);
+    let whole = uuid.len() == 32 && uuid.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (crypt == "CRYPT" && kind.starts_with("LUKS") && whole).then(|| uuid.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::fake::Script;
+
+    const UUID: &str = "11111111-2222-3333-4444-55555555abcd";
+
+    fn uuid() -> Uuid {
+        Uuid::try_from(UUID.to_ascii_uppercase()).unwrap()
+    }
+
+    /// A sysfs with one mapping of the container above.
+    fn sysfs(name: &str) -> tempfile::TempDir {
+        let sys = tempfile::tempdir().unwrap();
+        let folder = sys.path().join("block/dm-0");
+        fs::create_dir_all(folder.join("dm")).unwrap();
+        fs::create_dir_all(sys.path().join("block/sda")).unwrap();
+        fs::write(folder.join("dev"), "253:0\n").unwrap();
+        fs::write(folder.join("dm/name"), format!("{name}\n")).unwrap();
+        fs::write(folder.join("dm/uuid"), format!("CRYPT-LUKS2-1111111122223333444455555555abcd-{name}\n")).unwrap();
+        sys
+    }
+
+    #[test]
+    fn names_and_uuids_cannot_be_options_or_paths() {
+        for bad in ["", "-x", "a/b", "../a", "a b", "a\n", &"x".repeat(128)] {
+            assert!(MapperName::try_from(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(Uuid::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+        assert_eq!(uuid().as_str(), UUID);
+        assert!(Uuid::try_from("11111111-2222-3333-4444-55555555abcg".to_owned()).is_err());
+    }
+
+    #[test]
+    fn an_open_mapping_is_seen_in_sysfs() {
+        let sys = sysfs("extbackup");
+        let mappings = active(sys.path()).unwrap();
+        let [mapping] = mappings.as_slice() else { panic!("{mappings:?}") };
+        assert_eq!((mapping.name.as_str(), mapping.number.as_str()), ("extbackup", "253:0"));
+        assert!(mapping.is_of(&uuid()));
+        assert_eq!(container_uuid("LVM-abc"), None);
+        assert_eq!(container_uuid("CRYPT-PLAIN-extbackup"), None);
+    }
+
+    #[test]
+    fn crypttab_names_container_and_key() {
+        let text = "# extbackup UUID=x none\nother UUID=y - luks\nextbackup\tUUID=11111111-2222-3333-4444-55555555ABCD /root/k luks,noauto\n";
+        let entry = crypttab_entry(text, &MapperName::default()).unwrap();
+        assert_eq!(entry.key_file.as_deref(), Some(Path::new("/root/k")));
+        assert_eq!(entry.uuid(), Some(uuid()));
+        let other = MapperName::try_from("other".to_owned()).unwrap();
+        assert_eq!(
+            crypttab_entry(text, &other).unwrap(),
+            CrypttabEntry { device: "UUID=y".to_owned(), key_file: None }
+        );
+        assert_eq!(crypttab_entry("", &other), None);
+        assert_eq!(Uuid::from_digits("1111111122223333444455555555abcd"), Some(uuid()));
+    }
+
+    #[test]
+    fn a_mapping_that_systemd_opened_is_closed_by_systemd() {
+        let sys = sysfs("extbackup");
+        let script = Script::new().ok().ok().ok();
+        let mut mapping = Mapping {
+            exec: &script,
+            sys: sys.path().to_owned(),
+            uuid: uuid(),
+            name: MapperName::default(),
+            open: true,
+        };
+        mapping.settle_unit();
+        fs::remove_dir_all(sys.path().join("block/dm-0")).unwrap();
+        mapping.open = false;
+        mapping.prove_gone().unwrap();
+        assert_eq!(
+            script.calls(),
+            [
+                "systemctl --quiet is-active systemd-cryptsetup@extbackup.service",
+                "systemctl stop --job-mode=ignore-dependencies systemd-cryptsetup@extbackup.service",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mapping_that_stays_is_never_called_closed() {
+        let sys = sysfs("othername");
+        let script = Script::new();
+        let mapping = Mapping {
+            exec: &script,
+            sys: sys.path().to_owned(),
+            uuid: uuid(),
+            name: MapperName::default(),
+            open: false,
+        };
+        let error = mapping.prove_gone().unwrap_err().to_string();
+        assert_eq!(error, "the mapping extbackup is still there after the drive was locked; do not unplug it");
+    }
+}

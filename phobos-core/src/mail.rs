@@ -1,0 +1,345 @@
+//! Mail settings: to whom, from whom, and which way.
+//!
+//! The mail program does the rest; what is read here is checked once, so that nothing in it can become an option of a
+//! program, a header of a message or a path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::config::AbsolutePath;
+
+/// The table `[mail]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Settings {
+    /// Who gets the mail.
+    pub to: Address,
+    /// Who sends it; without it, root at this machine.
+    pub from: Option<Address>,
+    /// Which way it leaves.
+    pub transport: Transport,
+    /// The systemd credential that holds user and password, one a line.
+    pub credential: Option<Credential>,
+    /// Certificates, as PEM, that are trusted besides the system's.
+    pub ca_file: Option<AbsolutePath>,
+}
+
+/// The name of a systemd credential, which is a file's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Credential(String);
+
+/// The text is no [`Credential`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no name of a credential")]
+pub struct BadCredential(String);
+
+/// A mail address that can be neither an option nor a second address: `root`, or `somebody@example.org`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Address(String);
+
+/// The text is no [`Address`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no mail address")]
+pub struct BadAddress(String);
+
+/// A way for mail to leave this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Transport {
+    /// SMTP to port 25 of this machine, and if nobody is there, `sendmail`.
+    Auto,
+    /// The program `sendmail`.
+    Sendmail,
+    /// An SMTP server.
+    Smtp(Server),
+}
+
+/// An SMTP server, and how the connection to it is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Its name or address; the name is what its certificate must be for.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub security: Security,
+}
+
+/// How a connection to an SMTP server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Not at all: `smtp://`, port 25.
+    None,
+    /// TLS after STARTTLS, or no mail: `submission://`, port 587.
+    StartTls,
+    /// TLS from the first byte: `submissions://` or `smtps://`, port 465.
+    Tls,
+}
+
+/// The text is no [`Transport`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is none of auto, sendmail, smtp://HOST, submission://HOST, submissions://HOST")]
+pub struct BadTransport(String);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { to: Address("root".to_owned()), from: None, transport: Transport::Auto, credential: None, ca_file: None }
+    }
+}
+
+impl Settings {
+    /// What no single value can tell: a key and what is wrong with it in view of the others.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.credential.is_some() && self.transport.shows_passwords() {
+            let message = "the transport does not protect it; use submission:// or submissions://";
+            return Err(("credential", message.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Credential {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Credential {
+    type Error = BadCredential;
+
+    fn try_from(text: String) -> Result<Self, BadCredential> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if (1..=255).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(BadCredential(text))
+        }
+    }
+}
+
+impl Address {
+    /// The part before the `@`.
+    pub fn local(&self) -> &str {
+        self.0.split_once('@').map_or(&self.0, |(local, _)| local)
+    }
+
+    /// The part after the `@`; without it, the machine's own mail system knows the address.
+    pub fn domain(&self) -> Option<&str> {
+        self.0.split_once('@').map(|(_, domain)| domain)
+    }
+
+    /// The address as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The address at `domain`, if it has no domain of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`BadAddress`] if `domain` is none.
+    pub fn qualified(&self, domain: &str) -> Result<Self, BadAddress> {
+        if self.domain().is_some() {
+            return Ok(self.clone());
+        }
+        format!("{}@{domain}", self.0).parse()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        text.to_owned().try_into()
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = BadAddress;
+
+    fn try_from(text: String) -> Result<Self, BadAddress> {
+        let (local, domain) = match text.split_once('@') {
+            Some((local, domain)) => (local, Some(domain)),
+            None => (text.as_str(), None),
+        };
+        if is_local_part(local) && domain.is_none_or(is_host) && text.len() <= 254 {
+            Ok(Self(text))
+        } else {
+            Err(BadAddress(text))
+        }
+    }
+}
+
+/// Whether `text` is a dot-atom (RFC 5322) that is no option.
+fn is_local_part(text: &str) -> bool {
+    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte);
+    text.len() <= 64
+        && !text.starts_with(['-', '|', '/'])
+        && text.split('.').all(|part| !part.is_empty() && part.bytes().all(atom))
+}
+
+/// Whether `text` is a host's name.
+fn is_host(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    text.len() <= 253
+        && text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.bytes().all(inner)
+        })
+}
+
+impl Transport {
+    /// Whether a password would cross the network unprotected, or would not be used at all.
+    fn shows_passwords(&self) -> bool {
+        match self {
+            Self::Auto | Self::Sendmail => true,
+            Self::Smtp(server) => server.security == Security::None,
+        }
+    }
+}
+
+impl TryFrom<String> for Transport {
+    type Error = BadTransport;
+
+    fn try_from(text: String) -> Result<Self, BadTransport> {
+        text.parse()
+    }
+}
+
+impl FromStr for Transport {
+    type Err = BadTransport;
+
+    fn from_str(text: &str) -> Result<Self, BadTransport> {
+        match text {
+            "auto" => return Ok(Self::Auto),
+            "sendmail" => return Ok(Self::Sendmail),
+            _ => {}
+        }
+        let bad = || BadTransport(text.to_owned());
+        let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
+        let security = match scheme {
+            "smtp" => Security::None,
+            "submission" => Security::StartTls,
+            "submissions" | "smtps" => Security::Tls,
+            _ => return Err(bad()),
+        };
+        let (host, port) = host_and_port(rest).ok_or_else(bad)?;
+        let port = port.unwrap_or(security.default_port());
+        Ok(Self::Smtp(Server { host, port, security }))
+    }
+}
+
+/// Reads `HOST`, `HOST:PORT`, `[::1]` or `[::1]:PORT`.
+fn host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let port = |text: &str| text.parse().ok().filter(|port| *port != 0);
+    if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        let address: std::net::Ipv6Addr = address.parse().ok()?;
+        return match rest.strip_prefix(':') {
+            Some(text) => Some((address.to_string(), Some(port(text)?))),
+            None => rest.is_empty().then(|| (address.to_string(), None)),
+        };
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, text)) => (host, Some(port(text)?)),
+        None => (text, None),
+    };
+    is_host(host).then(|| (host.to_owned(), port))
+}
+
+impl Security {
+    fn default_port(self) -> u16 {
+        match self {
+            Self::None => 25,
+            Self::StartTls => 587,
+            Self::Tls => 465,
+        }
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.security {
+            Security::None => "smtp",
+            Security::StartTls => "submission",
+            Security::Tls => "submissions",
+        };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use std::path::Path;
+
+    #[test]
+    fn nothing_said_means_root_and_whatever_works() {
+        let settings: Settings = toml::from_str("").unwrap();
+        assert_eq!(settings, Settings::default());
+        assert_eq!(settings.to.as_str(), "root");
+        assert_eq!(settings.transport, Transport::Auto);
+    }
+
+    #[test]
+    fn a_relay_is_a_url() {
+        let server = |text: &str| match text.parse().unwrap() {
+            Transport::Smtp(server) => server.to_string(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(server("smtp://localhost"), "smtp://localhost:25");
+        assert_eq!(server("submission://mail.example.org"), "submission://mail.example.org:587");
+        assert_eq!(server("smtps://mail.example.org:4650"), "submissions://mail.example.org:4650");
+        assert_eq!(server("smtp://[::1]:2525"), "smtp://[::1]:2525");
+        assert_eq!(server("sendmail"), "Sendmail");
+    }
+
+    #[test]
+    fn every_mistake_names_line_and_key() {
+        let cases = [
+            ("to = ''", r#"to: "" is no mail address"#),
+            ("to = '-oQ/tmp'", r#"to: "-oQ/tmp" is no mail address"#),
+            ("to = 'a, b'", r#"to: "a, b" is no mail address"#),
+            ("from = 'a@b@c'", r#"from: "a@b@c" is no mail address"#),
+            ("transport = 'pigeon'", r#"transport: "pigeon" is none of auto, sendmail"#),
+            ("transport = 'smtp://a:0'", r#"transport: "smtp://a:0" is none of auto"#),
+            ("transport = 'smtp://user:pw@host'", "transport: "),
+            ("credential = '../shadow'", r#"credential: "../shadow" is no name of a credential"#),
+            ("credential = 'smtp'", "credential: the transport does not protect it; use submission://"),
+            ("ca-file = 'ca.pem'", "ca-file: ca.pem is not an absolute path"),
+            ("password = 'secret'", "password: unknown field `password`"),
+        ];
+        for (text, want) in cases {
+            let error = Config::parse(Path::new("f"), &format!("[mail]\n{text}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("f:2: {want}")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_domain_can_get_one() {
+        let root: Address = "root".parse().unwrap();
+        assert_eq!(root.qualified("nas.example.org").unwrap().as_str(), "root@nas.example.org");
+        assert!(root.qualified("nas\r\nBcc: x").is_err());
+        let far: Address = "a.b+c@example.org".parse().unwrap();
+        assert_eq!(far.qualified("nas").unwrap(), far);
+        assert_eq!((far.local(), far.domain()), ("a.b+c", Some("example.org")));
+    }
+}

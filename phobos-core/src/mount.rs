@@ -1,0 +1,378 @@
+//! Mounts: what is mounted, read from mountinfo; a guard that mounts one file system and owns what lies below it.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::exec::{Exec, ExecError, Invocation};
+use crate::report::Chain;
+use crate::teardown::{self, Close, TeardownError};
+
+/// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.
+const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long one mount or unmount may take; a journal's replay and the last writes are in it.
+const STEP_LIMIT: Duration = Duration::from_secs(3600);
+
+/// One mounted file system, a line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The device number, as `major:minor`.
+    pub number: String,
+    /// What part of the file system is mounted.
+    pub root: PathBuf,
+    /// Where it is mounted.
+    pub target: PathBuf,
+    /// Whether mounts and unmounts propagate to it or from it: `shared:N`, `master:N`.
+    pub propagates: bool,
+    /// The type of the file system.
+    pub kind: String,
+    /// What is mounted, usually a device.
+    pub source: PathBuf,
+}
+
+/// An entry of fstab(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FstabEntry {
+    /// What is to be mounted: a device, `LABEL=…`, `UUID=…`.
+    pub source: String,
+    /// The type of the file system.
+    pub kind: String,
+    /// The options, as they stand.
+    pub options: String,
+}
+
+/// A mounted file system that this process is to unmount, and the thing it is on.
+#[derive(Debug)]
+#[must_use = "dropping it unmounts the file system"]
+pub struct Mount<'e, B: Close> {
+    exec: &'e dyn Exec,
+    target: Option<PathBuf>,
+    /// Goes away only after [`Mount::drop`] has unmounted.
+    below: Option<B>,
+}
+
+/// What went wrong with a mount.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// A table of mounts cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The table.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A line of mountinfo is not what the kernel documents.
+    #[error("cannot make sense of the mount table's line {line:?}")]
+    Parse {
+        /// The line.
+        line: String,
+    },
+    /// The file system could not be mounted.
+    #[error("cannot mount {} on {}", device.display(), target.display())]
+    Mount {
+        /// The device.
+        device: PathBuf,
+        /// Where.
+        target: PathBuf,
+        /// What mount said.
+        source: ExecError,
+    },
+    /// The file system could not be unmounted; it is still mounted.
+    #[error("cannot unmount {}: it is in use by {users}", target.display())]
+    Unmount {
+        /// Where it is mounted.
+        target: PathBuf,
+        /// The processes that use it.
+        users: String,
+        /// What umount said.
+        source: ExecError,
+    },
+    /// Something else than was meant is mounted.
+    #[error("{} is not {} but {found}", target.display(), device.display())]
+    Other {
+        /// Where.
+        target: PathBuf,
+        /// What should be there.
+        device: PathBuf,
+        /// What is there.
+        found: String,
+    },
+    /// Data was lost on the way to the disk.
+    #[error("cannot write everything to {}", target.display())]
+    Sync {
+        /// Where it is mounted.
+        target: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What this process sees mounted.
+///
+/// # Errors
+///
+/// When the kernel's table cannot be read.
+pub fn table() -> Result<Vec<Entry>, MountError> {
+    table_of(Path::new("/proc/self/mountinfo"))
+}
+
+/// What the process with this mountinfo file sees mounted.
+///
+/// # Errors
+///
+/// When the kernel's table cannot be read.
+pub fn table_of(mountinfo: &Path) -> Result<Vec<Entry>, MountError> {
+    let bytes = fs::read(mountinfo).map_err(|source| MountError::Read { path: mountinfo.to_owned(), source })?;
+    parse(&String::from_utf8_lossy(&bytes))
+}
+
+/// What is mounted on `target`: the topmost where several lie upon each other.
+pub fn at<'t>(table: &'t [Entry], target: &Path) -> Option<&'t Entry> {
+    table.iter().rev().find(|entry| entry.target == target)
+}
+
+/// The fstab entry of `target`, if there is one.
+///
+/// # Errors
+///
+/// When fstab exists and cannot be read.
+pub fn fstab_entry(fstab: &Path, target: &Path) -> Result<Option<FstabEntry>, MountError> {
+    match fs::read_to_string(fstab) {
+        Ok(text) => Ok(parse_fstab(&text, target)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(MountError::Read { path: fstab.to_owned(), source }),
+    }
+}
+
+/// The device number of a block device, as mountinfo writes it; `None` if it is no block device.
+pub fn device_number(device: &Path) -> Option<String> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let metadata = fs::metadata(device).ok()?;
+    let number = metadata.rdev();
+    metadata
+        .file_type()
+        .is_block_device()
+        .then(|| format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
+}
+
+/// Whether some process of this machine sees the device `number` mounted, and which.
+pub fn seen_by(number: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let table = table_of(&PathBuf::from(format!("/proc/{pid}/mountinfo")));
+        table.is_ok_and(|table| table.iter().any(|entry| entry.number == number))
+    })
+    .collect()
+}
+
+impl<'e, B: Close> Mount<'e, B> {
+    /// Mounts `device` on `target` with fstab's type and options for that place, and proves that it is there.
+    ///
+    /// `below` is what the device needs to exist; it is kept until the file system is unmounted.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be mounted, or when something else is mounted there afterwards; nothing stays mounted by us, and
+    /// `below` is dropped.
+    pub fn new(
+        exec: &'e dyn Exec,
+        device: &Path,
+        target: &Path,
+        fstab: Option<&FstabEntry>,
+        below: B,
+    ) -> Result<Self, MountError> {
+        let mut call = Invocation::new("mount").limit(STEP_LIMIT);
+        call = match fstab {
+            Some(entry) => call.args(["-t", &entry.kind, "-o", &entry.options]),
+            None => call.args(["-o", "noatime,nodev,nosuid,noexec"]),
+        };
+        let call = call.arg("--").arg(device).arg(target);
+        // The guard exists before the call: a mount that was made and then interrupted is unmounted too.
+        let mut mount = Self { exec, target: Some(target.to_owned()), below: Some(below) };
+        let result = exec.run(&call).map_err(|source| MountError::Mount {
+            device: device.to_owned(),
+            target: target.to_owned(),
+            source,
+        });
+        if let Err(error) = result {
+            if at(&table()?, target).is_none() {
+                mount.target = None;
+            }
+            return Err(error);
+        }
+        mount.prove(device)?;
+        Ok(mount)
+    }
+
+    /// Proves that `device`, and nothing else, is what is mounted at the guard's place.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Other`] with what is there instead.
+    pub fn prove(&self, device: &Path) -> Result<(), MountError> {
+        let Some(target) = &self.target else { return Ok(()) };
+        let table = table()?;
+        let found = at(&table, target);
+        let number = device_number(device);
+        if found.is_some_and(|entry| Some(&entry.number) == number.as_ref() && entry.root == Path::new("/")) {
+            return Ok(());
+        }
+        let found = found.map_or("not mounted".to_owned(), |entry| entry.source.display().to_string());
+        Err(MountError::Other { target: target.clone(), device: device.to_owned(), found })
+    }
+
+    /// Writes everything to the disk, unmounts, and closes what lay below.
+    ///
+    /// # Errors
+    ///
+    /// When data was lost, when the file system stays mounted, or when what lies below stays open; both are tried.
+    pub fn close(mut self) -> Result<(), TeardownError> {
+        let unmounted = self.close_once();
+        let closed = self.below.take().map_or(Ok(()), Close::close);
+        teardown::join(unmounted, closed)
+    }
+
+    fn close_once(&mut self) -> Result<(), TeardownError> {
+        let Some(target) = self.target.take() else { return Ok(()) };
+        teardown::join(sync(&target), unmount(self.exec, &target))
+    }
+}
+
+impl<B: Close> Drop for Mount<'_, B> {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_once() {
+            log::error!("{}", Chain(&error));
+        }
+    }
+}
+
+/// Unmounts everything that lies on `target`.
+///
+/// # Errors
+///
+/// When something stays mounted, with the processes that use it.
+pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
+    let deadline = Instant::now() + UNMOUNT_LIMIT;
+    while at(&table()?, target).is_some() {
+        let call = Invocation::new("umount").arg("--").arg(target).shielded().limit(STEP_LIMIT);
+        match exec.run(&call) {
+            Ok(_) => {}
+            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Err(source) => {
+                return Err(MountError::Unmount { target: target.to_owned(), users: users(target), source });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the file system at `target` has everything on its disk: an unmount would not report lost writes.
+fn sync(target: &Path) -> Result<(), MountError> {
+    let failed = |source| MountError::Sync { target: target.to_owned(), source };
+    let folder = fs::File::open(target).map_err(failed)?;
+    rustix::fs::syncfs(&folder).map_err(io::Error::from).map_err(failed)
+}
+
+/// The processes with an open file, a working directory or a root below `target`, in words.
+fn users(target: &Path) -> String {
+    let Ok(entries) = fs::read_dir("/proc") else { return "unknown processes".to_owned() };
+    let is_user = |process: &Path| {
+        let links = ["cwd", "root", "exe"].map(|name| process.join(name));
+        let files = fs::read_dir(process.join("fd")).map(|files| files.flatten().map(|file| file.path()).collect());
+        let files: Vec<PathBuf> = files.unwrap_or_default();
+        links.iter().chain(&files).any(|link| fs::read_link(link).is_ok_and(|path| path.starts_with(target)))
+    };
+    let words: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|entry| is_user(&entry.path()))
+        .map(|entry| {
+            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            format!("{} (pid {})", command.trim(), entry.file_name().to_string_lossy())
+        })
+        .collect();
+    if words.is_empty() { "no process that can be seen".to_owned() } else { words.join(", ") }
+}
+
+fn parse(text: &str) -> Result<Vec<Entry>, MountError> {
+    let read = |line: &str| {
+        let (first, second) = line.split_once(" - ")?;
+        let mut first = first.split(' ');
+        let mut second = second.split(' ');
+        let number = first.nth(2)?.to_owned();
+        let (root, target) = (unescape(first.next()?), unescape(first.next()?));
+        let propagates = first.skip(1).any(|tag| tag.starts_with("shared:") || tag.starts_with("master:"));
+        let (kind, source) = (second.next()?.to_owned(), unescape(second.next()?));
+        Some(Entry { number, root, target, propagates, kind, source })
+    };
+    text.lines().map(|line| read(line).ok_or_else(|| MountError::Parse { line: line.to_owned() })).collect()
+}
+
+fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.map(str::split_whitespace).find_map(|mut fields| {
+        let (source, place) = (fields.next()?, fields.next()?);
+        let place: PathBuf = unescape(place).components().collect();
+        (place == target).then(|| FstabEntry {
+            source: unescape(source).display().to_string(),
+            kind: fields.next().unwrap_or("auto").to_owned(),
+            options: fields.next().unwrap_or("defaults").to_owned(),
+        })
+    })
+}
+
+/// Undoes the octal escapes of mountinfo and fstab: `\040` is a space.
+fn unescape(text: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            bytes.push(byte);
+            rest = tail.get(3..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTINFO: &str = "\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+30 22 0:27 / /run rw shared:5 - tmpfs tmpfs rw,mode=755
+41 30 0:27 /phobos/ns /run/phobos/ns rw - tmpfs tmpfs rw
+55 22 253:0 / /ext\\040backup rw - ext4 /dev/mapper/extbackup rw
+";
+
+    #[test]
+    fn mountinfo_is_read_with_its_escapes() {
+        let table = parse(MOUNTINFO).unwrap();
+        let drive = at(&table, Path::new("/ext backup")).unwrap();
+        assert_eq!((drive.number.as_str(), drive.source.to_str()), ("253:0", Some("/dev/mapper/extbackup")));
+        assert!(at(&table, Path::new("/")).unwrap().propagates);
+        let private = at(&table, Path::new("/run/phobos/ns")).unwrap();
+        assert_eq!((private.propagates, private.root.to_str()), (false, Some("/phobos/ns")));
+        assert!(parse("what is this").is_err());
+    }
+
+    #[test]
+    fn fstab_is_read_as_mount_reads_it() {
+        let text =
+            "# LABEL=no /backup ext4\nLABEL=extbackup  /extbackup/ ext4 noauto,noatime 0 2\n/dev/x /my\\040place";
+        let entry = parse_fstab(text, Path::new("/extbackup")).unwrap();
+        assert_eq!(entry.options, "noauto,noatime");
+        assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
+        assert_eq!(parse_fstab(text, Path::new("/backup")), None);
+    }
+}

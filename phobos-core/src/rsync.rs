@@ -1,0 +1,315 @@
+//! rsync: the mirror of a tree, its progress, its statistics, and what its exit codes mean.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
+
+/// How often progress is told, at most.
+const RHYTHM: Duration = Duration::from_secs(5 * 60);
+
+/// A mirror to be made: the target gets what the source has, and loses what the source has not.
+#[derive(Debug, Clone)]
+pub struct Mirror<'a> {
+    /// The tree to copy; its content, not the folder itself.
+    pub source: &'a Path,
+    /// The folder that becomes like it.
+    pub target: &'a Path,
+    /// rsync's `--max-alloc`.
+    pub max_alloc: &'a str,
+    /// Filter rules (rsync(1), "FILTER RULES"), in order.
+    pub filters: &'a [String],
+    /// Whether to say what would be done and do nothing.
+    pub rehearsal: bool,
+}
+
+/// What rsync did, by its own statistics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Regular files copied.
+    pub files_transferred: u64,
+    /// Their size in bytes.
+    pub bytes_transferred: u64,
+    /// Files, folders and links deleted on the target.
+    pub deleted: u64,
+    /// The size of the whole tree in bytes.
+    pub total_bytes: u64,
+}
+
+/// How far a copy has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<'a> {
+    /// Bytes copied so far.
+    pub bytes: u64,
+    /// Part of what is known to be copied, in percent.
+    pub percent: u8,
+    /// Speed, as rsync writes it: `12.34MB/s`.
+    pub speed: &'a str,
+}
+
+/// What is told while a copy runs.
+pub trait Teller {
+    /// Takes progress as often as rsync gives it, several times a second.
+    fn progress(&mut self, progress: Progress<'_>);
+
+    /// Takes a file that a rehearsal would copy, create or delete, as rsync itemizes it.
+    fn change(&mut self, line: &str);
+
+    /// Takes a line that rsync wrote to standard error.
+    fn complaint(&mut self, line: &str);
+
+    /// Is asked about once a second.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the copy must end now.
+    fn may_go_on(&mut self) -> Result<(), String>;
+}
+
+/// Why a mirror was not made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mirror {from} to {to}{}", .meaning.map_or(String::new(), |meaning| format!(" ({meaning})")))]
+pub struct RsyncError {
+    from: String,
+    to: String,
+    meaning: Option<&'static str>,
+    source: ExecError,
+}
+
+/// Makes `mirror`.
+///
+/// Everything is deleted after everything was copied, and nothing at all if something could not be read: rsync's own
+/// default deletes while it copies, and has then deleted files before it meets the error.
+///
+/// # Errors
+///
+/// When rsync ends with anything but 0: the target may have got new files, and has lost none unless all were read.
+pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
+    run(exec, mirror, invocation(mirror), teller)
+}
+
+fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
+    // A slash at the end of the source means its content.
+    let folder = |path: &Path| {
+        let mut text: OsString = path.into();
+        text.push("/");
+        text
+    };
+    let call = call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
+    let mut lines = Lines { teller, stats: Stats::default() };
+    match exec.stream(&call, &mut lines) {
+        Ok(_) => Ok(lines.stats),
+        Err(source) => {
+            let meaning = match &source {
+                ExecError::Failed { status: Status::Code(code), .. } => meaning(*code),
+                _ => None,
+            };
+            let (from, to) = (mirror.source.display().to_string(), mirror.target.display().to_string());
+            Err(RsyncError { from, to, meaning, source })
+        }
+    }
+}
+
+/// Copies what is new in the folder `source` to `target`; everything new appears there at once, when all of it has come.
+///
+/// Nothing is deleted. Files that were complete when a copy was cut short are not copied again by the next one.
+///
+/// # Errors
+///
+/// When rsync ends with anything but 0: what is seen in the target is as it was.
+pub fn stage(
+    exec: &dyn Exec,
+    source: &Path,
+    target: &Path,
+    max_alloc: &str,
+    teller: &mut dyn Teller,
+) -> Result<Stats, RsyncError> {
+    let stage = Mirror { source, target, max_alloc, filters: &[], rehearsal: false };
+    run(exec, &stage, base(max_alloc).arg("--delay-updates"), teller)
+}
+
+/// A moment for each telling, so that the journal gets a line every so often and not a thousand.
+#[derive(Debug)]
+pub struct Rhythm {
+    last: Instant,
+    pause: Duration,
+}
+
+impl Default for Rhythm {
+    fn default() -> Self {
+        Self { last: Instant::now(), pause: Duration::from_secs(10) }
+    }
+}
+
+impl Rhythm {
+    /// Whether it is time to tell: after 10 s, then after pauses that double up to 5 minutes.
+    pub fn is_due(&mut self) -> bool {
+        let due = self.last.elapsed() >= self.pause;
+        if due {
+            self.last = Instant::now();
+            self.pause = (self.pause * 2).min(RHYTHM);
+        }
+        due
+    }
+}
+
+fn invocation(mirror: &Mirror<'_>) -> Invocation {
+    let call = base(mirror.max_alloc).arg("--delete-after");
+    let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
+    if mirror.rehearsal { call.args(["--dry-run", "--itemize-changes"]) } else { call }
+}
+
+/// What every copy is told: hard links, ACLs and extended attributes belong to a holding space as its owners do.
+fn base(max_alloc: &str) -> Invocation {
+    Invocation::new("rsync")
+        .args(["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids"])
+        .arg(format!("--max-alloc={max_alloc}"))
+        .args(["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"])
+}
+
+/// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
+pub fn rule(rule: char, path: &Path) -> String {
+    let text = path.display().to_string();
+    // A backslash escapes only in a pattern that has a wildcard (rsync(1), "PATTERN MATCHING RULES").
+    let text = if text.contains(['*', '?', '[']) {
+        text.chars().flat_map(|c| matches!(c, '*' | '?' | '[' | '\\').then_some('\\').into_iter().chain([c])).collect()
+    } else {
+        text
+    };
+    format!("{rule} /{}", text.trim_start_matches('/'))
+}
+
+/// What an exit code of rsync means, where the code alone does not say it (rsync(1), "EXIT VALUES").
+pub fn meaning(code: i32) -> Option<&'static str> {
+    Some(match code {
+        11 => "an error of file I/O, such as a full or a failing disk",
+        12 => "one of rsync's processes was killed",
+        20 => "rsync was told to end",
+        22 => "more memory needed than max-alloc allows",
+        23 => "some files could not be copied",
+        24 => "some files vanished while they were read",
+        25 => "more to delete than max-delete allows",
+        30 => "no data for too long",
+        _ => return None,
+    })
+}
+
+/// Sorts rsync's lines into progress, statistics and changes.
+struct Lines<'a> {
+    teller: &'a mut dyn Teller,
+    stats: Stats,
+}
+
+impl Observer for Lines<'_> {
+    fn out(&mut self, line: &str) {
+        if let Some(progress) = parse_progress(line) {
+            self.teller.progress(progress);
+        } else if !self.stats.take(line) && is_change(line) {
+            self.teller.change(line);
+        }
+    }
+
+    fn err(&mut self, line: &str) {
+        self.teller.complaint(line);
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        self.teller.may_go_on()
+    }
+}
+
+impl Stats {
+    /// Takes a line of `--info=stats2`; whether it was one.
+    fn take(&mut self, line: &str) -> bool {
+        let Some((key, value)) = line.split_once(": ") else { return false };
+        let digits: String =
+            value.chars().take_while(|c| c.is_ascii_digit() || *c == ',').filter(char::is_ascii_digit).collect();
+        let Ok(number) = digits.parse() else { return false };
+        match key {
+            "Number of regular files transferred" => self.files_transferred = number,
+            "Total transferred file size" => self.bytes_transferred = number,
+            "Number of deleted files" => self.deleted = number,
+            "Total file size" => self.total_bytes = number,
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Reads a line of `--info=progress2`: `  1,234,567  12%   11.77MB/s    0:00:10 (xfr#5, to-chk=10/100)`.
+fn parse_progress(line: &str) -> Option<Progress<'_>> {
+    let mut fields = line.split_whitespace();
+    let bytes = fields.next()?.replace(',', "").parse().ok()?;
+    let percent = fields.next()?.strip_suffix('%')?.parse().ok()?;
+    let speed = fields.next().filter(|speed| speed.ends_with("B/s"))?;
+    Some(Progress { bytes, percent, speed })
+}
+
+/// Whether a line itemizes a change: `>f+++++++++ name` or `*deleting   name` (rsync(1), `--itemize-changes`).
+fn is_change(line: &str) -> bool {
+    line.starts_with("*deleting ") || (line.get(11..12) == Some(" ") && line.starts_with(['<', '>', 'c', 'h', '.']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::fake::Script;
+
+    /// Keeps what it is told.
+    #[derive(Default)]
+    struct Notes(Vec<String>);
+
+    impl Teller for Notes {
+        fn progress(&mut self, progress: Progress<'_>) {
+            self.0.push(format!("{} of {}% at {}", progress.bytes, progress.percent, progress.speed));
+        }
+        fn change(&mut self, line: &str) {
+            self.0.push(line.to_owned());
+        }
+        fn complaint(&mut self, line: &str) {
+            self.0.push(line.to_owned());
+        }
+        fn may_go_on(&mut self) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    fn a_mirror(rehearsal: bool, filters: &[String]) -> Mirror<'_> {
+        Mirror { source: Path::new("/backup"), target: Path::new("/ext"), max_alloc: "4GiB", filters, rehearsal }
+    }
+
+    #[test]
+    fn progress_statistics_and_changes_are_told_apart() {
+        let output = include_str!("../fixtures/rsync-3.5.0-mirror.txt");
+        let script = Script::new().says(output);
+        let mut notes = Notes::default();
+        let stats = mirror(&script, &a_mirror(true, &[]), &mut notes).unwrap();
+        let want = Stats { files_transferred: 2, bytes_transferred: 1_000_006, deleted: 2, total_bytes: 1_000_006 };
+        assert_eq!(stats, want);
+        assert!(notes.0.iter().any(|line| line.starts_with(">f+++++++++ ")), "{:?}", notes.0);
+        assert!(notes.0.iter().any(|line| line.starts_with("*deleting ")), "{:?}", notes.0);
+        assert!(notes.0.iter().any(|line| line.contains("% at ")), "{:?}", notes.0);
+    }
+
+    #[test]
+    fn a_rule_means_exactly_its_path() {
+        assert_eq!(rule('H', Path::new("borg/lock.roster")), "H /borg/lock.roster");
+        assert_eq!(rule('-', Path::new("/a*b")), r"- /a\*b");
+        assert_eq!(rule('-', Path::new(r"a\b")), r"- /a\b");
+    }
+
+    #[test]
+    fn a_failure_says_what_the_code_means() {
+        let script = Script::new().fails(23, "rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)");
+        let filters = ["- /lost+found".to_owned()];
+        let error = mirror(&script, &a_mirror(false, &filters), &mut Notes::default()).unwrap_err();
+        assert_eq!(
+            crate::report::Chain(&error).to_string(),
+            "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --acls --xattrs \
+             --numeric-ids --max-alloc=4GiB --outbuf=Line --no-human-readable \
+             --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
+             rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)"
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! `phobos-ext close`: unmounts and locks a drive that a run could not, because it was killed.
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context;
+use phobos_core::config::{Config, External};
+use phobos_core::exec::{Exec, System};
+use phobos_core::folders;
+use phobos_core::lock::{Locks, Mode, Patience};
+use phobos_core::luks::{Mapping, Uuid};
+use phobos_core::mount;
+use phobos_core::namespace::{self, Plan};
+use phobos_core::report::{self, Chain};
+use phobos_core::signal::Signals;
+
+use crate::Cli;
+use crate::drive::{self, Target};
+
+/// Closes the drive that is meant, or all that are known.
+pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
+    report::require_root()?;
+    let config = Config::load(cli.config.as_deref())?;
+    let targets = targets(&config.external, cli.drive.as_deref())?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let system = System::new(&signals);
+    let locks = Locks::new(&folders::runtime().join("lock"));
+    for target in targets {
+        // A run that holds the drive closes it itself.
+        let mut patience =
+            Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| signals.caught() };
+        let _lock = locks.take(&target.lock_name()?, Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
+        close(&system, &config, &target)?;
+    }
+    Ok(())
+}
+
+/// The drives to close; one that is no longer configured can still be closed by its UUID.
+fn targets(external: &External, wanted: Option<&str>) -> Result<Vec<Target>, anyhow::Error> {
+    let uuid = wanted.and_then(|wanted| Uuid::try_from(wanted.to_owned()).ok());
+    match (drive::known(external, Path::new(drive::CRYPTTAB), wanted), uuid) {
+        (Err(_), Some(uuid)) => {
+            let name = uuid.as_str().to_owned();
+            Ok(vec![Target { name, device: uuid.device(), luks: Some((uuid, "/dev/null".into())) }])
+        }
+        (targets, _) => targets,
+    }
+}
+
+fn close(exec: &dyn Exec, config: &Config, target: &Target) -> Result<(), anyhow::Error> {
+    let place: &Path = &config.external.mount;
+    let (mapping, number) = match &target.luks {
+        Some((uuid, _)) => match Mapping::adopt(exec, uuid, &config.external.mapping)? {
+            Some(mapping) => {
+                let number = mount::device_number(&mapping.device());
+                (Some(mapping), number)
+            }
+            // Without a mapping there is nothing that could be mounted.
+            None => return Ok(()),
+        },
+        None => (None, mount::device_number(&target.device)),
+    };
+    let plan = Plan { file: &config.backup.namespace, target: &config.backup.mount, fstab: Path::new("/etc/fstab") };
+    if let Err(error) = namespace::enter(exec, plan) {
+        log::warn!("{}", Chain(&error));
+    }
+    let table = mount::table()?;
+    if mount::at(&table, place).is_some_and(|entry| Some(&entry.number) == number.as_ref()) {
+        log::warn!("unmounting {}, which a run has left mounted", place.display());
+        mount::unmount(exec, place)?;
+    }
+    if let Some(mapping) = mapping {
+        mapping.close()?;
+        log::info!("locked the drive {}", target.name);
+    }
+    Ok(())
+}

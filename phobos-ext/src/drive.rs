@@ -1,0 +1,188 @@
+//! Which drive is meant: by the configuration, or else by crypttab, and by what is plugged in.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use phobos_core::config::{Container, Drive, External};
+use phobos_core::history::{History, Run};
+use phobos_core::lock::{BadLockName, LockName};
+use phobos_core::luks::{self, Uuid};
+use phobos_core::report::{Exit, Stop};
+
+/// The table that names a drive where the configuration names none.
+pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
+
+/// A drive that is known, plugged in or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// What people call it.
+    pub(crate) name: String,
+    /// Its block device: of the LUKS container, or of the file system itself.
+    pub(crate) device: PathBuf,
+    /// How it is unlocked, where it is locked.
+    pub(crate) luks: Option<(Uuid, PathBuf)>,
+}
+
+/// Finds the drive called `wanted`, or without a name the one that is plugged in; of several, the one that was mirrored
+/// onto the longest time ago.
+pub(crate) fn find(
+    external: &External,
+    crypttab: &Path,
+    wanted: Option<&str>,
+    history: &History,
+) -> Result<Target, anyhow::Error> {
+    let candidates = known(external, crypttab, wanted)?;
+    let present: Vec<_> = candidates.iter().filter(|target| target.device.exists()).collect();
+    let runs = if present.len() > 1 { history.read()? } else { Vec::new() };
+    if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, &target.name)) {
+        Ok((**target).clone())
+    } else {
+        let devices: Vec<_> = candidates.iter().map(|target| target.device.display().to_string()).collect();
+        let text = format!("no drive is plugged in; looked for {}", devices.join(" and "));
+        Err(Stop::new(Exit::Absent, text).into())
+    }
+}
+
+/// The drives that are known, or the one called `wanted`.
+pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) -> Result<Vec<Target>, anyhow::Error> {
+    let mut known = if external.drive.is_empty() {
+        vec![from_crypttab(external, crypttab)?]
+    } else {
+        external.drive.iter().map(Target::from).collect()
+    };
+    let Some(wanted) = wanted else { return Ok(known) };
+    let names: Vec<_> = known.iter().map(|target| target.name.clone()).collect();
+    known.retain(|target| target.is_called(wanted));
+    if known.is_empty() {
+        let text =
+            format!("no drive {wanted:?} is configured, only {}; add it as [[external.drive]]", names.join(", "));
+        return Err(Stop::new(Exit::Config, text).into());
+    }
+    Ok(known)
+}
+
+fn last_success(runs: &[Run], drive: &str) -> Option<i64> {
+    let of_drive = runs.iter().rev().find(|run| run.job == crate::job::NAME && run.object == drive && run.exit == 0);
+    of_drive.map(|run| run.end.timestamp())
+}
+
+fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow::Error> {
+    let name = external.mapping.as_str();
+    let file = crypttab.display();
+    let text = match fs::read_to_string(crypttab) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {file}"))),
+    };
+    let config = |text: String| Stop::new(Exit::Config, text);
+    let entry = luks::crypttab_entry(&text, &external.mapping).ok_or_else(|| {
+        config(format!("no drive is configured: add [[external.drive]], or an entry for {name} in {file}"))
+    })?;
+    let key_file = entry.key_file.clone().filter(|path| path.is_absolute()).ok_or_else(|| {
+        config(format!("the entry for {name} in {file} names no key file; nobody is there to type a passphrase"))
+    })?;
+    let uuid = entry.uuid().ok_or_else(|| {
+        let text = format!("no drive is plugged in; {file} names {} for {name}", entry.device);
+        Stop::new(Exit::Absent, text)
+    })?;
+    Ok(Target { name: name.to_owned(), device: uuid.device(), luks: Some((uuid, key_file)) })
+}
+
+impl Target {
+    /// The name of the lock that everybody takes who uses the drive.
+    pub(crate) fn lock_name(&self) -> Result<LockName, BadLockName> {
+        LockName::drive(&self.name)
+    }
+
+    /// Whether somebody who says `wanted` means this drive.
+    fn is_called(&self, wanted: &str) -> bool {
+        self.name == wanted || self.luks.as_ref().is_some_and(|(uuid, _)| uuid.as_str().eq_ignore_ascii_case(wanted))
+    }
+}
+
+impl From<&Drive> for Target {
+    fn from(drive: &Drive) -> Self {
+        let name = drive.name.as_str().to_owned();
+        match &drive.container {
+            Container::Luks { uuid, key_file } => {
+                Self { name, device: uuid.device(), luks: Some((uuid.clone(), key_file.to_path_buf())) }
+            }
+            Container::Plain { device } => Self { name, device: device.to_path_buf(), luks: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use phobos_core::config::Config;
+    use phobos_core::report;
+
+    /// A configuration with the plain drives A and B, of which those in `present` are plugged in.
+    fn external(folder: &Path, present: &[&str]) -> External {
+        for name in present {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let drive =
+            |name: &str| format!("[[external.drive]]\nname = '{name}'\ndevice = '{}/{name}'\n", folder.display());
+        Config::parse(Path::new("test"), &(drive("A") + &drive("B"))).unwrap().external
+    }
+
+    fn found(folder: &Path, present: &[&str], wanted: Option<&str>) -> Result<String, (Exit, String)> {
+        let history = History::new(&folder.join("history.jsonl"));
+        let result = find(&external(folder, present), &folder.join("crypttab"), wanted, &history);
+        result.map(|target| target.name).map_err(|error| (report::exit_of(error.as_ref()), error.to_string()))
+    }
+
+    #[test]
+    fn the_drive_that_is_plugged_in_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let (exit, text) = found(folder.path(), &[], None).unwrap_err();
+        assert_eq!(exit, Exit::Absent);
+        assert!(text.starts_with("no drive is plugged in; looked for /"), "{text}");
+        assert_eq!(found(folder.path(), &["B"], None).unwrap(), "B");
+        assert_eq!(found(folder.path(), &["B"], Some("A")).unwrap_err().0, Exit::Absent);
+        assert_eq!(found(folder.path(), &["B"], Some("C")).unwrap_err().0, Exit::Config);
+    }
+
+    #[test]
+    fn of_two_drives_the_one_that_waited_longer_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let both = ["A", "B"];
+        let history = History::new(&folder.path().join("history.jsonl"));
+        let good = |object: &str, seconds: i64| {
+            let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+            let (job, object) = (crate::job::NAME.to_owned(), object.to_owned());
+            history
+                .append(&Run { job, object, start: time, end: time, exit: 0, error: String::new(), bytes: None })
+                .unwrap();
+        };
+        good("A", 100);
+        assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");
+        good("B", 200);
+        assert_eq!(found(folder.path(), &both, None).unwrap(), "A");
+        assert_eq!(found(folder.path(), &both, Some("B")).unwrap(), "B");
+    }
+
+    #[test]
+    fn without_configured_drives_crypttab_says_which() {
+        let folder = tempfile::tempdir().unwrap();
+        let crypttab = folder.path().join("crypttab");
+        let history = History::new(&folder.path().join("history.jsonl"));
+        let external = External::default();
+        let message = |text: &str| {
+            fs::write(&crypttab, text).unwrap();
+            let error = find(&external, &crypttab, None, &history).unwrap_err();
+            (report::exit_of(error.as_ref()), error.to_string())
+        };
+        assert_eq!(message("").0, Exit::Config);
+        let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 none luks");
+        assert_eq!(exit, Exit::Config);
+        assert!(text.contains("names no key file"), "{text}");
+        let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 /root/k luks");
+        assert_eq!(exit, Exit::Absent);
+        assert!(text.contains("/dev/disk/by-uuid/11111111-2222-3333-4444-555555555555"), "{text}");
+    }
+}

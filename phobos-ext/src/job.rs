@@ -1,0 +1,330 @@
+//! The job from plug to green: each step a guard, taken down in reverse order, always.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use chrono::Utc;
+use phobos_core::borg::{LOCK_FILES, Repository, RepositoryLock};
+use phobos_core::config::Config;
+use phobos_core::exec::{self, Exec, System};
+use phobos_core::history::{History, Run};
+use phobos_core::led::{self, Board, State};
+use phobos_core::lock::{Lock, LockName, Locks, Mode, Patience};
+use phobos_core::luks::{self, Mapping};
+use phobos_core::mount::{self, Mount};
+use phobos_core::namespace::{self, Plan};
+use phobos_core::report::{self, Chain, Exit, Stop};
+use phobos_core::rsync::{self, Mirror, RsyncError, Stats};
+use phobos_core::signal::Signals;
+use phobos_core::{folders, teardown};
+
+use crate::Cli;
+use crate::drive::{self, Target};
+use crate::marker::{self, Claim, Marker};
+use crate::source::{self, Extent};
+use crate::teller::MirrorTeller;
+
+/// The job's name in the history and, with the drive's name, on the light.
+pub(crate) const NAME: &str = "ext";
+
+/// The table that gives types and options of the mounts.
+const FSTAB: &str = "/etc/fstab";
+
+/// How long to wait for another job that makes the namespace.
+const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
+
+/// What a run needs all the time.
+struct Job<'a> {
+    cli: &'a Cli,
+    config: &'a Config,
+    target: &'a Target,
+    exec: &'a dyn Exec,
+    interrupted: &'a dyn Fn() -> Option<i32>,
+    light: Light<'a>,
+    locks: Locks,
+    history: History,
+    deadline: Instant,
+    /// Whether the light shows that the run waits.
+    waits: Cell<bool>,
+}
+
+/// The light, as one drive's job sees it.
+struct Light<'a> {
+    exec: &'a dyn Exec,
+    board: Board,
+    job: String,
+}
+
+/// Runs the whole job.
+pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
+    let words = format!("{} ({})", program(), cli.text.join(" "));
+    say(format_args!("starting {words}"));
+    report::require_root()?;
+    let config = Config::load(cli.config.as_deref())?;
+    let history = History::new(&folders::state().join("history.jsonl"));
+    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &history)?;
+    let cryptsetup = target.luks.is_some().then_some("cryptsetup");
+    let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
+    exec::require(&programs)?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let system = System::new(&signals);
+    let light = Light { exec: &system, board: Board::system(), job: format!("{NAME}-{}", target.name) };
+    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
+    let job = Job {
+        cli,
+        config: &config,
+        target: &target,
+        exec: &system,
+        interrupted: &|| signals.caught(),
+        light,
+        locks: Locks::new(&folders::runtime().join("lock")),
+        history,
+        deadline: Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?,
+        waits: Cell::new(false),
+    };
+    // Until the drive's lock is held, the light and the history are those of the run that holds it.
+    let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
+    let _drive = job.lock_until(&target.lock_name()?, job.deadline, &mut on_wait)?;
+    job.tell_and_mirror()?;
+    say(format_args!("{words} finished"));
+    Ok(())
+}
+
+impl Job<'_> {
+    /// Mirrors, and tells light and history how it went: green comes last, when everything else is done.
+    fn tell_and_mirror(&self) -> Result<(), anyhow::Error> {
+        let start = Utc::now();
+        self.post_working();
+        let result = self.mirror();
+        let error = result.as_ref().err().map_or(String::new(), |error| Chain(error.as_ref()).to_string());
+        if self.cli.dry_run {
+            self.light.post(State::Off, "");
+            return result.map(drop);
+        }
+        let run = Run {
+            job: NAME.to_owned(),
+            object: self.target.name.clone(),
+            start,
+            end: Utc::now(),
+            exit: result.as_ref().map_or_else(|error| report::exit_of(error.as_ref()).code(), |_| 0),
+            error: error.clone(),
+            bytes: result.as_ref().ok().map(|stats| stats.bytes_transferred),
+        };
+        if let Err(error) = self.history.append(&run) {
+            log::warn!("{}", Chain(&error));
+        }
+        match &result {
+            Ok(_) => self.light.post(State::Ok, &format!("the drive {} is safe to take away", self.target.name)),
+            Err(_) => self.light.post(State::Failed, &error),
+        }
+        result.map(drop)
+    }
+
+    /// Takes the remaining locks, mirrors, and proves that the drive may be unplugged.
+    fn mirror(&self) -> Result<Stats, anyhow::Error> {
+        self.enter_namespace()?;
+        source::check(&self.config.backup)?;
+        let _holding = self.lock(&LockName::Holding, self.deadline)?;
+        let _repository = self.lock(&LockName::Repository, self.deadline)?;
+        let repository = source::check(&self.config.backup)?;
+        let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)))?;
+        if self.waits.replace(false) {
+            self.post_working();
+        }
+        let borg = RefCell::new(borg);
+        let work = self.mirror_locked(&repository, &borg);
+        let stats = teardown::join(work.map_err(boxed), borg.into_inner().close())?;
+        self.prove_unmounted()?;
+        Ok(stats)
+    }
+
+    /// Unlocks and mounts the drive, mirrors, and locks it again.
+    fn mirror_locked(&self, repository: &Repository, borg: &RefCell<RepositoryLock>) -> Result<Stats, anyhow::Error> {
+        repository.check_segments()?;
+        let external = &self.config.external;
+        let place: &Path = &external.mount;
+        self.clear_leftovers(place)?;
+        let (mapping, device) = match &self.target.luks {
+            Some((uuid, key_file)) => {
+                luks::clear_leftover(self.exec, uuid, &external.mapping)?;
+                let mapping = Mapping::obtain(self.exec, uuid, &external.mapping, key_file)?;
+                let device = mapping.device();
+                (Some(mapping), device)
+            }
+            None => (None, self.target.device.clone()),
+        };
+        let fstab = mount::fstab_entry(Path::new(FSTAB), place)?;
+        let mount = Mount::new(self.exec, &device, place, fstab.as_ref(), mapping)?;
+        let work = self.mirror_mounted(repository, borg);
+        Ok(teardown::join(work.map_err(boxed), mount.close())?)
+    }
+
+    /// Proves that the drive may get this mirror, and makes it.
+    fn mirror_mounted(&self, repository: &Repository, borg: &RefCell<RepositoryLock>) -> Result<Stats, anyhow::Error> {
+        let backup = &self.config.backup;
+        let place: &Path = &self.config.external.mount;
+        let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
+        let copy = place.join(inner);
+        let claim = marker::claim(place, &copy, repository.id())?;
+        let extent = Extent::of(repository)?;
+        let known = match &claim {
+            Claim::Ours(marker) => Some(marker),
+            Claim::Empty | Claim::Copy => None,
+        };
+        extent.may_replace(Extent::of_copy(&copy, known)?, self.cli.accept_smaller)?;
+        let mut marker = known.cloned().unwrap_or_else(|| Marker::new(repository.id()));
+        if self.cli.dry_run {
+            log::info!("would mirror {} to the drive {}", backup.mount.display(), self.target.name);
+        } else if known.is_none() {
+            log::info!(
+                "the drive {} belongs to the repository {} from now on",
+                self.target.name,
+                repository.id().as_str()
+            );
+            marker.write(place).with_context(|| format!("cannot write the marker on {}", place.display()))?;
+        }
+
+        let hidden = LOCK_FILES.iter().map(|name| rsync::rule('H', &inner.join(name)));
+        let kept = marker::own_files().map(|name| rsync::rule('-', &name));
+        let filters: Vec<_> = hidden.chain(kept).collect();
+        let mirror = Mirror {
+            source: &backup.mount,
+            target: place,
+            max_alloc: self.config.external.max_alloc.as_str(),
+            filters: &filters,
+            rehearsal: self.cli.dry_run,
+        };
+        let mut teller = MirrorTeller::new(borg);
+        let result = self.copy(&mirror, inner, &mut teller);
+        let changes = teller.finish();
+        let stats = result?;
+        if self.cli.dry_run {
+            log::info!("{changes} changes would be made");
+            return Ok(stats);
+        }
+        if !borg.borrow_mut().is_held() {
+            return Err(anyhow!("Borg's lock was lost while the repository was copied"));
+        }
+        log::info!(
+            "copied {} files with {} MB, deleted {}; the drive holds {} MB",
+            stats.files_transferred,
+            stats.bytes_transferred / 1_000_000,
+            stats.deleted,
+            stats.total_bytes / 1_000_000
+        );
+        marker.transaction = extent.transaction;
+        marker.segment_bytes = Some(extent.segment_bytes);
+        marker.mirrored = Some(Utc::now());
+        marker.write(place).with_context(|| format!("cannot write the marker on {}", place.display()))?;
+        Ok(stats)
+    }
+
+    /// Copies: first the repository's new segments, which appear on the drive all at once, then everything else.
+    ///
+    /// Whenever it is cut short, the copy on the drive is a repository whose index and segments fit: rsync by itself would
+    /// copy a new index before the segments that it speaks of, and segment 10 before segment 9.
+    fn copy(&self, mirror: &Mirror<'_>, inner: &Path, teller: &mut MirrorTeller<'_>) -> Result<Stats, RsyncError> {
+        let data = inner.join("data");
+        let (source, target) = (mirror.source.join(&data), mirror.target.join(&data));
+        if mirror.rehearsal || !target.is_dir() {
+            return rsync::mirror(self.exec, mirror, teller);
+        }
+        let segments = rsync::stage(self.exec, &source, &target, mirror.max_alloc, teller)?;
+        let rest = rsync::mirror(self.exec, mirror, teller)?;
+        Ok(Stats {
+            files_transferred: segments.files_transferred + rest.files_transferred,
+            bytes_transferred: segments.bytes_transferred + rest.bytes_transferred,
+            ..rest
+        })
+    }
+
+    /// Unmounts what an earlier run has left at the drive's place in the namespace.
+    fn clear_leftovers(&self, place: &Path) -> Result<(), anyhow::Error> {
+        let outside = mount::table_of(Path::new("/proc/1/mountinfo"))?;
+        if mount::at(&outside, place).is_some() {
+            let text = format!("{0} is mounted outside the namespace; run `umount {0}` first", place.display());
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        if mount::at(&mount::table()?, place).is_some() {
+            log::warn!("unmounting {}, which an earlier run has left mounted", place.display());
+            mount::unmount(self.exec, place)?;
+        }
+        Ok(())
+    }
+
+    /// Proves for a drive without LUKS what a closed mapping proves for one with it.
+    fn prove_unmounted(&self) -> Result<(), anyhow::Error> {
+        let Some(number) = mount::device_number(&self.target.device) else { return Ok(()) };
+        let pids = mount::seen_by(&number);
+        if pids.is_empty() {
+            return Ok(());
+        }
+        let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
+        Err(anyhow!("the drive is still mounted where the processes {} see it; do not unplug it", pids.join(", ")))
+    }
+
+    fn enter_namespace(&self) -> Result<(), anyhow::Error> {
+        let backup = &self.config.backup;
+        let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
+        let _lock = self.lock(&LockName::Namespace, Instant::now() + NAMESPACE_WAIT)?;
+        namespace::enter(self.exec, plan)?;
+        Ok(())
+    }
+
+    /// Takes a lock alone; the light shows a wait.
+    fn lock(&self, name: &LockName, deadline: Instant) -> Result<Lock, anyhow::Error> {
+        self.lock_until(name, deadline, &mut |whom| self.on_wait(whom))
+    }
+
+    fn lock_until(
+        &self,
+        name: &LockName,
+        deadline: Instant,
+        on_wait: &mut dyn FnMut(&str),
+    ) -> Result<Lock, anyhow::Error> {
+        let until = self.history.expected_end(NAME, &self.target.name, Utc::now());
+        let mut patience = self.patience(deadline, on_wait);
+        Ok(self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut patience)?)
+    }
+
+    fn patience<'p>(&'p self, deadline: Instant, on_wait: &'p mut dyn FnMut(&str)) -> Patience<'p> {
+        Patience { deadline, on_wait, interrupted: self.interrupted }
+    }
+
+    fn post_working(&self) {
+        self.light.post(State::Working, &format!("mirroring to the drive {}", self.target.name));
+    }
+
+    fn on_wait(&self, whom: &str) {
+        self.waits.set(true);
+        log::info!("waiting for {whom}");
+        self.light.post(State::Waiting, &format!("waiting for {whom}"));
+    }
+}
+
+impl Light<'_> {
+    fn post(&self, state: State, text: &str) {
+        led::tell(self.exec, &self.board, &self.job, state, text);
+    }
+}
+
+/// An error that still knows its type, and so its exit code.
+fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+    error.reallocate_into_boxed_dyn_error_without_backtrace()
+}
+
+/// Prints what the original prints.
+#[expect(clippy::print_stdout, reason = "the original's two lines go to standard output")]
+fn say(line: fmt::Arguments<'_>) {
+    println!("{line}");
+}
+
+/// The name under which the program was called: an administrator may keep the original's name as a link.
+fn program() -> String {
+    let name = std::env::args_os().next().unwrap_or_default();
+    Path::new(&name).file_name().map_or_else(|| "phobos-ext".to_owned(), |name| name.to_string_lossy().into_owned())
+}

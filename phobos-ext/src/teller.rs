@@ -1,0 +1,88 @@
+//! What a mirror tells while it runs: lines for the journal, one line that moves for a terminal.
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+
+use phobos_core::borg::RepositoryLock;
+use phobos_core::rsync::{Progress, Rhythm, Teller};
+
+/// The width of the bar in characters.
+const BAR_WIDTH: u8 = 30;
+
+/// Tells how a mirror goes, and ends it when Borg's lock is lost.
+pub(crate) struct MirrorTeller<'l> {
+    lock: &'l RefCell<RepositoryLock>,
+    rhythm: Rhythm,
+    on_terminal: bool,
+    changes: u64,
+}
+
+impl<'l> MirrorTeller<'l> {
+    pub(crate) fn new(lock: &'l RefCell<RepositoryLock>) -> Self {
+        Self { lock, rhythm: Rhythm::default(), on_terminal: io::stderr().is_terminal(), changes: 0 }
+    }
+
+    /// Ends the line that moves, and returns how many changes a rehearsal has shown.
+    pub(crate) fn finish(self) -> u64 {
+        if self.on_terminal {
+            write_to_terminal("\r\x1b[K");
+        }
+        self.changes
+    }
+}
+
+impl Teller for MirrorTeller<'_> {
+    fn progress(&mut self, progress: Progress<'_>) {
+        if self.on_terminal {
+            write_to_terminal(&bar(progress));
+        } else if self.rhythm.is_due() {
+            log::info!("{}", words(progress));
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
+    fn change(&mut self, line: &str) {
+        self.changes += 1;
+        println!("{line}");
+    }
+
+    fn complaint(&mut self, line: &str) {
+        log::warn!("{line}");
+    }
+
+    fn may_go_on(&mut self) -> Result<(), String> {
+        let held = self.lock.borrow_mut().is_held();
+        held.then_some(()).ok_or_else(|| "Borg's lock was lost".to_owned())
+    }
+}
+
+fn words(progress: Progress<'_>) -> String {
+    format!("copied {} MB, {} % of what was found, {}", progress.bytes / 1_000_000, progress.percent, progress.speed)
+}
+
+fn bar(progress: Progress<'_>) -> String {
+    let full = usize::from(u16::from(progress.percent.min(100)) * u16::from(BAR_WIDTH) / 100);
+    let empty = usize::from(BAR_WIDTH) - full;
+    format!("\r\x1b[K[{}{}] {}", "#".repeat(full), " ".repeat(empty), words(progress))
+}
+
+/// A terminal that is gone must not stop a mirror.
+fn write_to_terminal(text: &str) {
+    let mut stderr = io::stderr().lock();
+    if let Err(error) = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()) {
+        log::debug!("cannot write to the terminal: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_in_words_and_as_a_bar() {
+        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
+        assert_eq!(words(progress), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert!(bar(progress).contains(&format!("[{}{}]", "#".repeat(15), " ".repeat(15))), "{}", bar(progress));
+        assert!(bar(Progress { percent: 255, ..progress }).contains(&"#".repeat(30)));
+    }
+}

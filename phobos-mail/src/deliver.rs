@@ -1,0 +1,185 @@
+//! A delivery: everything that waits, oldest first, within a limit of time that holds whatever the server does.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use phobos_core::exec::System;
+use phobos_core::mail::Settings;
+
+use crate::letter::Letter;
+use crate::spool::{Claim, Spool};
+use crate::text;
+use crate::transport::{Deadline, Failure, Sender};
+
+/// How much later than its deadline a delivery is given up: a server that sends a byte now and then gets no further.
+const OVERTIME: Duration = Duration::from_secs(3);
+
+/// A letter that this run has written.
+#[derive(Debug)]
+pub(crate) enum Own {
+    /// It is in the spool.
+    Kept(Claim),
+    /// The spool did not take it.
+    Loose(Letter),
+}
+
+/// What a delivery came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// How many letters were sent, and which way the last one left.
+    pub(crate) sent: u64,
+    pub(crate) way: Option<String>,
+    /// How many letters are still waiting, as far as this run saw them.
+    pub(crate) left: u64,
+    /// Whether a letter is lost that the spool did not take.
+    pub(crate) lost: bool,
+    /// Why letters were not sent.
+    pub(crate) why: Option<String>,
+}
+
+/// Runs `work` on a thread of its own; `None` if it takes longer than `limit`. It is then left to itself, and ends with
+/// the process.
+pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (send, receive) = mpsc::channel();
+    let thread = std::thread::Builder::new().spawn(move || {
+        if send.send(work()).is_err() {
+            log::debug!("nobody waits for this any more");
+        }
+    });
+    if let Err(error) = thread {
+        log::error!("cannot start a thread: {error}");
+        return None;
+    }
+    receive.recv_timeout(limit).ok()
+}
+
+/// Sends what waits in `spool`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
+pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadline: Deadline) -> Outcome {
+    let loose = own.iter().any(|own| matches!(own, Own::Loose(_)));
+    let limit = deadline.left(Duration::MAX) + OVERTIME;
+    let work = move || {
+        let exec = System::default();
+        let sender = Sender::new(&exec, &settings, deadline);
+        Delivery { sender, deadline, outcome: Outcome::default() }.run(spool.as_ref(), own)
+    };
+    within(limit, work).unwrap_or_else(|| Outcome {
+        left: 1,
+        lost: loose,
+        why: Some("the mail server takes too long".to_owned()),
+        ..Outcome::default()
+    })
+}
+
+/// Sends `letter` alone, which nobody keeps.
+pub(crate) fn one(letter: Letter, settings: Settings, deadline: Deadline) -> Outcome {
+    all(None, vec![Own::Loose(letter)], settings, deadline)
+}
+
+struct Delivery<'a> {
+    sender: Sender<'a>,
+    deadline: Deadline,
+    outcome: Outcome,
+}
+
+/// Whether to go on after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl Delivery<'_> {
+    fn run(mut self, spool: Option<&Spool>, mut own: Vec<Own>) -> Outcome {
+        let mut next = Next::GoOn;
+        for path in spool.map(paths).unwrap_or_default() {
+            let at = own.iter().position(|own| matches!(own, Own::Kept(claim) if claim.is_in(&path)));
+            if next == Next::Stop || self.deadline.is_over() {
+                next = Next::Stop;
+                self.outcome.left += u64::from(at.is_none());
+            } else if let Some(at) = at {
+                next = self.send_own(own.remove(at));
+            } else if let Some(claim) = claim(&path) {
+                next = self.send_kept(claim, true);
+            }
+        }
+        for own in own {
+            match next {
+                Next::GoOn => next = self.send_own(own),
+                Next::Stop => self.leave(&own),
+            }
+        }
+        self.outcome
+    }
+
+    fn send_own(&mut self, own: Own) -> Next {
+        match own {
+            Own::Kept(claim) => self.send_kept(claim, false),
+            Own::Loose(letter) => match self.sender.send(&letter, None) {
+                Ok(way) => self.sent(way),
+                Err(failure) => {
+                    self.outcome.lost = true;
+                    self.failed(&letter, &failure)
+                }
+            },
+        }
+    }
+
+    /// Sends a letter of the spool; one that a run before this one could not send says how late it is.
+    fn send_kept(&mut self, claim: Claim, is_late: bool) -> Next {
+        let waited = chrono::Local::now().timestamp() - claim.letter.written;
+        let late = is_late.then(|| Duration::from_secs(u64::try_from(waited).unwrap_or_default()));
+        match self.sender.send(&claim.letter, late) {
+            Ok(way) => {
+                if let Err(error) = claim.done() {
+                    log::warn!("a letter was sent, and will be once more: {error:#}");
+                }
+                self.sent(way)
+            }
+            Err(failure) => {
+                self.outcome.left += 1;
+                self.failed(&claim.letter, &failure)
+            }
+        }
+    }
+
+    fn sent(&mut self, way: String) -> Next {
+        self.outcome.sent += 1;
+        self.outcome.way = Some(way);
+        Next::GoOn
+    }
+
+    fn failed(&mut self, letter: &Letter, failure: &Failure) -> Next {
+        let why = text::line(&failure.to_string(), 500);
+        log::warn!("cannot send \"{}\": {why}", letter.subject);
+        self.outcome.why = Some(why);
+        match failure {
+            Failure::NoWay(_) => Next::Stop,
+            // The next letter may be one that the server can stomach.
+            Failure::Refused(_) | Failure::Unanswered(_) => Next::GoOn,
+        }
+    }
+
+    /// Takes note of a letter of this run that was not even tried: the ones before it found no way out.
+    fn leave(&mut self, own: &Own) {
+        match own {
+            Own::Kept(_) => self.outcome.left += 1,
+            Own::Loose(_) => self.outcome.lost = true,
+        }
+        self.outcome.why.get_or_insert_with(|| "the time was up".to_owned());
+    }
+}
+
+fn paths(spool: &Spool) -> Vec<PathBuf> {
+    spool.list().unwrap_or_else(|error| {
+        log::warn!("{error:#}");
+        Vec::new()
+    })
+}
+
+fn claim(path: &Path) -> Option<Claim> {
+    Claim::take(path).unwrap_or_else(|error| {
+        log::error!("{error:#}");
+        None
+    })
+}

@@ -1,0 +1,69 @@
+//! This machine's names, and names for things on it.
+
+use std::fs;
+
+/// What mail calls this machine where it has no name that can stand in an address.
+const NAMELESS: &str = "localhost";
+
+/// The machine's name, if it can stand in a mail address; else `localhost`.
+pub(crate) fn name() -> String {
+    let uname = rustix::system::uname();
+    good(&uname.nodename().to_string_lossy()).unwrap_or_else(|| NAMELESS.to_owned())
+}
+
+/// The domain of mail from this machine: what its mail system adds to a bare name, else the machine's name.
+pub(crate) fn mail_domain() -> String {
+    mailname().unwrap_or_else(name)
+}
+
+/// The domains that make a bare name of this machine an address, best first.
+///
+/// Every mail system takes `localhost` for its own; one that hands all its mail on goes by `/etc/mailname`.
+pub(crate) fn own_domains() -> Vec<String> {
+    let mut domains: Vec<_> = mailname().into_iter().collect();
+    domains.push(NAMELESS.to_owned());
+    domains.dedup();
+    domains
+}
+
+fn mailname() -> Option<String> {
+    // Without the file, which is Debian's, other names do.
+    fs::read_to_string("/etc/mailname").ok().and_then(|text| good(text.trim()))
+}
+
+fn good(name: &str) -> Option<String> {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    (name.len() <= 200 && name.split('.').all(label)).then(|| name.to_owned())
+}
+
+/// A name that nothing else on this machine has, now or later.
+pub(crate) fn unique() -> String {
+    let mut bytes = [0; 16];
+    let random = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if random == Ok(bytes.len()) {
+        return format!("{:032x}", u128::from_ne_bytes(bytes));
+    }
+    format!("{:024x}{:08x}", chrono::Local::now().timestamp_micros(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_name_becomes_part_of_an_address() {
+        assert_eq!(good("nas.example.org").as_deref(), Some("nas.example.org"));
+        for name in ["", "(none)", "a b", "a\nb", "-a", "a..b", "a@b"] {
+            assert_eq!(good(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn unique_names_differ() {
+        assert_ne!(unique(), unique());
+        assert_eq!(unique().len(), 32);
+    }
+}

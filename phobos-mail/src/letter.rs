@@ -1,0 +1,243 @@
+//! What a mail says, before it is put into the form in which mail travels.
+
+use serde::{Deserialize, Serialize};
+
+use crate::gather::Findings;
+use crate::meaning;
+use crate::storm::Held;
+use crate::text;
+use crate::unit::{How, Name};
+
+/// A message as it waits in the spool.
+///
+/// It is put into MIME form when it is sent, so that it can say how late it is and goes to whoever gets mail by then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Letter {
+    /// The first half of its Message-ID: the same however often it is tried.
+    pub(crate) id: String,
+    /// The unit that it is about, as one short line; empty for a test.
+    pub(crate) unit: String,
+    pub(crate) invocation: Option<String>,
+    /// Who gets it, if the command line named somebody.
+    pub(crate) to: Option<String>,
+    pub(crate) subject: String,
+    pub(crate) body: String,
+    /// When it was written, in seconds since 1970.
+    pub(crate) written: i64,
+    /// How many messages were merged into it.
+    #[serde(default)]
+    pub(crate) merged: u64,
+}
+
+/// The letter about a failure.
+pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held>) -> Letter {
+    let mut letter = blank(&unit.shown());
+    letter.subject = format!("unit {} failed", letter.unit);
+    letter.invocation.clone_from(&findings.facts.invocation);
+    letter.body = format!("{}\n", first_line(unit, findings));
+    if let Some(held) = held {
+        add_line(&mut letter.body, &format!("\nBefore that it failed {}.", often(held, held.count)));
+    }
+    add_findings(&mut letter.body, unit, findings);
+    letter
+}
+
+/// The letter about failures that were held back for an hour.
+pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Letter {
+    let mut letter = blank(&unit.shown());
+    // systemd does not start one unit twice at a time, so that the journal may know of more failures.
+    let told = |at: &&i64| (held.first..=held.last).contains(*at);
+    let known = findings.own.iter().filter(told).count();
+    let count = held.count.max(u64::try_from(known).unwrap_or_default());
+    letter.subject = format!("unit {} failed {}", letter.unit, text::count(count, "more time"));
+    letter.invocation.clone_from(&findings.facts.invocation);
+    letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held, count));
+    if let Some(at) = held.resolved {
+        add_line(&mut letter.body, &format!("It works again since {}.", text::moment(text::local(at))));
+    }
+    add_line(&mut letter.body, &format!("\nThe last time: {}", first_line(unit, findings)));
+    add_findings(&mut letter.body, unit, findings);
+    letter
+}
+
+/// The letter that says that a unit works again.
+pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
+    let mut letter = blank(&unit.shown());
+    let at = text::moment(text::local(letter.written));
+    letter.subject = format!("unit {} works again", letter.unit);
+    letter.body = format!("{} works again: it has had a good run by {at}.\n", letter.unit);
+    if let Some(held) = held {
+        add_line(&mut letter.body, &format!("\nAfter the last mail about it, it failed {}.", often(held, held.count)));
+    }
+    letter
+}
+
+/// How often a unit failed without a mail, and when.
+fn often(held: &Held, count: u64) -> String {
+    let [first, last] = [held.first, held.last].map(|at| text::stamp(text::local(at)));
+    let times = text::count(count, "more time");
+    if first == last { format!("{times}, at {last}") } else { format!("{times}, between {first} and {last}") }
+}
+
+/// The letter that says that mail works.
+pub(crate) fn test() -> Letter {
+    let mut letter = blank("");
+    letter.subject = format!("test of phobos-mail on {}", crate::host::name());
+    letter.body = format!(
+        "This is a test: mail about failed units reaches you.\n\nIt was sent on {}.\n",
+        text::moment(text::local(letter.written))
+    );
+    letter
+}
+
+/// A letter about `unit`, written now, that says nothing yet.
+pub(crate) fn blank(unit: &str) -> Letter {
+    Letter {
+        id: crate::host::unique(),
+        unit: unit.to_owned(),
+        invocation: None,
+        to: None,
+        subject: String::new(),
+        body: String::new(),
+        written: chrono::Local::now().timestamp(),
+        merged: 0,
+    }
+}
+
+/// What failed, when, after how long, and what that means, in one sentence.
+pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
+    let facts = &findings.facts;
+    let name = facts.id.as_deref().map_or_else(|| unit.shown(), |id| text::line(id, 255));
+    if unit.askable().is_none() {
+        return format!("{name} was reported as failed, but that can be no unit's name.");
+    }
+    if facts.is_unknown() && facts.end.is_none() {
+        return format!("{name} was reported as failed, but systemd knows no unit of that name.");
+    }
+    let at = facts.ended.or(findings.run.last).map(|at| format!(" on {}", text::moment(at)));
+    let took = facts.took().or_else(|| findings.run.took());
+    let after = took.map(|took| format!(", after {}", text::span(took)));
+    let (at, after) = (at.unwrap_or_default(), after.unwrap_or_default());
+    if facts.result.as_deref() == Some("success") {
+        let now = facts.active.as_deref().unwrap_or("unknown");
+        return format!("{name} was reported as failed, but its last run was good; it is {now} now.");
+    }
+    let why = match (facts.result.as_deref(), &facts.end) {
+        (Some(result), _) if by_systemd(result).is_some() => by_systemd(result).unwrap_or_default().to_owned(),
+        (_, Some(end)) => {
+            let who = end.command.as_deref().and_then(program).unwrap_or("its program");
+            format!("{who} {}", meaning::of(end.command.as_deref(), end.how))
+        }
+        (Some(result), None) => format!("systemd says: {result}"),
+        (None, None) => "why is not known here".to_owned(),
+    };
+    format!("{name} failed{at}{after}: {why}.")
+}
+
+/// What a result means that is systemd's doing more than the program's (`systemd.service(5)`).
+fn by_systemd(result: &str) -> Option<&'static str> {
+    Some(match result {
+        "timeout" => "it took longer than its unit allows, and systemd ended it",
+        "oom-kill" => "the machine ran out of memory, and its program was killed for it",
+        "watchdog" => "it stopped giving signs of life, and systemd ended it",
+        "start-limit-hit" => {
+            "it was started too often in a short time; systemd starts it again after `systemctl reset-failed`"
+        }
+        "resources" => "systemd could not set it up, for want of a file, a right or memory",
+        "protocol" => "it did not behave as the type of its unit says",
+        "exec-condition" => "its condition was not met",
+        _ => return None,
+    })
+}
+
+/// The program that a command line starts.
+fn program(command: &str) -> Option<&str> {
+    command.split_whitespace().next()
+}
+
+/// Adds everything that was found out about a failure.
+fn add_findings(body: &mut String, unit: &Name, findings: &Findings) {
+    section(body, "The unit", &status(unit, findings));
+    section(body, &journal_title(findings), &journal(findings));
+    section(body, "What else failed in the last 24 hours", &others(findings));
+    if let Some(light) = &findings.light {
+        section(body, "The light", light);
+    }
+    if !findings.notes.is_empty() {
+        section(body, "What could not be found out", &findings.notes);
+    }
+}
+
+fn add_line(body: &mut String, line: &str) {
+    body.extend([line, "\n"]);
+}
+
+/// Adds a title and the lines below it.
+pub(crate) fn section(body: &mut String, title: &str, lines: &[String]) {
+    body.extend(["\n", title, "\n"]);
+    for line in lines {
+        body.extend(["  ", line.as_str(), "\n"]);
+    }
+}
+
+/// The unit's status, as `systemctl status` would show it.
+fn status(unit: &Name, findings: &Findings) -> Vec<String> {
+    let facts = &findings.facts;
+    let mut lines = vec![format!("Unit: {}", unit.shown())];
+    let mut add = |label: &str, value: Option<String>| {
+        lines.extend(value.map(|value| format!("{label}: {value}")));
+    };
+    let loaded = facts.load_state.as_ref().map(|state| match &facts.fragment {
+        Some(file) => format!("{state} ({file})"),
+        None => state.clone(),
+    });
+    let active = facts.active.as_ref().map(|active| match &facts.result {
+        Some(result) => format!("{active}, result: {result}"),
+        None => active.clone(),
+    });
+    add("Description", facts.description.clone());
+    add("Loaded", loaded);
+    add("Active", active.or_else(|| facts.result.as_ref().map(|result| format!("result: {result}"))));
+    add("Started", facts.started.map(text::stamp));
+    add("Ended", facts.ended.map(text::stamp));
+    add("Command", facts.end.as_ref().and_then(|end| end.command.clone()));
+    add(
+        "Status",
+        facts.end.as_ref().map(|end| match end.how {
+            How::Code(code) => format!("exit code {code}"),
+            How::Signal { number, core } => {
+                let name = meaning::signal_name(number).unwrap_or("?");
+                let core = if core { ", core dumped" } else { "" };
+                format!("signal {number} (SIG{name}){core}")
+            }
+        }),
+    );
+    add("Restarts", Some(facts.restarts).filter(|count| *count > 0).map(|count| count.to_string()));
+    add("Processor time", facts.cpu.map(|cpu| format!("{:.1} s", cpu.as_secs_f64())));
+    add("Memory peak", facts.memory_peak.map(|bytes| format!("{} kB", bytes / 1024)));
+    add("Triggered by", facts.triggered_by.clone());
+    add("Invocation", facts.invocation.clone());
+    lines
+}
+
+fn journal_title(findings: &Findings) -> String {
+    match findings.run.tail().len() {
+        0 => "The journal of this run".to_owned(),
+        1 => "The journal of this run, its one line".to_owned(),
+        count => format!("The journal of this run, its last {count} lines"),
+    }
+}
+
+fn journal(findings: &Findings) -> Vec<String> {
+    match findings.run.tail() {
+        [] => vec!["(nothing)".to_owned()],
+        lines => lines.to_vec(),
+    }
+}
+
+fn others(findings: &Findings) -> Vec<String> {
+    match &findings.others[..] {
+        [] => vec!["(nothing that is known)".to_owned()],
+        lines => lines.to_vec(),
+    }
+}

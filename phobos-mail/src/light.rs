@@ -1,0 +1,93 @@
+//! The light: what it shows goes into the mail, and whether mail can be sent is shown on it.
+
+use phobos_core::exec::Exec;
+use phobos_core::led::{self, Board, State};
+use phobos_core::report::Chain;
+
+use crate::text;
+
+/// The job that stands for the mail.
+const JOB: &str = "mail";
+
+/// What the light shows and what each job said, one a line.
+///
+/// # Errors
+///
+/// Why the board of jobs cannot be read, on one line.
+pub(crate) fn shown(board: &Board) -> Result<Vec<String>, String> {
+    let jobs = board.jobs().map_err(|error| Chain(&error).to_string())?;
+    let shown = led::choose(&jobs);
+    let mut lines = vec![match &shown.job {
+        Some(job) => format!("It shows {}, for {}.", shown.state.word(), text::line(job, 200)),
+        None => "No job has posted anything.".to_owned(),
+    }];
+    lines.extend(jobs.iter().map(|job| {
+        let since = text::stamp(job.light_since().into());
+        let said = text::line(job.light_text(), 200);
+        let colon = if said.is_empty() { "" } else { ": " };
+        format!("{} is {} since {since}{colon}{said}", text::line(&job.name, 200), job.light().word())
+    }));
+    Ok(lines)
+}
+
+/// When the light shows what is posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Showing {
+    /// At once.
+    Now,
+    /// When it changes next: beside a unit's failure it is red, by a call that no job stands behind, and must stay so.
+    Later,
+}
+
+/// Posts whether mail can be sent, if that is news.
+///
+/// Only root may post; for a unit under another user, an `ExecStopPost=+` with `phobos-mail light` does it.
+pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>, showing: Showing) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let jobs = board.jobs().unwrap_or_else(|error| {
+        log::warn!("{}", Chain(&error));
+        Vec::new()
+    });
+    let is_posted = jobs.iter().any(|job| job.name == JOB);
+    let (state, text) = match trouble {
+        Some(why) if !is_posted => (State::Attention, why),
+        None if is_posted => (State::Off, ""),
+        _ => return,
+    };
+    match showing {
+        Showing::Now => led::tell(exec, board, JOB, state, text),
+        Showing::Later => {
+            if let Err(error) = board.post(JOB, state, text) {
+                log::warn!("{}", Chain(&error));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phobos_core::exec::fake::Script;
+
+    #[test]
+    fn the_light_is_told_what_is_news() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        assert_eq!(shown(&board).unwrap(), ["No job has posted anything."]);
+        let script = Script::new().ok().ok().ok();
+        for trouble in [None, Some("no server"), Some("no server"), None, None] {
+            tell(&script, &board, trouble, Showing::Now);
+            if trouble.is_some() && rustix::process::geteuid().is_root() {
+                let lines = shown(&board).unwrap();
+                assert_eq!(lines[0], "It shows attention, for mail.");
+                assert!(lines[1].ends_with(": no server"), "{lines:?}");
+            }
+        }
+        let news = if rustix::process::geteuid().is_root() { 2 } else { 0 };
+        assert_eq!(script.calls().len(), news);
+        tell(&script, &board, Some("no server"), Showing::Later);
+        assert_eq!(script.calls().len(), news);
+    }
+}

@@ -1,0 +1,317 @@
+//! Storms: a unit that fails again and again is told at once, then once an hour, with how often it failed.
+//!
+//! What was told about a unit is kept in a file of its own, under a lock of its own, so that units do not wait for each
+//! other.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::message::fingerprint;
+use crate::spool;
+
+/// How long after a mail about a unit the next one must wait, in seconds.
+const HOUR: i64 = 3600;
+
+/// How many mails about failures a unit that fails and works in turn may cause in an hour.
+const IN_AN_HOUR: usize = 3;
+
+/// After how long a unit that nothing is to be told about is forgotten, in seconds.
+const FORGET: i64 = 7 * 24 * HOUR;
+
+/// How long to wait for another run about the same unit.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was told about a unit, and what was not yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) unit: String,
+    /// When the mails about failures of the last hour were written, in seconds since 1970.
+    mails: Vec<i64>,
+    /// Whether the last thing told was a failure.
+    told: bool,
+    held: Option<Held>,
+}
+
+/// Failures that no mail was written about yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    pub(crate) count: u64,
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    /// The run that failed last.
+    pub(crate) invocation: Option<String>,
+    /// Who was to get the mail.
+    pub(crate) to: Option<String>,
+    /// When the unit worked again, if it did.
+    pub(crate) resolved: Option<i64>,
+}
+
+/// What to do about a failure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Tell it now, and with it what was held back.
+    Tell(Option<Held>),
+    /// Hold it back: this many are by now.
+    Hold(u64),
+}
+
+/// What to do about a recovery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    /// Nothing: no failure was told since the last one.
+    NoNews,
+    /// Nothing now: the failures before it are held back themselves.
+    Noted,
+    /// Tell it now, and with it what was held back.
+    Tell(Option<Held>),
+}
+
+/// The record of one unit, locked.
+#[derive(Debug)]
+#[must_use = "dropping it lets others change the record"]
+pub(crate) struct Open {
+    path: PathBuf,
+    _lock: File,
+    pub(crate) record: Record,
+}
+
+impl Record {
+    /// Takes note of a failure at the moment `now`.
+    pub(crate) fn failed(&mut self, now: i64, invocation: Option<&str>, to: Option<&str>) -> Verdict {
+        self.forget(now);
+        let allowed = if self.told { 1 } else { IN_AN_HOUR };
+        if self.mails.len() < allowed {
+            self.mails.push(now);
+            self.told = true;
+            return Verdict::Tell(self.held.take());
+        }
+        let new = Held { count: 0, first: now, last: now, invocation: None, to: None, resolved: None };
+        let held = self.held.get_or_insert(new);
+        held.count += 1;
+        held.last = now;
+        held.invocation = invocation.map(str::to_owned);
+        held.to = to.map(str::to_owned);
+        held.resolved = None;
+        Verdict::Hold(held.count)
+    }
+
+    /// Takes note that the unit works again.
+    pub(crate) fn resolved(&mut self, now: i64) -> Recovery {
+        if std::mem::take(&mut self.told) {
+            return Recovery::Tell(self.held.take());
+        }
+        match &mut self.held {
+            Some(held) if held.resolved.is_none() => {
+                held.resolved = Some(now);
+                Recovery::Noted
+            }
+            _ => Recovery::NoNews,
+        }
+    }
+
+    /// What was held back and may be told by now.
+    pub(crate) fn due(&mut self, now: i64) -> Option<Held> {
+        self.forget(now);
+        if !self.mails.is_empty() {
+            return None;
+        }
+        let held = self.held.take()?;
+        self.mails.push(now);
+        self.told = held.resolved.is_none();
+        Some(held)
+    }
+
+    /// Whether nothing is lost if the record goes.
+    fn is_spent(&self) -> bool {
+        self.held.is_none() && self.mails.is_empty() && !self.told
+    }
+
+    /// Forgets mails of more than an hour ago, and such of the future: the clock was wrong then or is now.
+    fn forget(&mut self, now: i64) {
+        self.mails.retain(|mail| (0..HOUR).contains(&(now - mail)));
+    }
+}
+
+/// Opens the record of `unit` below `folder`.
+///
+/// # Errors
+///
+/// When its files cannot be used, or another run is at it for too long.
+pub(crate) fn open(folder: &Path, unit: &str) -> Result<Open> {
+    let folder = folder.join("units");
+    spool::make_folder(&folder)?;
+    let path = folder.join(format!("{:016x}.json", fingerprint(unit)));
+    let lock = lock(&path.with_extension("lock"), PATIENCE)?;
+    let mut record = read(&path)?;
+    unit.clone_into(&mut record.unit);
+    Ok(Open { path, _lock: lock, record })
+}
+
+/// Opens the records of all units below `folder` that nobody else is at, and removes those that are of no use any more.
+///
+/// # Errors
+///
+/// When the folder cannot be read.
+pub(crate) fn open_all(folder: &Path, now: i64) -> Result<Vec<Open>> {
+    let folder = folder.join("units");
+    spool::make_folder(&folder)?;
+    let mut all = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let opened = lock(&path.with_extension("lock"), Duration::ZERO)
+            .and_then(|lock| Ok(Open { record: read(&path)?, path: path.clone(), _lock: lock }));
+        match opened {
+            Ok(open) if open.record.is_spent() && age(&path, now) > FORGET => {
+                if let Err(error) = fs::remove_file(&path) {
+                    log::warn!("cannot remove {}: {error}", path.display());
+                }
+            }
+            Ok(open) => all.push(open),
+            Err(error) => log::warn!("leaving out what was held back about a unit: {error:#}"),
+        }
+    }
+    Ok(all)
+}
+
+/// How long ago `path` was written, in seconds.
+fn age(path: &Path, now: i64) -> i64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).map_or(0, |metadata| now - metadata.mtime())
+}
+
+/// Reads a record; one that cannot be understood counts as none, for then more is told rather than less.
+fn read(path: &Path) -> Result<Record> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            log::warn!("{} holds no record, starting anew: {error}", path.display());
+            Record::default()
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Takes the lock `path`, which stays: two runs could else lock two files of one name.
+fn lock(path: &Path, patience: Duration) -> Result<File> {
+    let failed = || format!("cannot lock {}", path.display());
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    let file = file.with_context(failed)?;
+    spool::give_to_owner(&file, path.parent().unwrap_or(path)).with_context(failed)?;
+    let began = Instant::now();
+    loop {
+        match fs2::FileExt::try_lock_exclusive(&file) {
+            Ok(()) => return Ok(file),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && began.elapsed() < patience => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(error) => return Err(error).with_context(failed),
+        }
+    }
+}
+
+impl Open {
+    /// Writes the record back.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it; the old one stands.
+    pub(crate) fn save(&self) -> Result<()> {
+        let bytes = serde_json::to_vec(&self.record)?;
+        let written = spool::write(&self.path, &bytes);
+        written.map(drop).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: i64 = 1_700_000_000;
+
+    fn fail(record: &mut Record, second: i64) -> Verdict {
+        record.failed(START + second, None, None)
+    }
+
+    #[test]
+    fn two_hundred_failures_in_a_minute_are_one_mail_and_a_summary() {
+        let mut record = Record::default();
+        assert_eq!(fail(&mut record, 0), Verdict::Tell(None));
+        for number in 1..200 {
+            let number_held = u64::try_from(number).unwrap();
+            assert_eq!(fail(&mut record, number * 60 / 200), Verdict::Hold(number_held));
+            assert_eq!(record.due(START + 60), None);
+        }
+        let held = record.due(START + 3600).unwrap();
+        assert_eq!((held.count, held.first, held.last), (199, START, START + 59));
+        assert_eq!(record.due(START + 3601), None);
+        assert_eq!(fail(&mut record, 3700), Verdict::Hold(1), "the summary was the mail of this hour");
+        assert!(matches!(fail(&mut record, 7300), Verdict::Tell(Some(Held { count: 1, .. }))));
+    }
+
+    #[test]
+    fn a_unit_that_works_again_is_told_once() {
+        let mut record = Record::default();
+        assert_eq!(record.resolved(START), Recovery::NoNews, "it never failed");
+        fail(&mut record, 0);
+        fail(&mut record, 5);
+        assert!(matches!(record.resolved(START + 9), Recovery::Tell(Some(Held { count: 1, .. }))));
+        assert_eq!(record.resolved(START + 10), Recovery::NoNews);
+        assert_eq!(fail(&mut record, 20), Verdict::Tell(None), "a new failure is told at once");
+    }
+
+    #[test]
+    fn a_unit_that_fails_and_works_in_turn_is_a_storm_too() {
+        let mut record = Record::default();
+        let mut told = 0;
+        for second in 0..60 {
+            told += usize::from(matches!(fail(&mut record, second), Verdict::Tell(_)));
+            record.resolved(START + second);
+        }
+        assert_eq!(told, IN_AN_HOUR);
+        let held = record.due(START + 4000).unwrap();
+        assert_eq!((held.count, held.resolved), (57, Some(START + 59)));
+        assert_eq!(record.resolved(START + 4001), Recovery::NoNews, "the summary has told it");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_holds_nothing_up() {
+        let mut record = Record::default();
+        fail(&mut record, 100_000);
+        assert_eq!(fail(&mut record, 0), Verdict::Tell(None));
+    }
+
+    #[test]
+    fn a_record_outlives_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = open(folder.path(), "a.service").unwrap();
+        fail(&mut first.record, 0);
+        first.save().unwrap();
+        drop(first);
+        let mut second = open(folder.path(), "a.service").unwrap();
+        assert_eq!(fail(&mut second.record, 1), Verdict::Hold(1));
+        second.save().unwrap();
+        assert!(open_all(folder.path(), START).unwrap().is_empty(), "somebody is at it");
+        drop(second);
+        let mut all = open_all(folder.path(), START).unwrap();
+        assert_eq!(all[0].record.unit, "a.service");
+        assert_eq!(all[0].record.due(START + 3600).unwrap().count, 1);
+    }
+
+    #[test]
+    fn a_broken_record_counts_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = open(folder.path(), "a.service").unwrap();
+        fs::write(&first.path, "{").unwrap();
+        drop(first);
+        assert!(open(folder.path(), "a.service").unwrap().record.is_spent());
+    }
+}

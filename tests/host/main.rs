@@ -1,0 +1,8 @@
+//! What can be tested without the rig: real mount namespaces, loop-mounted ext4, borg and rsync, as root on any Linux.
+
+#[cfg(test)]
+mod ext;
+#[cfg(test)]
+mod miniature;
+#[cfg(test)]
+mod ns;

@@ -1,0 +1,49 @@
+//! A NAS in miniature: a shell script that runs as PID 1 of its own mount and PID namespaces.
+//!
+//! `/run`, `/var/lib/phobos` and fstab are its own, so that a story can do as it likes, and ends without a trace.
+
+use std::os::unix::fs::symlink;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use phobos_core::exec::{self, Exec, Invocation, System};
+
+/// What a story has at hand; `tell` comes before each story.
+const SHELL: &str = include_str!("miniature.sh");
+
+/// How long a story may take.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// Loop devices are few, and two stories that look for a free one at once can find the same.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs a story, and fails with all it said if one of its expectations does not hold.
+pub(crate) fn tell(story: &str) {
+    assert!(nix::unistd::geteuid().is_root(), "this test makes mount namespaces and loop devices: run it as root");
+    if let Err(missing) = exec::require(&["borg", "rsync", "losetup", "mkfs.ext4", "unshare", "setpriv"]) {
+        panic!("{missing}, for instance with `cargo xtask setup`");
+    }
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = tempfile::tempdir().unwrap();
+    for (name, program) in [
+        ("phobos-blink", env!("CARGO_BIN_EXE_e2e-phobos-blink")),
+        ("phobos-ns", env!("CARGO_BIN_EXE_e2e-phobos-ns")),
+        ("phobos-ext", env!("CARGO_BIN_EXE_e2e-phobos-ext")),
+    ] {
+        symlink(program, folder.path().join(name)).unwrap();
+    }
+    let call = Invocation::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
+        .args(["bash", "-c", &format!("{SHELL}\n{story}\n")])
+        .env("STORY", folder.path())
+        .limit(LIMIT);
+    match System::default().run(&call.stdin(Vec::new())) {
+        Ok(_) => {}
+        Err(error) => {
+            let said = std::fs::read_to_string(folder.path().join("said")).unwrap_or_default();
+            let end = error.to_string();
+            let end = end.rsplit("failed with").next().unwrap_or_default();
+            panic!("the story ended badly ({}):\n{said}", end.trim());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+# The shell of a story: a machine with a backup disk and room for drives.
+set -euo pipefail
+cd "$STORY"
+exec >said 2>&1
+trap 'echo "story: line $LINENO failed: $BASH_COMMAND"' ERR
+trap 'umount -l "$STORY"/disk.* 2>/dev/null || true; for loop in $(cat loops 2>/dev/null); do losetup -d "$loop" 2>/dev/null || true; done' EXIT
+PATH=$STORY:$PATH
+export BORG_BASE_DIR=$STORY/borg-base BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_RELOCATED_REPO_ACCESS_IS_OK=yes
+CONFIG=$STORY/phobos.toml
+NS=/run/phobos/ns/backup
+
+# A machine where everything is shared, as systemd makes it.
+mount --make-rshared /
+mount -t tmpfs tmpfs /run
+mkdir -p /var/lib/phobos /backup /extbackup
+mount -t tmpfs tmpfs /var/lib/phobos
+: >fstab
+mount --bind fstab /etc/fstab
+printf '[led]\ndevice = "none"\n' >"$CONFIG"
+
+# disk NAME MB: a disk with ext4 on it, its device in $NAME.
+disk() {
+    truncate -s "$2M" "$1.img"
+    mkfs.ext4 -q -F -L "$1" "$1.img"
+    local device
+    device=$(losetup --find --show "$1.img")
+    echo "$device" >>loops
+    eval "$1=$device"
+    mkdir -p "disk.$1"
+}
+
+# backup_disk: a disk for /backup with a repository of one archive and a holding space, and its fstab entry.
+backup_disk() {
+    disk bdisk 2000
+    echo "$bdisk /backup ext4 noauto,noatime 0 0" >>fstab
+    mount "$bdisk" disk.bdisk
+    mkdir -p disk.bdisk/holding/luv
+    head -c 3000000 /dev/urandom >disk.bdisk/holding/luv/photo
+    borg init -e none disk.bdisk/borg
+    borg create disk.bdisk/borg::one disk.bdisk/holding
+    umount disk.bdisk
+}
+
+# drive NAME [MB]: an empty drive that is not encrypted, in the configuration.
+drive() {
+    disk "$1" "${2:-100}"
+    printf '[[external.drive]]\nname = "%s"\ndevice = "%s"\n' "$1" "${!1}" >>"$CONFIG"
+}
+
+# expect CODE TEXT COMMAND…: runs the command, which must end with the code and say the text.
+expect() {
+    local want=$1 text=$2 code=0
+    shift 2
+    "$@" >out 2>&1 || code=$?
+    cat out
+    if [ "$code" != "$want" ]; then
+        echo "story: \`$*\` ended with $code, not with $want"
+        exit 1
+    fi
+    if [ -n "$text" ] && ! grep -qF -- "$text" out; then
+        echo "story: \`$*\` did not say \`$text\`"
+        exit 1
+    fi
+}
+
+ns() { phobos-ns --config "$CONFIG" "$@"; }
+ext() { phobos-ext --config "$CONFIG" "$@"; }
+inside() { nsenter --mount=$NS -- "$@"; }
+outside_sees() { grep -q " $1 " /proc/self/mountinfo; }
+
+# safe NAME: the drive is mounted nowhere.
+safe() {
+    local number
+    number=$(lsblk -dno MAJ:MIN "${!1}" | tr -d ' ')
+    if cat /proc/[0-9]*/mountinfo | grep " $number " || inside cat /proc/self/mountinfo | grep " $number "; then
+        echo "story: the drive $1 is still mounted"
+        exit 1
+    fi
+}
+
+# sound NAME: the copy on the drive is a whole repository, also for another machine, and has no lock of ours.
+sound() {
+    mount "${!1}" "disk.$1"
+    test ! -e "disk.$1/borg/lock.exclusive"
+    test ! -e "disk.$1/borg/lock.roster"
+    BORG_HOST_ID=elsewhere@1 BORG_BASE_DIR=$STORY/elsewhere borg check "disk.$1/borg"
+    BORG_HOST_ID=elsewhere@1 BORG_BASE_DIR=$STORY/elsewhere borg extract --dry-run "disk.$1/borg::one"
+    umount "disk.$1"
+}
+
+# content NAME: a digest of everything on the drive, to tell whether it changed.
+content() {
+    mount -o ro "${!1}" "disk.$1"
+    (cd "disk.$1" && find . -type f ! -name '.phobos-drive.json' -print0 | sort -z | xargs -0r sha256sum) | sha256sum
+    umount "disk.$1"
+}

@@ -1,0 +1,196 @@
+//! `setup`: what the tests, the rig and the demo need on a Debian 12 or 13 that has nothing but a Rust toolchain.
+
+use crate::{as_root, root_cmd, say};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
+use xshell::{Cmd, Shell, cmd};
+
+/// Something that has to be here, and the Debian package that brings it.
+struct Need {
+    package: &'static str,
+    /// A program of [`FOLDERS`], or the absolute path of a file.
+    sign: &'static str,
+    purpose: &'static str,
+}
+
+/// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
+const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+const NEEDS: [Need; 21] = [
+    need("gcc", "cc", "links the programs"),
+    need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
+    need("borgbackup", "borg", "real repositories in tests, demo and bench"),
+    need("rsync", "rsync", "the mirror"),
+    need("cryptsetup-bin", "cryptsetup", "encrypted drives, where the kernel has dm-crypt"),
+    need("e2fsprogs", "mkfs.ext4", "file systems on loop devices and the rig's disk"),
+    need("util-linux", "nsenter", "mount namespaces"),
+    need("mount", "losetup", "loop devices"),
+    need("iproute2", "ip", "network namespaces as hosts to pull from"),
+    need("openssh-client", "ssh", "the rig's shell, pulls"),
+    need("openssh-server", "sshd", "a host to pull from, on loopback"),
+    need("python3", "python3", "the rig's fake light inside the guest image"),
+    need("mmdebstrap", "mmdebstrap", "the rig's root file system"),
+    need("gpgv", "gpgv", "checks the packages of the rig's root file system"),
+    need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-trixie-stable.gpg", "the keys of Debian 13"),
+    need("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", "package sources over https"),
+    need("qemu-system-x86", "qemu-system-x86_64", "the rig's machine"),
+    need("qemu-utils", "qemu-img", "the rig's disk"),
+    need("procps", "sysctl", "what runs in tests"),
+    need("tar", "tar", "the rig's root file system"),
+    need("zstd", "zstd", "the rig's root file system"),
+];
+
+const fn need(package: &'static str, sign: &'static str, purpose: &'static str) -> Need {
+    Need { package, sign, purpose }
+}
+
+/// Installs what is missing; says what it does, and does nothing where everything is here.
+///
+/// # Errors
+///
+/// If something is missing and cannot be installed.
+pub(crate) fn run(sh: &Shell) -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return lists(sh);
+    }
+    for Need { package, purpose, .. } in &missing {
+        say(&format!("setup: missing {package} ({purpose})"));
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    install(sh, &packages).with_context(|| format!("cannot install {}; do it by hand", packages.join(" ")))?;
+    let still: Vec<&str> = self::missing().iter().map(|need| need.sign).collect();
+    if !still.is_empty() {
+        bail!("installed the packages, but these are still not here: {}", still.join(", "));
+    }
+    say("setup: done");
+    Ok(())
+}
+
+/// Fetches apt's package lists where there are none: the rig finds in them where to get its Debian from.
+fn lists(sh: &Shell) -> Result<()> {
+    if cmd!(sh, "apt-get indextargets 'Origin: Debian'").quiet().read()?.is_empty() {
+        say("setup: apt has no package lists");
+        root_cmd(sh, "apt-get", &["update"]).run()?;
+    } else {
+        say("setup: everything is here");
+    }
+    Ok(())
+}
+
+fn missing() -> Vec<&'static Need> {
+    NEEDS.iter().filter(|need| !is_here(need.sign)).collect()
+}
+
+fn is_here(sign: &str) -> bool {
+    // `join` with an absolute path is that path.
+    FOLDERS.iter().any(|folder| Path::new(folder).join(sign).exists())
+}
+
+fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
+    if !is_here("apt-get") {
+        bail!("this is no Debian");
+    }
+    if !as_root().is_empty() && !is_here("sudo") {
+        bail!("neither root nor sudo");
+    }
+    root_cmd(sh, "apt-get", &["update"]).run()?;
+    let server = packages.contains(&"openssh-server");
+    let _asleep = server.then(|| NoServices::start(sh)).transpose()?;
+    if let Err(refused) = apt_install(sh, packages, &[]).run() {
+        // A newer qemu-utils (from backports) breaks the qemu-system-x86 that is to be installed: take its own.
+        if !packages.contains(&"qemu-system-x86") {
+            return Err(refused.into());
+        }
+        say("setup: refused; once more with the qemu-utils that belongs to qemu-system-x86");
+        let version = candidate(&cmd!(sh, "apt-cache policy qemu-system-x86").read()?)
+            .context("there is no version of qemu-system-x86 to install")?
+            .to_owned();
+        let utils = format!("qemu-utils={version}");
+        let mut packages: Vec<&str> = packages.iter().copied().filter(|package| *package != "qemu-utils").collect();
+        packages.push(&utils);
+        apt_install(sh, &packages, &["--allow-downgrades"]).run()?;
+    }
+    if server && is_here("systemctl") {
+        // Only the program is needed: what ran or started at boot before setup is all that does after it.
+        root_cmd(sh, "systemctl", &["disable", "ssh.service", "ssh.socket"]).ignore_status().run()?;
+    }
+    Ok(())
+}
+
+fn apt_install<'a>(sh: &'a Shell, packages: &[&str], more: &[&str]) -> Cmd<'a> {
+    let fixed = [
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "install",
+        "--yes",
+        "--no-install-recommends",
+        "-o=Dpkg::Use-Pty=0",
+    ];
+    root_cmd(sh, "env", &[&fixed, more, packages].concat())
+}
+
+/// The version that `apt-cache policy` would install.
+fn candidate(policy: &str) -> Option<&str> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
+    (version != "(none)").then_some(version)
+}
+
+/// While it lives, packages that are being installed start no services.
+struct NoServices<'a> {
+    sh: &'a Shell,
+    ours: bool,
+}
+
+impl<'a> NoServices<'a> {
+    const POLICY: &'static str = "/usr/sbin/policy-rc.d";
+
+    fn start(sh: &'a Shell) -> Result<Self> {
+        let ours = !Path::new(Self::POLICY).exists();
+        if ours {
+            root_cmd(sh, "tee", &[Self::POLICY]).stdin("#!/bin/sh\nexit 101\n").ignore_stdout().run()?;
+            root_cmd(sh, "chmod", &["755", Self::POLICY]).run()?;
+        }
+        Ok(Self { sh, ours })
+    }
+}
+
+impl Drop for NoServices<'_> {
+    fn drop(&mut self) {
+        if self.ours {
+            if let Err(error) = root_cmd(self.sh, "rm", &[Self::POLICY]).run() {
+                crate::complain(&format!("cannot remove {}: {error}", Self::POLICY));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_is_a_program_or_a_file() {
+        assert!(is_here("sh"));
+        assert!(is_here("/proc/self/status"));
+        assert!(!is_here("no-such-program"));
+        assert!(!is_here("/no/such/file"));
+    }
+
+    #[test]
+    fn the_candidate_is_read_from_policy() {
+        let policy = "qemu-system-x86:\n  Installed: (none)\n  Candidate: 1:7.2+dfsg-7+deb12u15\n  \
+                      Version table:\n     1:7.2+dfsg-7+deb12u15 500\n";
+        assert_eq!(candidate(policy), Some("1:7.2+dfsg-7+deb12u15"));
+        assert_eq!(candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
+        assert_eq!(candidate(""), None);
+    }
+
+    #[test]
+    fn no_package_is_named_twice() {
+        let mut packages: Vec<&str> = NEEDS.iter().map(|need| need.package).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        assert_eq!(packages.len(), NEEDS.len());
+    }
+}

@@ -1,0 +1,220 @@
+//! `test`: every check and test of the project, one after the other, with a summary.
+
+use crate::{PRIVATE, as_root, crates, project, say, setup};
+use anyhow::{Result, bail};
+use std::time::{Duration, Instant};
+use xshell::{Shell, cmd};
+
+/// How long the whole may take.
+const LIMIT: Duration = Duration::from_secs(40 * 60);
+
+/// The end-to-end tests on a machine in QEMU.
+const RIG: &str = "phobos-tests";
+
+/// The command line of `test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only what runs on this machine: format, lints, unit, command line and root tests
+    #[arg(long, conflicts_with = "rig")]
+    host: bool,
+    /// Only the scenarios on the machine in QEMU
+    #[arg(long)]
+    rig: bool,
+    /// Only tests whose names contain one of these; format and lints are left out then
+    filter: Vec<String>,
+    /// Options for the test programs, as `-- --nocapture`
+    #[arg(last = true)]
+    options: Vec<String>,
+}
+
+/// Runs the parts that were asked for, all of them even where one fails.
+///
+/// # Errors
+///
+/// If one of them failed.
+pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
+    let mut parts = Parts::default();
+    parts.run("setup", || setup::run(sh));
+    if !args.rig {
+        if args.filter.is_empty() {
+            check(sh, &mut parts);
+        }
+        host(sh, args, &mut parts)?;
+    }
+    if !args.host {
+        rig(sh, args, &mut parts);
+    }
+    parts.summary()
+}
+
+/// Format and lints, where the toolchain has the components for them.
+fn check(sh: &Shell, parts: &mut Parts) {
+    if has(sh, "fmt") {
+        parts.run("format", || Ok(cmd!(sh, "cargo fmt --all --check").run()?));
+    } else {
+        parts.skip("format", "the toolchain has no rustfmt");
+    }
+    if has(sh, "clippy") {
+        let lints = || Ok(cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?);
+        parts.run("lints", lints);
+    } else {
+        parts.skip("lints", "the toolchain has no clippy");
+    }
+}
+
+fn has(sh: &Shell, component: &str) -> bool {
+    let version = cmd!(sh, "cargo {component} --version").quiet().ignore_stdout().ignore_stderr();
+    version.run().is_ok()
+}
+
+fn host(sh: &Shell, args: &Args, parts: &mut Parts) -> Result<()> {
+    let tail = &args.tail();
+    parts.run("unit and command line", || {
+        Ok(cmd!(sh, "cargo test --locked --workspace --exclude {RIG} -- {tail...}").run()?)
+    });
+    parts.run("the rig's own", || Ok(cmd!(sh, "cargo test --locked --package {RIG} --lib -- {tail...}").run()?));
+    let runner = &runner(&PRIVATE);
+    for crate_dir in crates()? {
+        // Such a test says `test = false` in its Cargo.toml, so that a plain `cargo test` leaves it out.
+        if let (true, Some(name)) = (crate_dir.join("tests/root.rs").exists(), crate_dir.file_name()) {
+            let title = format!("root: {}", name.to_string_lossy());
+            parts.run(&title, || {
+                Ok(cmd!(sh, "cargo test --locked --config {runner} --package {name} --test root -- {tail...}").run()?)
+            });
+        }
+    }
+    Ok(())
+}
+
+fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
+    if !project().join("tests/e2e").is_dir() {
+        parts.skip("rig", "there are no scenarios yet");
+        return;
+    }
+    let runner = &runner(&[]);
+    let tail = &args.tail();
+    parts.run("rig", || {
+        Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test e2e -- {tail...}").run()?)
+    });
+}
+
+/// The configuration that makes cargo run test programs as root, behind `line`.
+fn runner(line: &[&str]) -> String {
+    let line = [as_root(), line].concat();
+    // Cargo takes an empty runner for a program without a name.
+    let line = if line.is_empty() { &["env"] } else { line.as_slice() };
+    format!("target.'cfg(unix)'.runner = {line:?}")
+}
+
+impl Args {
+    /// What the test programs get.
+    fn tail(&self) -> Vec<&str> {
+        self.filter.iter().chain(&self.options).map(String::as_str).collect()
+    }
+}
+
+/// What ran, how it ended, and how long it took.
+#[derive(Default)]
+struct Parts(Vec<Part>);
+
+struct Part {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
+
+enum Outcome {
+    Good,
+    Failed,
+    Skipped(&'static str),
+}
+
+impl Parts {
+    fn run(&mut self, name: &str, part: impl FnOnce() -> Result<()>) {
+        say(&format!("── {name}"));
+        let start = Instant::now();
+        let outcome = match part() {
+            Ok(()) => Outcome::Good,
+            Err(error) => {
+                crate::complain(&format!("error: {error:#}"));
+                Outcome::Failed
+            }
+        };
+        self.0.push(Part { name: name.to_owned(), outcome, took: start.elapsed() });
+    }
+
+    fn skip(&mut self, name: &str, why: &'static str) {
+        self.0.push(Part { name: name.to_owned(), outcome: Outcome::Skipped(why), took: Duration::ZERO });
+    }
+
+    fn summary(&self) -> Result<()> {
+        say("── summary");
+        for part in &self.0 {
+            say(&part.line());
+        }
+        let total = self.0.iter().map(|part| part.took).sum();
+        say(&format!("{:24} {}, of {} at most", "total", clock(total), clock(LIMIT)));
+        let failed: Vec<&str> = self.0.iter().filter_map(Part::failed).collect();
+        if !failed.is_empty() {
+            bail!("failed: {}", failed.join(", "));
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    fn line(&self) -> String {
+        let Self { name, outcome, took } = self;
+        match outcome {
+            Outcome::Good => format!("{name:24} {}  good", clock(*took)),
+            Outcome::Failed => format!("{name:24} {}  FAILED", clock(*took)),
+            Outcome::Skipped(why) => format!("{name:24} left out: {why}"),
+        }
+    }
+
+    fn failed(&self) -> Option<&str> {
+        matches!(self.outcome, Outcome::Failed).then_some(&self.name)
+    }
+}
+
+/// Minutes and seconds.
+fn clock(time: Duration) -> String {
+    let secs = time.as_secs();
+    format!("{:2}:{:02}", secs / 60, secs % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_part_fails_the_whole_and_stops_nothing() {
+        let mut parts = Parts::default();
+        parts.run("first", || bail!("no"));
+        parts.run("second", || Ok(()));
+        parts.skip("third", "there is none");
+        let lines: Vec<String> = parts.0.iter().map(Part::line).collect();
+        assert_eq!(
+            lines,
+            [
+                "first                     0:00  FAILED",
+                "second                    0:00  good",
+                "third                    left out: there is none",
+            ]
+        );
+        assert_eq!(parts.summary().unwrap_err().to_string(), "failed: first");
+    }
+
+    #[test]
+    fn a_clock_shows_minutes() {
+        assert_eq!(clock(Duration::from_secs(2405)), "40:05");
+        assert_eq!(clock(Duration::from_millis(59_900)), " 0:59");
+    }
+
+    #[test]
+    fn a_runner_is_a_line_of_cargos_configuration() {
+        let line = runner(&["unshare", "--mount"]);
+        assert!(line.starts_with("target.'cfg(unix)'.runner = ["), "{line}");
+        assert!(line.ends_with(r#""unshare", "--mount"]"#), "{line}");
+    }
+}

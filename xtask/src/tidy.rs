@@ -1,0 +1,86 @@
+//! Small rules of the project that no compiler checks, as tests.
+
+use crate::{crates, list, programs, project};
+use phobos_core::config::Config;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Every file of the project below `folder` with one of these ends, without what was built.
+fn files(folder: &Path, ends: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for path in list(folder).unwrap() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            if name != "target" && name != ".git" {
+                found.extend(files(&path, ends));
+            }
+        } else if ends.iter().any(|end| name.ends_with(end)) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_rust_file_says_first_what_it_is() {
+    for path in files(project(), &[".rs"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("//! "), "{} does not start with `//! `", path.display());
+    }
+}
+
+#[test]
+fn text_has_no_trailing_blanks_and_ends_with_a_line_end() {
+    for path in files(project(), &[".rs", ".toml", ".md", ".service", ".timer", ".rules", ".sh"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.ends_with('\n'), "{}: the last line has no end", path.display());
+        for (number, line) in text.lines().enumerate() {
+            assert_eq!(line, line.trim_end(), "{}:{}: blanks at the end", path.display(), number + 1);
+        }
+    }
+}
+
+#[test]
+fn every_package_shares_the_workspaces_settings() {
+    let mut folders = crates().unwrap();
+    folders.extend([project().join("xtask"), project().join("tests")]);
+    for folder in folders {
+        let text = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+        for line in ["edition.workspace", "rust-version.workspace", "license.workspace", "[lints]\nworkspace"] {
+            assert!(text.contains(&format!("{line} = true")), "{}: no `{line} = true`", folder.display());
+        }
+    }
+}
+
+#[test]
+fn a_unit_calls_only_programs_that_are_installed() {
+    let programs = programs().unwrap();
+    for path in files(project(), &[".service"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for call in text.split("/usr/local/bin/").skip(1) {
+            let program = call.split(|c: char| c.is_whitespace()).next().unwrap_or_default();
+            if program.starts_with("phobos-") {
+                assert!(programs.iter().any(|known| known == program), "{}: {program}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
+    let path = project().join("phobos-ext/dist/phobos.toml");
+    let sample = fs::read_to_string(&path).unwrap();
+    assert!(Config::parse(&path, &sample).is_ok());
+    let settings: Vec<&str> = sample.lines().map(uncommented).collect();
+    let mut config = Config::parse(&path, &settings.join("\n")).unwrap();
+    assert_eq!(config.external.drive.len(), 3);
+    config.external.drive.clear();
+    config.led.second = None;
+    config.mail.from = None;
+    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+}
+
+/// A setting behind a `#`, without it.
+fn uncommented(line: &str) -> &str {
+    line.strip_prefix('#').filter(|setting| !setting.starts_with(' ')).unwrap_or(line)
+}
