@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::Local;
+use chrono::Utc;
 use phobos_core::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
 use phobos_core::report::Chain;
 use serde::Serialize;
@@ -85,10 +85,11 @@ impl Picture {
         };
         let mut lines = vec![format!("light: {}", named(&self.first))];
         lines.extend(self.second.as_ref().map(|second| format!("second: {}", named(second))));
+        let now = Utc::now();
         let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
         for job in jobs {
-            let since = job.light_since().with_timezone(&Local).format("%Y-%m-%d %H:%M:%S");
-            let line = format!("{:width$}  {:9}  {since}  {}", job.name, job.light().word(), job.light_text());
+            let age = age((now - job.light_since()).num_seconds());
+            let line = format!("{:width$}  {:9}  {age:>6}  {}", job.name, job.light().word(), job.light_text());
             lines.push(line.trim_end().to_owned());
             if job.light() != job.state {
                 lines.push(format!("{:width$}  {:9}  (and now {})", "", "", job.state.word()));
@@ -96,6 +97,17 @@ impl Picture {
         }
         lines.join("\n") + "\n"
     }
+}
+
+/// A time that has passed, in its largest unit.
+fn age(seconds: i64) -> String {
+    let (count, unit) = match seconds {
+        ..60 => (seconds.max(0), "s"),
+        60..3600 => (seconds / 60, "min"),
+        3600..86_400 => (seconds / 3600, "h"),
+        _ => (seconds / 86_400, "d"),
+    };
+    format!("{count} {unit}")
 }
 
 /// Puts what the jobs have posted on the light.

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::luks::{MapperName, Uuid};
 use crate::{led, mail};
@@ -149,19 +150,27 @@ impl Config {
     ///
     /// When the file cannot be read, can be written by others than root, or has a mistake.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        let read = |source| ConfigError::Read { path: file.to_owned(), source };
-        let metadata = match fs::metadata(file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {
-                return Ok(Self::default());
-            }
-            other => other.map_err(read)?,
-        };
-        let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-        if !trusted || metadata.mode() & 0o022 != 0 {
-            return Err(ConfigError::Writable { path: file.to_owned() });
+        match read(path)? {
+            Some((file, text)) => Self::parse(file, &text),
+            None => Ok(Self::default()),
         }
-        Self::parse(file, &fs::read_to_string(file).map_err(read)?)
+    }
+
+    /// Reads the light's table alone; a mistake elsewhere in the file must not leave the machine without a light.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Config::load`], but for mistakes in other tables.
+    pub fn load_led(path: Option<&Path>) -> Result<led::Settings, ConfigError> {
+        #[derive(Deserialize)]
+        struct Light {
+            #[serde(default)]
+            led: led::Settings,
+        }
+        match read(path)? {
+            Some((file, text)) => understand(file, &text).map(|Light { led }| led),
+            None => Ok(led::Settings::default()),
+        }
     }
 
     /// Reads a configuration from its text; `path` is for messages only.
@@ -170,17 +179,12 @@ impl Config {
     ///
     /// The first mistake, with its line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let wrong = |line, message| ConfigError::Wrong { path: path.to_owned(), line, message };
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start);
-            let (line, key) = place(text, start);
-            let message = error.message().replace('\n', " ");
-            wrong(
-                line,
-                key.filter(|key| !message.starts_with(key)).map_or(message.clone(), |key| format!("{key}: {message}")),
-            )
+        let config: Self = understand(path, text)?;
+        config.check().map_err(|(key, message)| ConfigError::Wrong {
+            path: path.to_owned(),
+            line: line_of(text, key),
+            message: format!("{key}: {message}"),
         })?;
-        config.check().map_err(|(key, message)| wrong(line_of(text, key), format!("{key}: {message}")))?;
         Ok(config)
     }
 
@@ -205,6 +209,33 @@ impl Config {
             None => Ok(()),
         }
     }
+}
+
+/// The file and its text, if it may be trusted; `None` if the default one is absent.
+fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
+    let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    let metadata = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => return Ok(None),
+        other => other.map_err(failed)?,
+    };
+    let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    if !trusted || metadata.mode() & 0o022 != 0 {
+        return Err(ConfigError::Writable { path: file.to_owned() });
+    }
+    Ok(Some((file, fs::read_to_string(file).map_err(failed)?)))
+}
+
+/// The text as a `T`, or the first mistake with its line and key.
+fn understand<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let (line, key) = place(text, start);
+        let message = error.message().replace('\n', " ");
+        let key = key.filter(|key| !message.starts_with(key));
+        let message = key.map_or(message.clone(), |key| format!("{key}: {message}"));
+        ConfigError::Wrong { path: path.to_owned(), line, message }
+    })
 }
 
 /// The line of a byte offset, counted from 1, and the key that stands there or above it.
