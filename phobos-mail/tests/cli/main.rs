@@ -121,7 +121,7 @@ END"
         "journalctl",
         &format!(
             r#"case "$*" in
-*MESSAGE_ID*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"nightly.service","UNIT_RESULT":"timeout"}}' ;;
+*MESSAGE_ID=*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"nightly.service","UNIT_RESULT":"timeout"}}' ;;
 *{ID}*) echo '{{"__REALTIME_TIMESTAMP":"1700007980000000","SYSLOG_IDENTIFIER":"phobos-ext","_PID":"11","MESSAGE":"the drive holds something else"}}' ;;
 esac"#
         ),
@@ -137,7 +137,7 @@ esac"#
     assert!(first.starts_with("backup-exthdd.service failed on "), "{first}");
     assert!(
         first.ends_with(
-            ", after 2 h 13 min: /usr/bin/nsenter ended with exit code 65, which means: refused, because \
+            ", after 2 h 13 min: /usr/local/bin/phobos-ext ended with exit code 65, which means: refused, because \
              the source or the drive is not what it should be; nothing was changed."
         ),
         "{first}"
