@@ -74,6 +74,13 @@ impl Deadline {
     }
 }
 
+impl Failure {
+    /// Whether another attempt could only do harm: the letter may be with the server already.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Unanswered(_))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NoWay(error) | Self::Refused(error) | Self::Unanswered(error)) = self;

@@ -388,6 +388,16 @@ fn without_a_spool_the_mail_is_sent_all_the_same() {
     assert_eq!(sent.code, Some(0), "{sent:?}");
     assert!(sent.stderr.contains("if the mail cannot be sent now, it is lost"), "{sent:?}");
     assert_eq!(server.taken().len(), 1);
+
+    let port = free_port();
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{port}'\n"));
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(3));
+        Server::start_at(port, Manner::Takes)
+    });
+    assert_eq!(run(&machine).code, Some(0), "the server starts a moment later");
+    assert_eq!(late.join().unwrap().taken().len(), 1);
+
     machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
     let lost = run(&machine);
     assert_eq!(lost.code, Some(1), "{lost:?}");
