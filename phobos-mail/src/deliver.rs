@@ -15,13 +15,16 @@ use crate::transport::{Deadline, Failure, Sender};
 /// How much later than its deadline a delivery is given up: a server that sends a byte now and then gets no further.
 const OVERTIME: Duration = Duration::from_secs(3);
 
+/// How long after an attempt to send a letter that nobody keeps the next one follows.
+const RETRY: Duration = Duration::from_secs(2);
+
 /// A letter that this run has written.
 #[derive(Debug)]
 pub(crate) enum Own {
     /// It is in the spool.
     Kept(Claim),
-    /// The spool did not take it.
-    Loose(Letter),
+    /// There is no spool, or it did not take the letter: it is tried until it is sent, but no longer than this.
+    Loose(Letter, Duration),
 }
 
 /// What a delivery came to.
@@ -56,7 +59,7 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> 
 
 /// Sends what waits in `spool`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
 pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadline: Deadline) -> Outcome {
-    let loose = own.iter().any(|own| matches!(own, Own::Loose(_)));
+    let loose = own.iter().any(|own| matches!(own, Own::Loose(..)));
     let limit = deadline.left(Duration::MAX) + OVERTIME;
     let work = move || {
         let exec = System::default();
@@ -73,7 +76,7 @@ pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadl
 
 /// Sends `letter` alone, which nobody keeps.
 pub(crate) fn one(letter: Letter, settings: Settings, deadline: Deadline) -> Outcome {
-    all(None, vec![Own::Loose(letter)], settings, deadline)
+    all(None, vec![Own::Loose(letter, Duration::ZERO)], settings, deadline)
 }
 
 struct Delivery<'a> {
@@ -115,13 +118,22 @@ impl Delivery<'_> {
     fn send_own(&mut self, own: Own) -> Next {
         match own {
             Own::Kept(claim) => self.send_kept(claim, false),
-            Own::Loose(letter) => match self.sender.send(&letter, None) {
-                Ok(way) => self.sent(way),
-                Err(failure) => {
+            Own::Loose(letter, patience) => self.send_loose(&letter, Deadline::after(patience)),
+        }
+    }
+
+    /// Sends a letter that nobody keeps: what is not sent now is lost, and a mail server may just be starting.
+    fn send_loose(&mut self, letter: &Letter, patience: Deadline) -> Next {
+        loop {
+            match self.sender.send(letter, None) {
+                Ok(way) => return self.sent(way),
+                Err(failure) if patience.is_over() || self.deadline.is_over() || failure.is_final() => {
                     self.outcome.lost = true;
-                    self.failed(&letter, &failure)
+                    return self.failed(letter, &failure);
                 }
-            },
+                Err(failure) => log::debug!("trying again: {failure}"),
+            }
+            std::thread::sleep(RETRY);
         }
     }
 
@@ -164,7 +176,7 @@ impl Delivery<'_> {
     fn leave(&mut self, own: &Own) {
         match own {
             Own::Kept(_) => self.outcome.left += 1,
-            Own::Loose(_) => self.outcome.lost = true,
+            Own::Loose(..) => self.outcome.lost = true,
         }
         self.outcome.why.get_or_insert_with(|| "the time was up".to_owned());
     }

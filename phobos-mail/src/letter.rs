@@ -125,7 +125,7 @@ pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let why = match (facts.result.as_deref(), &facts.end) {
         (Some(result), _) if by_systemd(result).is_some() => by_systemd(result).unwrap_or_default().to_owned(),
         (_, Some(end)) => {
-            let who = end.command.as_deref().and_then(program).unwrap_or("its program");
+            let who = end.command.as_deref().and_then(meaning::program).unwrap_or("its program");
             format!("{who} {}", meaning::of(end.command.as_deref(), end.how))
         }
         (Some(result), None) => format!("systemd says: {result}"),
@@ -148,11 +148,6 @@ fn by_systemd(result: &str) -> Option<&'static str> {
         "exec-condition" => "its condition was not met",
         _ => return None,
     })
-}
-
-/// The program that a command line starts.
-fn program(command: &str) -> Option<&str> {
-    command.split_whitespace().next()
 }
 
 /// Adds everything that was found out about a failure.

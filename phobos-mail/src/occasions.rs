@@ -26,6 +26,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(55);
 /// How long it may take to find out about a failure: a dying disk under the journal must not keep the mail.
 const GATHER_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a mail is tried that nobody keeps; the light may have to wait as long to turn red.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What every occasion needs.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -215,12 +218,12 @@ fn find_out(unit: &Name, monitor: &Monitor) -> Findings {
 
 /// Puts `letter` into the spool, if there is one that takes it.
 fn keep(spool: Option<&Spool>, letter: Letter) -> Own {
-    let Some(spool) = spool else { return Own::Loose(letter) };
+    let Some(spool) = spool else { return Own::Loose(letter, PATIENCE) };
     match spool.add(letter.clone()) {
         Ok(claim) => Own::Kept(claim),
         Err(error) => {
             log::warn!("{error:#}; if the mail cannot be sent now, it is lost");
-            Own::Loose(letter)
+            Own::Loose(letter, PATIENCE)
         }
     }
 }

@@ -121,7 +121,7 @@ END"
         "journalctl",
         &format!(
             r#"case "$*" in
-*MESSAGE_ID*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"nightly.service","UNIT_RESULT":"timeout"}}' ;;
+*MESSAGE_ID=*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"nightly.service","UNIT_RESULT":"timeout"}}' ;;
 *{ID}*) echo '{{"__REALTIME_TIMESTAMP":"1700007980000000","SYSLOG_IDENTIFIER":"phobos-ext","_PID":"11","MESSAGE":"the drive holds something else"}}' ;;
 esac"#
         ),
@@ -137,7 +137,7 @@ esac"#
     assert!(first.starts_with("backup-exthdd.service failed on "), "{first}");
     assert!(
         first.ends_with(
-            ", after 2 h 13 min: /usr/bin/nsenter ended with exit code 65, which means: refused, because \
+            ", after 2 h 13 min: /usr/local/bin/phobos-ext ended with exit code 65, which means: refused, because \
              the source or the drive is not what it should be; nothing was changed."
         ),
         "{first}"
@@ -388,6 +388,16 @@ fn without_a_spool_the_mail_is_sent_all_the_same() {
     assert_eq!(sent.code, Some(0), "{sent:?}");
     assert!(sent.stderr.contains("if the mail cannot be sent now, it is lost"), "{sent:?}");
     assert_eq!(server.taken().len(), 1);
+
+    let port = free_port();
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{port}'\n"));
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(3));
+        Server::start_at(port, Manner::Takes)
+    });
+    assert_eq!(run(&machine).code, Some(0), "the server starts a moment later");
+    assert_eq!(late.join().unwrap().taken().len(), 1);
+
     machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
     let lost = run(&machine);
     assert_eq!(lost.code, Some(1), "{lost:?}");
