@@ -4,6 +4,7 @@
 //! that everything else can be blinkstick's own command line without loss.
 
 mod arguments;
+mod breathe;
 mod color;
 #[cfg(test)]
 mod golden;
@@ -75,7 +76,11 @@ enum Command {
         pid: Option<u32>,
     },
     /// Put what the jobs have posted on the light
-    Show,
+    Show {
+        /// Let the light breathe while a job works, until standard input ends
+        #[arg(long)]
+        breathe: bool,
+    },
     /// Acknowledge the failure of a job, or of all
     Ack {
         /// The job
@@ -144,7 +149,8 @@ impl Cli {
             }
         };
         match &self.command {
-            Command::Show => {
+            Command::Show { breathe: true } => breathe::breathe(&settings, &board, &usb)?,
+            Command::Show { breathe: false } => {
                 show()?;
             }
             Command::Job { name, state, text, pid } => {
