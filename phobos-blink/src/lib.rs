@@ -13,6 +13,8 @@ mod hid;
 mod number;
 mod options;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod python;
 mod raw;
 mod show;
