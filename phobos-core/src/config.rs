@@ -199,6 +199,7 @@ impl Config {
         if self.external.mount.starts_with(mount) || mount.starts_with(&self.external.mount) {
             return Err(("mount", "the backup and the drive cannot be mounted within each other".to_owned()));
         }
+        self.mail.check()?;
         let mut names: Vec<_> = self.external.drive.iter().map(|drive| drive.name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair.first() == pair.last()) {

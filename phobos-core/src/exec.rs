@@ -159,6 +159,18 @@ pub trait Exec: fmt::Debug {
     /// As for [`Exec::run`].
     fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError>;
 
+    /// Runs `invocation` to its end with this process's own standard streams, as a shell would, and passes on the signals
+    /// that ask this process to end; SIGINT only where it does not come from a terminal, which sends it to both.
+    ///
+    /// # Streams
+    ///
+    /// All three: this process's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program cannot be started or its end not be waited for; how it ends is no error.
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError>;
+
     /// Starts `invocation` and waits until it has written the line `ready`; it then holds until released.
     ///
     /// # Streams
@@ -175,6 +187,13 @@ pub trait Exec: fmt::Debug {
         ready: &str,
         observer: &mut dyn Observer,
     ) -> Result<Box<dyn Hold>, ExecError>;
+}
+
+/// Becomes the program: it keeps this process's id, streams, environment and signals, and locks are let go of.
+///
+/// Returns only if that fails.
+pub fn replace(invocation: &Invocation) -> ExecError {
+    system::replace(invocation)
 }
 
 /// Finds all of `programs`.
@@ -292,6 +311,17 @@ impl fmt::Display for Invocation {
             }
         }
         Ok(())
+    }
+}
+
+impl Status {
+    /// The status as a shell tells it: the exit code, or 128 and the signal's number.
+    pub fn shell_code(self) -> u8 {
+        let code = match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        };
+        u8::try_from(code).unwrap_or(u8::MAX)
     }
 }
 

@@ -28,6 +28,12 @@ pub struct Run {
     /// What went wrong, on one line; empty for a good run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Who gave the exit code, where it was not phobos itself: the program, or `signal`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// How long it waited for locks, in seconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited_secs: u64,
     /// How many bytes it copied, where it counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -46,6 +52,23 @@ pub struct HistoryError {
     verb: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+impl Run {
+    /// A run that began at `start`, and as good as ended at once and well.
+    pub fn new(job: &str, object: &str, start: DateTime<Utc>) -> Self {
+        Self {
+            job: job.to_owned(),
+            object: object.to_owned(),
+            start,
+            end: start,
+            exit: 0,
+            error: String::new(),
+            origin: String::new(),
+            waited_secs: 0,
+            bytes: None,
+        }
+    }
 }
 
 impl History {
@@ -106,6 +129,11 @@ impl History {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Whether the last line has no end, because its writer was cut off.
 fn is_torn(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
@@ -136,7 +164,7 @@ mod tests {
     fn run(job: &str, minutes: i64, exit: u8) -> Run {
         let start = DateTime::UNIX_EPOCH;
         let end = start + TimeDelta::minutes(minutes);
-        Run { job: job.to_owned(), object: "A".to_owned(), start, end, exit, error: String::new(), bytes: None }
+        Run { end, exit, ..Run::new(job, "A", start) }
     }
 
     #[test]

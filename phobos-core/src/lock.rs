@@ -5,17 +5,29 @@
 //! An exclusive waiter stands in a turnstile (`NAME.turn`) that everybody else has to pass, so that a stream of shared
 //! holders cannot starve it.
 
+mod name;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// How often a busy lock is tried again.
-const RETRY: Duration = Duration::from_millis(250);
+pub use name::{BadLockName, LockName, Word};
+
+/// After how long a busy lock is tried again, at first and at most; the pause doubles.
+const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+
+/// The folders of records, behind the lock's name.
+const HOLDERS: &str = "holders";
+const WAITERS: &str = "waiters";
+
+/// How many records this process has written.
+static RECORDS: AtomicU64 = AtomicU64::new(0);
 
 /// How often a waiting job says again for whom it waits.
 const REMIND: Duration = Duration::from_secs(30 * 60);
@@ -66,9 +78,14 @@ pub struct Patience<'a> {
 #[derive(Debug)]
 #[must_use = "dropping it lets go of the lock"]
 pub struct Lock {
+    // Dropped first: while the record stands, the lock is held.
+    _record: Record,
     _file: File,
-    record: PathBuf,
 }
+
+/// A record of a holder or a waiter; a dead process's record does not count, so nobody has to clean up after a crash.
+#[derive(Debug)]
+struct Record(PathBuf);
 
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -106,14 +123,14 @@ impl Locks {
         Self { folder: folder.to_owned() }
     }
 
-    /// Takes the lock `name`, which is a relative path of plain words such as `holding/luv`.
+    /// Takes the lock `name`. Who takes several takes them in the order of [`LockName`].
     ///
     /// # Errors
     ///
     /// When it is still busy at the deadline, when a signal ended the wait, or when its file cannot be used.
     pub fn take(
         &self,
-        name: &str,
+        name: &LockName,
         mode: Mode,
         job: &str,
         until: Option<DateTime<Utc>>,
@@ -122,17 +139,42 @@ impl Locks {
         let main = self.open(&format!("{name}.lock"))?;
         let turn = self.open(&format!("{name}.turn"))?;
         // Everybody passes the turnstile; who waits for the exclusive lock keeps standing in it.
-        self.wait(name, &turn, Mode::Exclusive, patience)?;
-        self.wait(name, &main, mode, patience)?;
+        let mut holder = Holder { job: job.to_owned(), pid: std::process::id(), since: Utc::now(), until, mode };
+        let waits = self.wait(name, &turn, Mode::Exclusive, &holder, None, patience)?;
+        drop(self.wait(name, &main, mode, &holder, waits, patience)?);
         drop(turn);
-        let holder = Holder { job: job.to_owned(), pid: std::process::id(), since: Utc::now(), until, mode };
-        let record = self.record(name, &holder)?;
-        Ok(Lock { _file: main, record })
+        holder.since = Utc::now();
+        let record = self.record(name, HOLDERS, &holder)?;
+        Ok(Lock { _record: record, _file: main })
     }
 
     /// Who holds the lock `name` now; a record whose process is gone does not count.
-    pub fn holders(&self, name: &str) -> Vec<Holder> {
-        let Ok(entries) = fs::read_dir(self.folder.join(format!("{name}.holders"))) else {
+    pub fn holders(&self, name: &LockName) -> Vec<Holder> {
+        self.records(name, HOLDERS)
+    }
+
+    /// Who waits for the lock `name` now, and since when.
+    pub fn waiters(&self, name: &LockName) -> Vec<Holder> {
+        self.records(name, WAITERS)
+    }
+
+    /// The locks that were ever taken since the machine booted, in their order; the namespace's own is not among them.
+    pub fn names(&self) -> Vec<LockName> {
+        let below = |folder: &Path, prefix: &str| -> Vec<LockName> {
+            let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+            let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            files.filter_map(|file| format!("{prefix}{}", file.strip_suffix(".lock")?).parse().ok()).collect()
+        };
+        let mut names = below(&self.folder, "");
+        for folder in ["drive", "holding", "local"] {
+            names.extend(below(&self.folder.join(folder), &format!("{folder}/")));
+        }
+        names.sort();
+        names
+    }
+
+    fn records(&self, name: &LockName, kind: &str) -> Vec<Holder> {
+        let Ok(entries) = fs::read_dir(self.folder.join(format!("{name}.{kind}"))) else {
             return Vec::new();
         };
         let mut holders: Vec<Holder> = entries
@@ -153,46 +195,61 @@ impl Locks {
         OpenOptions::new().create(true).append(true).mode(0o644).open(&path).map_err(failed)
     }
 
-    fn wait(&self, name: &str, file: &File, mode: Mode, patience: &mut Patience<'_>) -> Result<(), LockError> {
+    /// Waits for the lock on `file`; returns the record of the wait, which goes on with the next file.
+    fn wait(
+        &self,
+        name: &LockName,
+        file: &File,
+        mode: Mode,
+        waiter: &Holder,
+        mut waits: Option<Record>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Record>, LockError> {
         let mut said: Option<Instant> = None;
+        let mut pause = RETRY.0;
         loop {
             let attempt = match mode {
                 Mode::Shared => fs2::FileExt::try_lock_shared(file),
                 Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
             };
             match attempt {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(waits),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(source) => {
-                    return Err(LockError::File { path: self.folder.join(name), source });
+                    return Err(LockError::File { path: self.folder.join(name.to_string()), source });
                 }
             }
             if let Some(signal) = (patience.interrupted)() {
-                return Err(LockError::Interrupted { name: name.to_owned(), signal });
+                return Err(LockError::Interrupted { name: name.to_string(), signal });
             }
             let now = Instant::now();
             if now >= patience.deadline {
-                return Err(LockError::Busy { name: name.to_owned(), holders: describe(&self.holders(name)) });
+                return Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) });
             }
             if said.is_none_or(|since| since.elapsed() >= REMIND) {
                 said = Some(now);
+                if waits.is_none() {
+                    waits = Some(self.record(name, WAITERS, waiter)?);
+                }
                 (patience.on_wait)(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
             }
-            std::thread::sleep(RETRY.min(patience.deadline.saturating_duration_since(now)));
+            std::thread::sleep(pause.min(patience.deadline.saturating_duration_since(now)));
+            pause = (pause * 2).min(RETRY.1);
         }
     }
 
-    /// Writes the holder's record where others can read it while the lock is held.
-    fn record(&self, name: &str, holder: &Holder) -> Result<PathBuf, LockError> {
-        let folder = self.folder.join(format!("{name}.holders"));
-        let path = folder.join(format!("{}.json", holder.pid));
+    /// Writes a record where others can read it while the lock is held or waited for.
+    fn record(&self, name: &LockName, kind: &str, holder: &Holder) -> Result<Record, LockError> {
+        let folder = self.folder.join(format!("{name}.{kind}"));
+        // A process may stand at one lock more than once, in several threads.
+        let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
         let failed = |source| LockError::File { path: path.clone(), source };
         fs::create_dir_all(&folder).map_err(failed)?;
         let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
         let fresh = path.with_extension("new");
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
-        Ok(path)
+        Ok(Record(path))
     }
 }
 
@@ -202,10 +259,10 @@ impl std::fmt::Debug for Patience<'_> {
     }
 }
 
-impl Drop for Lock {
+impl Drop for Record {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.record) {
-            log::debug!("cannot remove {}: {error}", self.record.display());
+        if let Err(error) = fs::remove_file(&self.0) {
+            log::debug!("cannot remove {}: {error}", self.0.display());
         }
     }
 }
@@ -237,7 +294,7 @@ mod tests {
             on_wait: &mut |text| said.push(text.to_owned()),
             interrupted: &|| None,
         };
-        let result = locks.take(name, mode, "test", None, &mut patience);
+        let result = locks.take(&name.parse().unwrap(), mode, "test", None, &mut patience);
         result.map_err(|error| error.to_string())
     }
 
@@ -254,7 +311,7 @@ mod tests {
         assert!(take(&locks, "holding", Mode::Shared).is_err());
         assert!(take(&locks, "holding/luv", Mode::Exclusive).is_ok(), "another name is another lock");
         drop(alone);
-        assert!(locks.holders("holding").is_empty());
+        assert!(locks.holders(&LockName::Holding).is_empty());
         assert!(folder.path().join("holding.lock").exists(), "a lock file is never deleted");
     }
 
@@ -271,16 +328,25 @@ mod tests {
                     on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
                     interrupted: &|| None,
                 };
-                locks.take("holding", Mode::Exclusive, "borg", None, &mut patience).unwrap()
+                locks.take(&LockName::Holding, Mode::Exclusive, "borg", None, &mut patience).unwrap()
             });
             let whom = is_waiting.recv().unwrap();
             assert!(whom.starts_with("the lock holding, held by test (pid "), "{whom}");
             assert!(take(&locks, "holding", Mode::Shared).is_err(), "the turnstile is closed");
+            assert_eq!(
+                locks.waiters(&LockName::Holding).first().map(|waiter| waiter.job.clone()).as_deref(),
+                Some("borg")
+            );
             drop(first);
             let alone = waiter.join().unwrap();
-            assert_eq!(locks.holders("holding").first().map(|holder| holder.job.clone()).as_deref(), Some("borg"));
+            assert_eq!(
+                locks.holders(&LockName::Holding).first().map(|holder| holder.job.clone()).as_deref(),
+                Some("borg")
+            );
+            assert!(locks.waiters(&LockName::Holding).is_empty());
             drop(alone);
         });
+        assert_eq!(locks.names(), [LockName::Holding]);
     }
 
     #[test]
@@ -293,7 +359,7 @@ mod tests {
             on_wait: &mut |_| {},
             interrupted: &|| Some(15),
         };
-        let error = locks.take("repository", Mode::Exclusive, "test", None, &mut patience).unwrap_err();
+        let error = locks.take(&LockName::Repository, Mode::Exclusive, "test", None, &mut patience).unwrap_err();
         assert!(matches!(error, LockError::Interrupted { signal: 15, .. }), "{error}");
     }
 }

@@ -4,14 +4,16 @@
 //! program, a header of a message or a path.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::config::AbsolutePath;
+
 /// The table `[mail]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Raw")]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Settings {
     /// Who gets the mail.
     pub to: Address,
@@ -19,11 +21,21 @@ pub struct Settings {
     pub from: Option<Address>,
     /// Which way it leaves.
     pub transport: Transport,
-    /// The name of the systemd credential that holds user and password, one a line.
-    pub credential: Option<String>,
+    /// The systemd credential that holds user and password, one a line.
+    pub credential: Option<Credential>,
     /// Certificates, as PEM, that are trusted besides the system's.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<AbsolutePath>,
 }
+
+/// The name of a systemd credential, which is a file's name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Credential(String);
+
+/// The text is no [`Credential`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no name of a credential")]
+pub struct BadCredential(String);
 
 /// A mail address that can be neither an option nor a second address: `root`, or `somebody@example.org`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
@@ -36,7 +48,8 @@ pub struct Address(String);
 pub struct BadAddress(String);
 
 /// A way for mail to leave this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Transport {
     /// SMTP to port 25 of this machine, and if nobody is there, `sendmail`.
     Auto,
@@ -73,58 +86,41 @@ pub enum Security {
 #[error("{0:?} is none of auto, sendmail, smtp://HOST, submission://HOST, submissions://HOST")]
 pub struct BadTransport(String);
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct Raw {
-    to: Option<String>,
-    from: Option<String>,
-    transport: Option<String>,
-    credential: Option<String>,
-    ca_file: Option<PathBuf>,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self { to: Address("root".to_owned()), from: None, transport: Transport::Auto, credential: None, ca_file: None }
     }
 }
 
-impl TryFrom<Raw> for Settings {
-    type Error = String;
-
-    fn try_from(raw: Raw) -> Result<Self, String> {
-        let default = Self::default();
-        let settings = Self {
-            to: parsed("to", raw.to)?.unwrap_or(default.to),
-            from: parsed("from", raw.from)?,
-            transport: parsed("transport", raw.transport)?.unwrap_or(default.transport),
-            credential: raw.credential,
-            ca_file: raw.ca_file,
-        };
-        if let Some(name) = settings.credential.as_deref().filter(|name| !is_file_name(name)) {
-            return Err(format!("credential: {name:?} is no name of a credential"));
+impl Settings {
+    /// What no single value can tell: a key and what is wrong with it in view of the others.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.credential.is_some() && self.transport.shows_passwords() {
+            let message = "the transport does not protect it; use submission:// or submissions://";
+            return Err(("credential", message.to_owned()));
         }
-        if let Some(path) = settings.ca_file.as_ref().filter(|path| !path.is_absolute()) {
-            return Err(format!("ca-file: {} is not absolute", path.display()));
-        }
-        if settings.credential.is_some() && settings.transport.shows_passwords() {
-            return Err(
-                "credential: the transport would send it unprotected; use submission:// or submissions://".to_owned()
-            );
-        }
-        Ok(settings)
+        Ok(())
     }
 }
 
-/// Parses the value of `key`, where there is one.
-fn parsed<T: FromStr<Err: fmt::Display>>(key: &str, text: Option<String>) -> Result<Option<T>, String> {
-    text.map(|text| text.parse().map_err(|error| format!("{key}: {error}"))).transpose()
+impl Credential {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
-fn is_file_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name.starts_with('.')
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+impl TryFrom<String> for Credential {
+    type Error = BadCredential;
+
+    fn try_from(text: String) -> Result<Self, BadCredential> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if (1..=255).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(good) {
+            Ok(Self(text))
+        } else {
+            Err(BadCredential(text))
+        }
+    }
 }
 
 impl Address {
@@ -216,6 +212,14 @@ impl Transport {
     }
 }
 
+impl TryFrom<String> for Transport {
+    type Error = BadTransport;
+
+    fn try_from(text: String) -> Result<Self, BadTransport> {
+        text.parse()
+    }
+}
+
 impl FromStr for Transport {
     type Err = BadTransport;
 
@@ -284,6 +288,8 @@ impl fmt::Display for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use std::path::Path;
 
     #[test]
     fn nothing_said_means_root_and_whatever_works() {
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_names_its_key() {
+    fn every_mistake_names_line_and_key() {
         let cases = [
             ("to = ''", r#"to: "" is no mail address"#),
             ("to = '-oQ/tmp'", r#"to: "-oQ/tmp" is no mail address"#),
@@ -317,13 +323,13 @@ mod tests {
             ("transport = 'smtp://a:0'", r#"transport: "smtp://a:0" is none of auto"#),
             ("transport = 'smtp://user:pw@host'", "transport: "),
             ("credential = '../shadow'", r#"credential: "../shadow" is no name of a credential"#),
-            ("credential = 'smtp'", "credential: the transport would send it unprotected"),
-            ("ca-file = 'ca.pem'", "ca-file: ca.pem is not absolute"),
-            ("password = 'secret'", "unknown field `password`"),
+            ("credential = 'smtp'", "credential: the transport does not protect it; use submission://"),
+            ("ca-file = 'ca.pem'", "ca-file: ca.pem is not an absolute path"),
+            ("password = 'secret'", "password: unknown field `password`"),
         ];
         for (text, want) in cases {
-            let error = toml::from_str::<Settings>(text).unwrap_err();
-            assert!(error.message().starts_with(want), "{text}: {}", error.message());
+            let error = Config::parse(Path::new("f"), &format!("[mail]\n{text}")).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("f:2: {want}")), "{text}: {error}");
         }
     }
 

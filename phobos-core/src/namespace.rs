@@ -4,6 +4,8 @@
 //! lies on a private mount, as the kernel demands. Everything is done by this process alone: it leaves PID 1's
 //! namespace for a new one, prepares it, comes back, and binds it; a namespace is thus never seen half made.
 
+mod inspect;
+
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -16,13 +18,13 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use crate::exec::{Exec, ExecError, Invocation};
+use crate::lock::{LockError, LockName, Locks, Mode, Patience};
 use crate::mount::{self as mounts, Entry, MountError};
+
+pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
 
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
-
-/// The lock that everybody takes who makes or enters the namespace.
-pub const LOCK: &str = "namespace";
 
 /// The step that the kernel may refuse for no good reason.
 const BIND: &str = "bind the namespace to";
@@ -83,6 +85,21 @@ pub enum NamespaceError {
         /// What mount said.
         source: ExecError,
     },
+    /// This process is in the namespace that is to be removed.
+    #[error("cannot remove the namespace from within it; run this outside")]
+    Within,
+    /// Processes are in the namespace.
+    #[error(
+        "cannot remove the namespace: there are {} in it; end them first",
+        processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+    )]
+    Inhabited {
+        /// The processes.
+        processes: Vec<Inhabitant>,
+    },
+    /// The lock of the namespace was not taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// What is mounted cannot be read.
     #[error(transparent)]
     Table(#[from] MountError),
@@ -111,13 +128,20 @@ pub struct Plan<'a> {
 
 /// Brings this process into the namespace, with the backup file system mounted; makes what is missing.
 ///
-/// To be called with a lock held, and before any second thread runs. The working directory becomes `/`.
+/// To be called before any second thread runs. The working directory becomes `/`.
 ///
 /// # Errors
 ///
 /// When this process is in another namespace than PID 1's or the wanted one, when the backup file system is mounted
 /// outside or is not in fstab, or when the kernel or mount(8) refuses. A namespace that could not be prepared is not kept.
-pub fn enter(exec: &dyn Exec, plan: Plan<'_>) -> Result<Entered, NamespaceError> {
+pub fn enter(
+    exec: &dyn Exec,
+    plan: Plan<'_>,
+    locks: &Locks,
+    job: &str,
+    patience: &mut Patience<'_>,
+) -> Result<Entered, NamespaceError> {
+    let _lock = locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience)?;
     if is_inside(plan.file)? {
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
@@ -142,6 +166,9 @@ pub fn enter(exec: &dyn Exec, plan: Plan<'_>) -> Result<Entered, NamespaceError>
         }
     }
     make(exec, plan)?;
+    let made = made_file(plan.file);
+    let host = Path::new("/proc/1/root").join(made.strip_prefix("/").unwrap_or(&made));
+    fs::write(host, format!("{}\n", chrono::Utc::now().to_rfc3339())).map_err(io_error("write", &made))?;
     Ok(Entered::Made)
 }
 
@@ -296,6 +323,11 @@ fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
         Ok(_) => Ok(()),
         Err(source) => Err(NamespaceError::Mount { target: plan.target.to_owned(), source }),
     }
+}
+
+/// Where it is written when the namespace was made: beside its file.
+fn made_file(file: &Path) -> PathBuf {
+    file.with_extension("made")
 }
 
 fn set_propagation(target: &Path, flags: MsFlags) -> Result<(), NamespaceError> {

@@ -88,6 +88,24 @@ pub fn exit_of(error: &(dyn Error + 'static)) -> Exit {
     Exit::Failed
 }
 
+/// The program that made `error` what it is, `signal` if this process was asked to end, or `None` for phobos itself.
+pub fn origin_of(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(teardown) = error.downcast_ref::<TeardownError>() {
+            return origin_of(teardown.first());
+        }
+        match error.downcast_ref::<ExecError>() {
+            Some(ExecError::Interrupted { .. }) => return Some("signal".to_owned()),
+            Some(ExecError::Failed { invocation, .. } | ExecError::TimedOut { invocation, .. }) => {
+                return invocation.split(' ').next().map(str::to_owned);
+            }
+            _ => next = error.source(),
+        }
+    }
+    None
+}
+
 /// The exit code of one error of this library, its sources left out.
 fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
@@ -114,6 +132,8 @@ fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
     });
     let exit = exit.or(match error.downcast_ref::<NamespaceError>() {
         Some(NamespaceError::MountedOutside { .. }) => Some(Exit::Refused),
+        Some(NamespaceError::Inhabited { .. }) => Some(Exit::Busy),
+        Some(NamespaceError::Lock(error)) => own_exit(error),
         Some(
             NamespaceError::Elsewhere { .. } | NamespaceError::NotInFstab { .. } | NamespaceError::NotAFile { .. },
         ) => Some(Exit::Config),

@@ -16,6 +16,7 @@ use phobos_core::signal::Signals;
 
 use crate::Cli;
 use crate::drive::{self, Target};
+use crate::job::NAMESPACE_WAIT;
 
 /// Closes the drive that is meant, or all that are known.
 pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
@@ -29,8 +30,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         // A run that holds the drive closes it itself.
         let mut patience =
             Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| signals.caught() };
-        let _lock = locks.take(&target.lock_name(), Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
-        close(&system, &config, &target)?;
+        let _lock = locks.take(&target.lock_name()?, Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
+        close(&system, &config, &target, &locks, &|| signals.caught())?;
     }
     Ok(())
 }
@@ -47,7 +48,13 @@ fn targets(external: &External, wanted: Option<&str>) -> Result<Vec<Target>, any
     }
 }
 
-fn close(exec: &dyn Exec, config: &Config, target: &Target) -> Result<(), anyhow::Error> {
+fn close(
+    exec: &dyn Exec,
+    config: &Config,
+    target: &Target,
+    locks: &Locks,
+    interrupted: &dyn Fn() -> Option<i32>,
+) -> Result<(), anyhow::Error> {
     let place: &Path = &config.external.mount;
     let (mapping, number) = match &target.luks {
         Some((uuid, _)) => match Mapping::adopt(exec, uuid, &config.external.mapping)? {
@@ -61,7 +68,12 @@ fn close(exec: &dyn Exec, config: &Config, target: &Target) -> Result<(), anyhow
         None => (None, mount::device_number(&target.device)),
     };
     let plan = Plan { file: &config.backup.namespace, target: &config.backup.mount, fstab: Path::new("/etc/fstab") };
-    if let Err(error) = namespace::enter(exec, plan) {
+    let mut patience = Patience {
+        deadline: Instant::now() + NAMESPACE_WAIT,
+        on_wait: &mut |whom| log::info!("waiting for {whom}"),
+        interrupted,
+    };
+    if let Err(error) = namespace::enter(exec, plan, locks, "phobos-ext close", &mut patience) {
         log::warn!("{}", Chain(&error));
     }
     let table = mount::table()?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use phobos_core::config::{Container, Drive, External};
 use phobos_core::history::{History, Run};
+use phobos_core::lock::{BadLockName, LockName};
 use phobos_core::luks::{self, Uuid};
 use phobos_core::report::{Exit, Stop};
 
@@ -90,8 +91,8 @@ fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow:
 
 impl Target {
     /// The name of the lock that everybody takes who uses the drive.
-    pub(crate) fn lock_name(&self) -> String {
-        format!("drive/{}", self.name)
+    pub(crate) fn lock_name(&self) -> Result<LockName, BadLockName> {
+        LockName::drive(&self.name)
     }
 
     /// Whether somebody who says `wanted` means this drive.
@@ -153,10 +154,7 @@ mod tests {
         let history = History::new(&folder.path().join("history.jsonl"));
         let good = |object: &str, seconds: i64| {
             let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
-            let (job, object) = (crate::job::NAME.to_owned(), object.to_owned());
-            history
-                .append(&Run { job, object, start: time, end: time, exit: 0, error: String::new(), bytes: None })
-                .unwrap();
+            history.append(&Run::new(crate::job::NAME, object, time)).unwrap();
         };
         good("A", 100);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");

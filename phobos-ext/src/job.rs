@@ -13,7 +13,7 @@ use phobos_core::config::Config;
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::history::{History, Run};
 use phobos_core::led::{self, Board, State};
-use phobos_core::lock::{Lock, Locks, Mode, Patience};
+use phobos_core::lock::{Lock, LockName, Locks, Mode, Patience};
 use phobos_core::luks::{self, Mapping};
 use phobos_core::mount::{self, Mount};
 use phobos_core::namespace::{self, Plan};
@@ -35,7 +35,7 @@ pub(crate) const NAME: &str = "ext";
 const FSTAB: &str = "/etc/fstab";
 
 /// How long to wait for another job that makes the namespace.
-const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
+pub(crate) const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
 
 /// What a run needs all the time.
 struct Job<'a> {
@@ -50,6 +50,8 @@ struct Job<'a> {
     deadline: Instant,
     /// Whether the light shows that the run waits.
     waits: Cell<bool>,
+    /// How long it has waited for locks.
+    waited: Cell<Duration>,
 }
 
 /// The light, as one drive's job sees it.
@@ -85,10 +87,11 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         history,
         deadline: Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?,
         waits: Cell::new(false),
+        waited: Cell::default(),
     };
     // Until the drive's lock is held, the light and the history are those of the run that holds it.
     let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-    let _drive = job.lock_until(&target.lock_name(), job.deadline, &mut on_wait)?;
+    let _drive = job.lock_until(&target.lock_name()?, job.deadline, &mut on_wait)?;
     job.tell_and_mirror()?;
     say(format_args!("{words} finished"));
     Ok(())
@@ -106,13 +109,13 @@ impl Job<'_> {
             return result.map(drop);
         }
         let run = Run {
-            job: NAME.to_owned(),
-            object: self.target.name.clone(),
-            start,
             end: Utc::now(),
+            waited_secs: self.waited.get().as_secs(),
+            origin: result.as_ref().err().and_then(|error| report::origin_of(error.as_ref())).unwrap_or_default(),
             exit: result.as_ref().map_or_else(|error| report::exit_of(error.as_ref()).code(), |_| 0),
             error: error.clone(),
             bytes: result.as_ref().ok().map(|stats| stats.bytes_transferred),
+            ..Run::new(NAME, &self.target.name, start)
         };
         if let Err(error) = self.history.append(&run) {
             log::warn!("{}", Chain(&error));
@@ -128,10 +131,13 @@ impl Job<'_> {
     fn mirror(&self) -> Result<Stats, anyhow::Error> {
         self.enter_namespace()?;
         source::check(&self.config.backup)?;
-        let _holding = self.lock("holding", self.deadline)?;
-        let _repository = self.lock("repository", self.deadline)?;
+        let _holding = self.lock(&LockName::Holding, self.deadline)?;
+        let _repository = self.lock(&LockName::Repository, self.deadline)?;
         let repository = source::check(&self.config.backup)?;
-        let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)))?;
+        let began = Instant::now();
+        let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)));
+        self.waited.set(self.waited.get() + began.elapsed());
+        let borg = borg?;
         if self.waits.replace(false) {
             self.post_working();
         }
@@ -270,20 +276,29 @@ impl Job<'_> {
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
         let backup = &self.config.backup;
         let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
-        let _lock = self.lock(namespace::LOCK, Instant::now() + NAMESPACE_WAIT)?;
-        namespace::enter(self.exec, plan)?;
+        let mut on_wait = |whom: &str| self.on_wait(whom);
+        let mut patience = self.patience(Instant::now() + NAMESPACE_WAIT, &mut on_wait);
+        namespace::enter(self.exec, plan, &self.locks, &self.light.job, &mut patience)?;
         Ok(())
     }
 
     /// Takes a lock alone; the light shows a wait.
-    fn lock(&self, name: &str, deadline: Instant) -> Result<Lock, anyhow::Error> {
+    fn lock(&self, name: &LockName, deadline: Instant) -> Result<Lock, anyhow::Error> {
         self.lock_until(name, deadline, &mut |whom| self.on_wait(whom))
     }
 
-    fn lock_until(&self, name: &str, deadline: Instant, on_wait: &mut dyn FnMut(&str)) -> Result<Lock, anyhow::Error> {
+    fn lock_until(
+        &self,
+        name: &LockName,
+        deadline: Instant,
+        on_wait: &mut dyn FnMut(&str),
+    ) -> Result<Lock, anyhow::Error> {
         let until = self.history.expected_end(NAME, &self.target.name, Utc::now());
-        let mut patience = self.patience(deadline, on_wait);
-        Ok(self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut patience)?)
+        let began = Instant::now();
+        let lock =
+            self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut self.patience(deadline, on_wait));
+        self.waited.set(self.waited.get() + began.elapsed());
+        Ok(lock?)
     }
 
     fn patience<'p>(&'p self, deadline: Instant, on_wait: &'p mut dyn FnMut(&str)) -> Patience<'p> {

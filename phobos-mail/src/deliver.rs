@@ -15,23 +15,26 @@ use crate::transport::{Deadline, Failure, Sender};
 /// How much later than its deadline a delivery is given up: a server that sends a byte now and then gets no further.
 const OVERTIME: Duration = Duration::from_secs(3);
 
-/// This run's own letter.
+/// How long after an attempt to send a letter that nobody keeps the next one follows.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// A letter that this run has written.
 #[derive(Debug)]
 pub(crate) enum Own {
     /// It is in the spool.
     Kept(Claim),
-    /// The spool did not take it.
-    Loose(Letter),
+    /// There is no spool, or it did not take the letter: it is tried until it is sent, but no longer than this.
+    Loose(Letter, Duration),
 }
 
 /// What a delivery came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     /// How many letters were sent, and which way the last one left.
-    pub(crate) sent: usize,
+    pub(crate) sent: u64,
     pub(crate) way: Option<String>,
     /// How many letters are still waiting, as far as this run saw them.
-    pub(crate) left: usize,
+    pub(crate) left: u64,
     /// Whether a letter is lost that the spool did not take.
     pub(crate) lost: bool,
     /// Why letters were not sent.
@@ -54,9 +57,9 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> 
     receive.recv_timeout(limit).ok()
 }
 
-/// Sends what waits in `spool`, and `own` with it, until all is sent or `deadline` has come.
-pub(crate) fn all(spool: Option<Spool>, own: Option<Own>, settings: Settings, deadline: Deadline) -> Outcome {
-    let loose = matches!(own, Some(Own::Loose(_)));
+/// Sends what waits in `spool`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
+pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadline: Deadline) -> Outcome {
+    let loose = own.iter().any(|own| matches!(own, Own::Loose(..)));
     let limit = deadline.left(Duration::MAX) + OVERTIME;
     let work = move || {
         let exec = System::default();
@@ -73,7 +76,7 @@ pub(crate) fn all(spool: Option<Spool>, own: Option<Own>, settings: Settings, de
 
 /// Sends `letter` alone, which nobody keeps.
 pub(crate) fn one(letter: Letter, settings: Settings, deadline: Deadline) -> Outcome {
-    all(None, Some(Own::Loose(letter)), settings, deadline)
+    all(None, vec![Own::Loose(letter, Duration::ZERO)], settings, deadline)
 }
 
 struct Delivery<'a> {
@@ -90,26 +93,22 @@ enum Next {
 }
 
 impl Delivery<'_> {
-    fn run(mut self, spool: Option<&Spool>, mut own: Option<Own>) -> Outcome {
+    fn run(mut self, spool: Option<&Spool>, mut own: Vec<Own>) -> Outcome {
         let mut next = Next::GoOn;
         for path in spool.map(paths).unwrap_or_default() {
-            let is_own = matches!(&own, Some(Own::Kept(claim)) if claim.is_in(&path));
+            let at = own.iter().position(|own| matches!(own, Own::Kept(claim) if claim.is_in(&path)));
             if next == Next::Stop || self.deadline.is_over() {
                 next = Next::Stop;
-                self.outcome.left += usize::from(!is_own);
-                continue;
-            }
-            if is_own {
-                next = own.take().map_or(next, |own| self.send_own(own));
+                self.outcome.left += u64::from(at.is_none());
+            } else if let Some(at) = at {
+                next = self.send_own(own.remove(at));
             } else if let Some(claim) = claim(&path) {
                 next = self.send_kept(claim, true);
             }
         }
-        if let Some(own) = own {
+        for own in own {
             match next {
-                Next::GoOn => {
-                    self.send_own(own);
-                }
+                Next::GoOn => next = self.send_own(own),
                 Next::Stop => self.leave(&own),
             }
         }
@@ -119,13 +118,22 @@ impl Delivery<'_> {
     fn send_own(&mut self, own: Own) -> Next {
         match own {
             Own::Kept(claim) => self.send_kept(claim, false),
-            Own::Loose(letter) => match self.sender.send(&letter, None) {
-                Ok(way) => self.sent(way),
-                Err(failure) => {
+            Own::Loose(letter, patience) => self.send_loose(&letter, Deadline::after(patience)),
+        }
+    }
+
+    /// Sends a letter that nobody keeps: what is not sent now is lost, and a mail server may just be starting.
+    fn send_loose(&mut self, letter: &Letter, patience: Deadline) -> Next {
+        loop {
+            match self.sender.send(letter, None) {
+                Ok(way) => return self.sent(way),
+                Err(failure) if patience.is_over() || self.deadline.is_over() || failure.is_final() => {
                     self.outcome.lost = true;
-                    self.failed(&letter, &failure)
+                    return self.failed(letter, &failure);
                 }
-            },
+                Err(failure) => log::debug!("trying again: {failure}"),
+            }
+            std::thread::sleep(RETRY);
         }
     }
 
@@ -164,11 +172,11 @@ impl Delivery<'_> {
         }
     }
 
-    /// Takes note of this run's letter, which was not even tried: the ones before it found no way out.
+    /// Takes note of a letter of this run that was not even tried: the ones before it found no way out.
     fn leave(&mut self, own: &Own) {
         match own {
             Own::Kept(_) => self.outcome.left += 1,
-            Own::Loose(_) => self.outcome.lost = true,
+            Own::Loose(..) => self.outcome.lost = true,
         }
         self.outcome.why.get_or_insert_with(|| "the time was up".to_owned());
     }

@@ -16,6 +16,10 @@ use crate::unit::{self, Facts, Monitor, Name};
 /// How many other failed units are listed.
 const OTHERS: usize = 30;
 
+/// How often a run's lines are read if its last one is missing, and how long after each other.
+const TRIES: usize = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Everything that could be found out about a failure.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
@@ -77,11 +81,24 @@ fn facts_and_run(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
         }
     }
     if let Some(invocation) = findings.facts.invocation.clone() {
-        if let Err(error) = journal::fill(exec, &invocation, &mut findings.run) {
+        if let Err(error) = read_run(exec, &invocation, &mut findings.run) {
             findings.missed("The journal of this run, or the rest of it", &error);
         }
     }
     findings
+}
+
+/// Reads the lines of a run; a busy journal may be behind, so that the last ones are not there at once.
+fn read_run(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
+    for _ in 0..TRIES {
+        run.clear();
+        journal::fill(exec, invocation, run)?;
+        if run.is_whole {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 impl Findings {
@@ -130,7 +147,7 @@ fn list(failures: &[Failure]) -> Vec<String> {
 
 fn line((count, failure): &(u64, &Failure)) -> String {
     let at = text::stamp(failure.at);
-    let often = if *count > 1 { format!(", {}", text::times(*count)) } else { String::new() };
+    let often = if *count > 1 { format!(", {}", text::count(*count, "time")) } else { String::new() };
     format!("{at} {} ({}){often}", failure.unit, failure.result)
 }
 

@@ -21,8 +21,8 @@ const FAILURES: usize = 10_000;
 /// How long `journalctl` may take: a big journal on a slow disk must not hold up the mail.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The message "Failed with result …" of systemd itself (`SD_MESSAGE_UNIT_FAILURE_RESULT`).
-const FAILED: &str = "MESSAGE_ID=d9b373ed55a64feb8242e02dbe79a49c";
+/// The message "Failed with result …" of systemd itself (`SD_MESSAGE_UNIT_FAILURE_RESULT`): the last of a failed run.
+const FAILED: &str = "d9b373ed55a64feb8242e02dbe79a49c";
 
 /// The lines that a run left in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) lines: Vec<String>,
     pub(crate) first: Option<DateTime<Local>>,
     pub(crate) last: Option<DateTime<Local>>,
+    /// Whether systemd's last word on a failed run is among the lines.
+    pub(crate) is_whole: bool,
 }
 
 /// A unit's failure as the journal has it.
@@ -62,7 +64,7 @@ pub(crate) fn last_invocation(exec: &dyn Exec, unit: &str) -> Result<Option<Stri
 ///
 /// [`ExecError`] if the journal cannot be read, or not to its end; what came up to then is in `run`.
 pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
-    let call = journalctl("MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID", LINES).args([
+    let call = journalctl("MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID", LINES).args([
         &format!("_SYSTEMD_INVOCATION_ID={invocation}"),
         "+",
         &format!("INVOCATION_ID={invocation}"),
@@ -79,7 +81,7 @@ pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(
 pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Failure>, ExecError> {
     let call = journalctl("UNIT,UNIT_RESULT", FAILURES)
         .arg(format!("--since=@{}", since.timestamp()))
-        .args([FAILED, "_PID=1"]);
+        .args([&format!("MESSAGE_ID={FAILED}"), "_PID=1"]);
     let mut failures = Vec::new();
     read(exec, &call, &mut |entry| {
         if let (Some(unit), Some(at)) = (entry.text("UNIT"), entry.time()) {
@@ -151,6 +153,7 @@ impl Observer for Entries<'_> {
 impl Run {
     fn add(&mut self, entry: &Entry) {
         let at = entry.time();
+        self.is_whole |= entry.text("MESSAGE_ID").as_deref() == Some(FAILED);
         self.first = self.first.or(at);
         self.last = at.or(self.last);
         let who = ["SYSLOG_IDENTIFIER", "_COMM"].iter().find_map(|field| entry.text(field));
@@ -171,6 +174,11 @@ impl Run {
                 self.lines.push(format!("    {part}"));
             }
         }
+    }
+
+    /// A run without lines.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// The last lines.

@@ -49,7 +49,7 @@ pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Lett
     let told = |at: &&i64| (held.first..=held.last).contains(*at);
     let known = findings.own.iter().filter(told).count();
     let count = held.count.max(u64::try_from(known).unwrap_or_default());
-    letter.subject = format!("unit {} failed {} more", letter.unit, text::times(count));
+    letter.subject = format!("unit {} failed {}", letter.unit, text::count(count, "more time"));
     letter.invocation.clone_from(&findings.facts.invocation);
     letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held, count));
     if let Some(at) = held.resolved {
@@ -75,10 +75,8 @@ pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
 /// How often a unit failed without a mail, and when.
 fn often(held: &Held, count: u64) -> String {
     let [first, last] = [held.first, held.last].map(|at| text::stamp(text::local(at)));
-    match count {
-        1 => format!("1 more time, at {last}"),
-        _ => format!("{count} more times, between {first} and {last}"),
-    }
+    let times = text::count(count, "more time");
+    if first == last { format!("{times}, at {last}") } else { format!("{times}, between {first} and {last}") }
 }
 
 /// The letter that says that mail works.
@@ -127,7 +125,7 @@ pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let why = match (facts.result.as_deref(), &facts.end) {
         (Some(result), _) if by_systemd(result).is_some() => by_systemd(result).unwrap_or_default().to_owned(),
         (_, Some(end)) => {
-            let who = end.command.as_deref().and_then(program).unwrap_or("its program");
+            let who = end.command.as_deref().and_then(meaning::program).unwrap_or("its program");
             format!("{who} {}", meaning::of(end.command.as_deref(), end.how))
         }
         (Some(result), None) => format!("systemd says: {result}"),
@@ -150,11 +148,6 @@ fn by_systemd(result: &str) -> Option<&'static str> {
         "exec-condition" => "its condition was not met",
         _ => return None,
     })
-}
-
-/// The program that a command line starts.
-fn program(command: &str) -> Option<&str> {
-    command.split_whitespace().next()
 }
 
 /// Adds everything that was found out about a failure.

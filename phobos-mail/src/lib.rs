@@ -36,10 +36,15 @@ use unit::Name;
 /// Mail root about a unit that failed
 #[derive(Debug, Parser)]
 #[command(name = "phobos-mail", version, subcommand_negates_reqs = true)]
+#[command(override_usage = "phobos-mail [OPTIONS] [ADDRESS] UNIT\n       phobos-mail [OPTIONS] COMMAND")]
 pub struct Cli {
-    /// The unit that failed; before it, if wanted, the address that gets the mail
-    #[arg(value_name = "[ADDRESS] UNIT", num_args = 1..=2, required = true, allow_hyphen_values = true)]
-    words: Vec<OsString>,
+    /// The unit that failed; or the address that gets the mail, if a unit comes behind it
+    #[arg(value_name = "UNIT", required = true, allow_hyphen_values = true)]
+    first: Option<OsString>,
+
+    /// The unit that failed, behind an address
+    #[arg(hide = true, allow_hyphen_values = true)]
+    second: Option<OsString>,
 
     /// The unit works again: say so, if a mail said that it failed
     #[arg(long)]
@@ -84,11 +89,11 @@ fn run(cli: &Cli) -> Result<()> {
     let deadline = Deadline::after(occasions::LIMIT);
     let folder = spool::folder();
     let config = Config::load(cli.config.as_deref());
-    let words: Vec<_> = cli.words.iter().map(|word| word.to_string_lossy()).collect();
-    let (to, unit) = match (&words[..], &cli.command) {
-        ([unit], None) => (None, unit),
-        ([to, unit], None) => (Some(to.as_ref()), unit),
-        ([], Some(command)) => {
+    let [first, second] = [&cli.first, &cli.second].map(|word| word.as_ref().map(|word| word.to_string_lossy()));
+    let (to, unit) = match (first, second, &cli.command) {
+        (Some(unit), None, None) => (None, unit),
+        (Some(to), Some(unit), None) => (Some(to), unit),
+        (None, None, Some(command)) => {
             let settings = config?.mail;
             return other(command, Context { settings, notes: Vec::new(), deadline, folder });
         }
@@ -104,7 +109,7 @@ fn run(cli: &Cli) -> Result<()> {
         }
     };
     let context = Context { settings, notes, deadline, folder };
-    let unit = Name::new(unit.as_ref());
+    let (to, unit) = (to.as_deref(), Name::new(unit));
     if cli.resolved { occasions::recovery(context, &unit, to) } else { occasions::failure(context, &unit, to) }
 }
 

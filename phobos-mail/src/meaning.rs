@@ -50,7 +50,7 @@ pub(crate) fn of(command: Option<&str>, how: How) -> String {
             format!("{verb} signal {number}{name}{}", prefixed(signal(number)))
         }
         How::Code(code) => {
-            let known = command.and_then(|command| by_program(command, code));
+            let known = command.and_then(known_program).and_then(|(_, table)| table(code));
             format!("ended with exit code {code}{}", prefixed(known.or_else(|| general(code))))
         }
     }
@@ -60,8 +60,13 @@ fn prefixed(meaning: Option<&str>) -> String {
     meaning.map(|meaning| format!(", which means: {meaning}")).unwrap_or_default()
 }
 
-/// What `code` means for the program that `command` runs, looking through wrappers that pass its code on.
-fn by_program(command: &str, code: i32) -> Option<&'static str> {
+/// The program that `command` runs as far as a human is concerned: a known one behind wrappers, else the first word.
+pub(crate) fn program(command: &str) -> Option<&str> {
+    known_program(command).map(|(word, _)| word).or_else(|| command.split_whitespace().next())
+}
+
+/// The program that `command` runs, if its codes are known, looking through wrappers that pass a code on.
+fn known_program(command: &str) -> Option<(&str, Table)> {
     let words: Vec<_> = command.split_whitespace().collect();
     words.iter().enumerate().find_map(|(at, word)| {
         // A path elsewhere is an argument: /backup/borg is a repository.
@@ -72,8 +77,8 @@ fn by_program(command: &str, code: i32) -> Option<&'static str> {
         let is_wrapper = matches!(words.get(at + 1), Some(&"exec" | &"with-lock"));
         let known = |program: &str| name == program || (program.ends_with('-') && name.starts_with(program));
         let (_, table) = PROGRAMS.iter().find(|(program, _)| known(program) && !is_wrapper)?;
-        Some(table(code))
-    })?
+        Some((*word, *table))
+    })
 }
 
 fn signal(number: i32) -> Option<&'static str> {
@@ -189,6 +194,14 @@ mod tests {
         );
         assert_eq!(code(Some("/usr/bin/mystery"), 23), "ended with exit code 23");
         assert_eq!(code(None, 127), "ended with exit code 127, which means: a program was not found");
+    }
+
+    #[test]
+    fn the_program_to_blame_is_the_one_behind_the_wrappers() {
+        let wrapped = "/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-ext";
+        assert_eq!(program(wrapped), Some("/usr/local/bin/phobos-ext"));
+        assert_eq!(program("/usr/bin/mystery -x"), Some("/usr/bin/mystery"));
+        assert_eq!(program(""), None);
     }
 
     #[test]

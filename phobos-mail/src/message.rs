@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(text.matches('\r').count(), text.matches("\r\n").count(), "no bare carriage return");
         assert!(text.split("\r\n").all(|line| line.len() <= 998), "no line is too long");
         let parsed = mailparse::parse_mail(message).unwrap();
-        let names: Vec<_> = parsed.headers.iter().map(|header| header.get_key()).collect();
+        let names: Vec<_> = parsed.headers.iter().map(mailparse::MailHeader::get_key).collect();
         let once = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version"];
         for name in once.iter().chain(&["X-Phobos-Unit", "References", "In-Reply-To"]) {
             assert_eq!(names.iter().filter(|found| found == name).count(), 1, "{name} in {names:?}");

@@ -26,6 +26,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(55);
 /// How long it may take to find out about a failure: a dying disk under the journal must not keep the mail.
 const GATHER_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a mail is tried that nobody keeps; the light may have to wait as long to turn red.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What every occasion needs.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -52,9 +55,9 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
     let verdict = record.as_mut().map(|open| open.record.failed(Local::now().timestamp(), invocation, to.as_deref()));
     let own = match verdict {
         Some(Verdict::Hold(count)) => {
-            let times = text::times(count);
+            let times = text::count(count, "time");
             log::info!("{} failed {times} since the last mail about it; a mail an hour says so", unit.shown());
-            None
+            Vec::new()
         }
         other => {
             let held = other.and_then(|verdict| if let Verdict::Tell(held) = verdict { held } else { None });
@@ -62,7 +65,7 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
             findings.notes.append(&mut notes);
             let mut letter = letter::about_failure(unit, &findings, held.as_ref());
             letter.to = to;
-            Some(keep(spool.as_ref(), letter))
+            vec![keep(spool.as_ref(), letter)]
         }
     };
     // After the letter is in the spool: a power cut in between tells too much rather than too little.
@@ -86,11 +89,11 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     let now = Local::now().timestamp();
     let own = match open.record.resolved(now) {
         Recovery::NoNews => return Ok(()),
-        Recovery::Noted => None,
+        Recovery::Noted => Vec::new(),
         Recovery::Tell(held) => {
             let mut letter = letter::about_recovery(unit, held.as_ref());
             letter.to = to;
-            Some(keep(Some(&spool), letter))
+            vec![keep(Some(&spool), letter)]
         }
     };
     open.save()?;
@@ -107,10 +110,11 @@ pub(crate) fn flush(context: Context) -> Result<()> {
     let Context { settings, deadline, folder, .. } = context;
     let spool = Spool::open(&folder)?;
     spool.tidy();
-    if let Err(error) = summaries(&folder, &spool) {
+    let own = summaries(&folder, &spool).unwrap_or_else(|error| {
         log::warn!("cannot tell what was held back: {error:#}");
-    }
-    let outcome = deliver::all(Some(spool), None, settings, deadline);
+        Vec::new()
+    });
+    let outcome = deliver::all(Some(spool), own, settings, deadline);
     if outcome.sent > 0 {
         log::info!("sent {}", text::count(outcome.sent, "message"));
     }
@@ -157,7 +161,7 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
 /// When the spool cannot be read.
 pub(crate) fn show(folder: &Path, showing: Showing) -> Result<()> {
     let failed = std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success");
-    let count = Spool::open(folder)?.list()?.len();
+    let count = u64::try_from(Spool::open(folder)?.list()?.len())?;
     let trouble = match count {
         0 if failed => Some("mail cannot be sent".to_owned()),
         0 => None,
@@ -214,26 +218,29 @@ fn find_out(unit: &Name, monitor: &Monitor) -> Findings {
 
 /// Puts `letter` into the spool, if there is one that takes it.
 fn keep(spool: Option<&Spool>, letter: Letter) -> Own {
-    let Some(spool) = spool else { return Own::Loose(letter) };
+    let Some(spool) = spool else { return Own::Loose(letter, PATIENCE) };
     match spool.add(letter.clone()) {
         Ok(claim) => Own::Kept(claim),
         Err(error) => {
             log::warn!("{error:#}; if the mail cannot be sent now, it is lost");
-            Own::Loose(letter)
+            Own::Loose(letter, PATIENCE)
         }
     }
 }
 
 /// Writes the letters about failures that were held back for an hour.
-fn summaries(folder: &Path, spool: &Spool) -> Result<()> {
+fn summaries(folder: &Path, spool: &Spool) -> Result<Vec<Own>> {
     let now = Local::now().timestamp();
+    let mut written = Vec::new();
     for mut open in storm::open_all(folder, now)? {
         let Some(held) = open.record.due(now) else { continue };
         let letter = summary(&open.record.unit, &held);
-        drop(spool.add(letter)?);
-        open.save()?;
+        written.push(Own::Kept(spool.add(letter)?));
+        if let Err(error) = open.save() {
+            log::warn!("{error:#}");
+        }
     }
-    Ok(())
+    Ok(written)
 }
 
 fn summary(unit: &str, held: &Held) -> Letter {

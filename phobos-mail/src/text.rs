@@ -66,13 +66,8 @@ pub(crate) fn span(time: Duration) -> String {
     }
 }
 
-/// `1 time`, `2 times`.
-pub(crate) fn times(count: u64) -> String {
-    self::count(usize::try_from(count).unwrap_or(usize::MAX), "time")
-}
-
-/// `1 message`, `2 messages`.
-pub(crate) fn count(count: usize, thing: &str) -> String {
+/// So many of a thing: `1 message`, `2 messages`.
+pub(crate) fn count(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 

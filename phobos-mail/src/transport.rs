@@ -48,6 +48,8 @@ pub(crate) struct Sender<'a> {
     exec: &'a dyn Exec,
     settings: &'a Settings,
     deadline: Deadline,
+    /// The mail server of this machine.
+    local: Server,
     connection: Option<Connection>,
 }
 
@@ -72,6 +74,13 @@ impl Deadline {
     }
 }
 
+impl Failure {
+    /// Whether another attempt could only do harm: the letter may be with the server already.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self, Self::Unanswered(_))
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Self::NoWay(error) | Self::Refused(error) | Self::Unanswered(error)) = self;
@@ -81,7 +90,8 @@ impl fmt::Display for Failure {
 
 impl<'a> Sender<'a> {
     pub(crate) fn new(exec: &'a dyn Exec, settings: &'a Settings, deadline: Deadline) -> Self {
-        Self { exec, settings, deadline, connection: None }
+        let local = Server { host: "127.0.0.1".to_owned(), port: 25, security: Security::None };
+        Self { exec, settings, deadline, local, connection: None }
     }
 
     /// Sends `letter`, which is `late` if it had to wait, and says which way it left.
@@ -100,17 +110,17 @@ impl<'a> Sender<'a> {
 
     /// Tries this machine's SMTP server, and the program `sendmail` if that does not take the letter.
     fn by_any(&mut self, letter: &Letter, late: Option<Duration>) -> Result<String, Failure> {
-        let local = Server { host: "127.0.0.1".to_owned(), port: 25, security: Security::None };
+        let local = self.local.clone();
         let smtp = match self.by_smtp(letter, late, &local) {
             Err(failure @ (Failure::NoWay(_) | Failure::Refused(_))) => failure,
             sent_or_unknown => return sent_or_unknown,
         };
-        if self.deadline.is_over() || phobos_core::exec::find(Path::new("sendmail")).is_none() {
+        if self.deadline.is_over() {
             return Err(smtp);
         }
         log::debug!("trying sendmail, for {smtp}");
         self.by_sendmail(letter, late).map_err(|sendmail| {
-            let both = anyhow!("{smtp}; and {sendmail}");
+            let both = anyhow!("{smtp}; nor does sendmail: {sendmail}");
             match smtp {
                 Failure::Refused(_) => Failure::Refused(both),
                 Failure::NoWay(_) | Failure::Unanswered(_) => Failure::NoWay(both),
@@ -190,14 +200,16 @@ impl<'a> Sender<'a> {
             Security::StartTls | Security::Tls => Some(self.tls(server)?),
         };
         let from_the_start = tls.as_ref().filter(|_| server.security == Security::Tls);
-        // One address only: a name with many dead ones must not eat the time of all.
-        let address = (server.host.as_str(), server.port)
-            .to_socket_addrs()
-            .context("cannot find its address")?
-            .next()
-            .context("it has no address")?;
-        let mut smtp = SmtpConnection::connect(address, Some(limit), &hello, from_the_start, None)
-            .map_err(|error| told(&error, limit))?;
+        let addresses = (server.host.as_str(), server.port).to_socket_addrs().context("cannot find its address")?;
+        let mut connected = Err(anyhow!("it has no address"));
+        for address in addresses {
+            connected = SmtpConnection::connect(address, Some(limit), &hello, from_the_start, None)
+                .map_err(|error| told(&error, limit));
+            if connected.is_ok() || self.deadline.is_over() {
+                break;
+            }
+        }
+        let mut smtp = connected?;
         if let (Security::StartTls, Some(tls)) = (server.security, &tls) {
             smtp.starttls(tls, &hello).map_err(|error| told(&error, limit))?;
         }
@@ -205,7 +217,7 @@ impl<'a> Sender<'a> {
             if !smtp.is_encrypted() {
                 bail!("it would see the password unprotected");
             }
-            smtp.auth(DEFAULT_MECHANISMS, &credentials(name)?)
+            smtp.auth(DEFAULT_MECHANISMS, &credentials(name.as_str())?)
                 .map_err(|error| told(&error, limit))
                 .context("it does not let us in")?;
         }
@@ -330,4 +342,89 @@ fn qualified(address: &mail::Address, domain: &str) -> Result<Address> {
 
 fn formatted(letter: &Letter, from: &Address, to: &Address, late: Option<Duration>) -> Result<Vec<u8>, Failure> {
     message::formatted(letter, from, to, late).map_err(Failure::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::letter;
+    use phobos_core::exec::fake::Script;
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    /// Sends a letter by way of `auto`, with the mail server of this machine at `port`.
+    fn auto(port: u16, script: &Script) -> Result<String, Failure> {
+        let settings = Settings::default();
+        let mut sender = Sender::new(script, &settings, Deadline::after(Duration::from_secs(10)));
+        sender.local.port = port;
+        sender.send(&letter::test(), None)
+    }
+
+    /// A server at a free port that answers each line with the next of `answers`.
+    fn server(answers: &'static [&'static str]) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for answer in answers {
+                stream.write_all(format!("{answer}\r\n").as_bytes()).unwrap();
+                while answer.starts_with("354") && lines.next().unwrap().unwrap() != "." {}
+                if !answer.starts_with("354") {
+                    lines.next();
+                }
+            }
+        });
+        port
+    }
+
+    fn nobody() -> u16 {
+        TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    }
+
+    #[test]
+    fn without_a_mail_server_sendmail_is_tried() {
+        let script = Script::new().ok();
+        assert_eq!(auto(nobody(), &script).unwrap(), "sendmail");
+        assert_eq!(script.calls(), ["sendmail -i root"]);
+    }
+
+    #[test]
+    fn if_nothing_works_both_reasons_are_told() {
+        let failure = auto(nobody(), &Script::new().fails(1, "no such user")).unwrap_err();
+        let text = failure.to_string();
+        assert!(matches!(failure, Failure::NoWay(_)), "{text}");
+        assert!(text.contains("Connection refused") && text.contains("no such user"), "{text}");
+    }
+
+    #[test]
+    fn what_the_mail_server_refuses_sendmail_may_take() {
+        let port =
+            server(&["220 hi", "250 ok", "250 ok", "550 relay not permitted", "250 ok", "250 ok", "550 no", "250 ok"]);
+        let script = Script::new().ok();
+        assert_eq!(auto(port, &script).unwrap(), "sendmail");
+    }
+
+    #[test]
+    fn what_the_mail_server_has_taken_without_a_word_is_not_sent_twice() {
+        let port = server(&["220 hi", "250 ok", "250 ok", "250 ok", "354 go on"]);
+        let script = Script::new();
+        let failure = auto(port, &script).unwrap_err();
+        assert!(matches!(failure, Failure::Unanswered(_)), "{failure}");
+        assert!(script.calls().is_empty());
+    }
+
+    #[test]
+    fn a_bare_name_goes_to_this_machine_whatever_its_mail_name_is() {
+        let mut domains = host::own_domains();
+        assert_eq!(domains.pop().as_deref(), Some("localhost"));
+    }
+
+    #[test]
+    fn time_that_is_up_leaves_a_little() {
+        let deadline = Deadline::after(Duration::ZERO);
+        assert!(deadline.is_over());
+        assert_eq!(deadline.left(ANSWER), LEAST);
+        assert!(Deadline::after(Duration::from_secs(100)).left(ANSWER) <= ANSWER);
+    }
 }

@@ -11,7 +11,7 @@ use crate::text;
 
 /// The properties asked for; keep in step with [`Facts::parse`].
 const PROPERTIES: &str = "Id,Description,LoadState,FragmentPath,ActiveState,SubState,Result,InvocationID,NRestarts,\
-    ExecMainCode,ExecMainStatus,ExecMainPID,ExecCondition,ExecStartPre,ExecStart,ExecStartPost,ExecStop,ExecStopPost,\
+    ExecMainCode,ExecMainStatus,ExecMainPID,ExecCondition,ExecStartPre,ExecStart,ExecStartPost,ExecStop,ExecStopPost,ExecMount,ExecUnmount,\
     InactiveExitTimestamp,InactiveEnterTimestamp,CPUUsageNSec,MemoryPeak,TriggeredBy";
 
 /// How long `systemctl` may take; a bus that does not answer must not hold up the mail.

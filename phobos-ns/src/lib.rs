@@ -1,63 +1,76 @@
-//! `phobos-ns`: makes the private mount namespace in which the backup file system is mounted, if it is not there.
+//! `phobos-ns`: the private mount namespace in which the backup file system is mounted, and jobs in it.
 //!
-//! The drop-in for `mkbackupns`.
+//! Without arguments the drop-in for `mkbackupns`: makes the namespace if it is not there.
+
+mod exec;
+mod make;
+mod remove;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use phobos_core::config::Config;
-use phobos_core::exec::{self, System};
-use phobos_core::lock::{Locks, Mode, Patience};
-use phobos_core::namespace::{self, Entered, Plan};
-use phobos_core::signal::Signals;
+use phobos_core::lock::Locks;
+use phobos_core::namespace::Plan;
 use phobos_core::{folders, journal, report};
 
-/// How long to wait for another call that makes the namespace.
-const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// How long to wait for another call that makes or removes the namespace.
+const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
 
-/// Make the private mount namespace of the backups, if it is not there
+/// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
 #[command(name = "phobos-ns", version)]
 pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command in the namespace, under locks
+    Exec(exec::Args),
+    /// Show what is mounted and who is in it, and who holds or awaits which lock
+    Status(status::Args),
+    /// Unmount the backups and take the namespace away, when nothing runs in it
+    Remove,
 }
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     journal::init(log::LevelFilter::Info);
-    report::conclude(make(cli))
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => report::conclude(Err(error)),
+    }
 }
 
-fn make(cli: &Cli) -> Result<(), anyhow::Error> {
+fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     report::require_root()?;
     let config = Config::load(cli.config.as_deref())?;
-    exec::require(&["mount"])?;
-    let signals = Signals::catch().context("cannot catch signals")?;
-    let system = System::new(&signals);
-    let mut patience = Patience {
-        deadline: Instant::now() + LOCK_WAIT,
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
-    };
-    let _lock = Locks::new(&folders::runtime().join("lock")).take(
-        namespace::LOCK,
-        Mode::Exclusive,
-        "phobos-ns",
-        None,
-        &mut patience,
-    )?;
+    match &cli.command {
+        None => make::run(&config),
+        Some(Command::Exec(args)) => return exec::run(&config, args),
+        Some(Command::Status(args)) => status::run(&config, args),
+        Some(Command::Remove) => remove::run(&config),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The namespace that the configuration wants.
+fn plan(config: &Config) -> Plan<'_> {
     let backup = &config.backup;
-    let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new("/etc/fstab") };
-    match namespace::enter(&system, plan)? {
-        Entered::Made => log::info!("made the namespace {}", backup.namespace.display()),
-        Entered::Found | Entered::Inside => log::debug!("the namespace {} was there", backup.namespace.display()),
-    }
-    Ok(())
+    Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new("/etc/fstab") }
+}
+
+/// The locks of this machine.
+fn locks() -> Locks {
+    Locks::new(&folders::runtime().join("lock"))
 }
 
 #[cfg(test)]

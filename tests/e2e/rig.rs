@@ -16,14 +16,14 @@ fn rig_smoke() -> Story {
              mount /extbackup; findmnt -n -o SOURCE /extbackup",
             a.uuid
         ))?;
-        set_light(nas, "\\005\\000\\001\\031\\031\\000")?;
+        set_light(nas, "050001191900")?;
         let yellow = nas.wait_for_light(Light::Yellow, seconds(10))?;
         ensure!(yellow.witness.mappings == ["extbackup"], "{yellow}");
         ensure!(yellow.witness.mounts.len() == 1, "{yellow}");
         ensure!(!yellow.witness.holders.is_empty(), "{yellow}");
 
         nas.sh("umount /extbackup && cryptsetup close extbackup")?;
-        set_light(nas, "\\005\\000\\001\\000\\014\\000")?;
+        set_light(nas, "050001000c00")?;
         let green = nas.wait_for_light(Light::Green, seconds(10))?;
         ensure!(green.witness.is_at_rest(), "{green}");
 
@@ -58,7 +58,7 @@ fn set_light(nas: &phobos_tests::Nas, report: &str) -> Result<()> {
     nas.sh(&format!(
         "python3 - <<'END'\n\
          import fcntl, glob\n\
-         report = bytes([int(x, 8) for x in '{report}'.split('\\\\') if x])\n\
+         report = bytes.fromhex('{report}')\n\
          node = open(glob.glob('/dev/hidraw*')[0], 'r+b', buffering=0)\n\
          fcntl.ioctl(node, 0xC0004806 | len(report) << 16, report)\n\
          END"

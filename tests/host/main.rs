@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod ext;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod miniature;
 #[cfg(test)]
 mod ns;

@@ -99,7 +99,7 @@ impl Nas {
         machine.guest()?.sh(
             "dd if=/dev/disk/by-id/virtio-programs iflag=direct bs=1M status=none 2>/dev/null | tar -x -C / \
              && systemctl daemon-reload && udevadm control --reload \
-             && systemctl enable --quiet --now fake-blinkstick.service && udevadm settle",
+             && systemctl enable --quiet --now fake-blinkstick.service && udevadm settle && sync -f /usr/local",
         )?;
         Ok(Self { machine, seen: 0 })
     }

@@ -11,7 +11,7 @@ use phobos_core::exec::Invocation;
 use crate::host;
 use crate::qemu::PROGRAMS_SIZE;
 
-/// The workspace's packages whose programs go into the machine.
+/// The workspace's packages whose programs go into the machine; each program is called as its package.
 const PACKAGES: [&str; 6] = ["phobos-blink", "phobos-ns", "phobos-ext", "phobos-mail", "phobos-pull", "phobos-tests"];
 
 /// What is not a program of the product, and where it goes.
@@ -65,34 +65,23 @@ fn build_into(tree: &Path) -> Result<()> {
     host::run(call, Duration::from_secs(1200))?;
 
     let built = host::target().join("rig");
-    let programs = tree.join("usr/local/bin");
+    host::run(
+        Invocation::new(&cargo)
+            .args(["run", "--quiet", "--package", "xtask", "--manifest-path"])
+            .arg(host::workspace().join("Cargo.toml"))
+            .args(["--", "install", "--programs"])
+            .arg(&built)
+            .arg("--destdir")
+            .arg(tree),
+        Duration::from_secs(1200),
+    )?;
     let helpers = tree.join("usr/local/lib/rig");
     let units = tree.join("etc/systemd/system");
-    let rules = tree.join("etc/udev/rules.d");
-    for folder in [&programs, &helpers, &units, &rules] {
+    for folder in [&helpers, &units] {
         fs::create_dir_all(folder)?;
     }
     fs::copy(built.join(HELPER), helpers.join(HELPER))?;
-    for package in PACKAGES {
-        let program = built.join(package);
-        if program.is_file() {
-            fs::copy(program, programs.join(package))?;
-        }
-        let Ok(entries) = fs::read_dir(host::workspace().join(package).join("dist")) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let Some(name) = path.file_name() else { continue };
-            let folder = match path.extension().and_then(|extension| extension.to_str()) {
-                Some("service" | "timer" | "target" | "path") => &units,
-                Some("rules") => &rules,
-                _ => continue,
-            };
-            fs::copy(&path, folder.join(name))?;
-        }
-    }
-    let service = "fake-blinkstick.service";
-    fs::copy(host::workspace().join("tests/fake-blinkstick").join(service), units.join(service))?;
+    let service = format!("{HELPER}.service");
+    fs::copy(host::workspace().join("tests/fake-blinkstick").join(&service), units.join(&service))?;
     Ok(())
 }

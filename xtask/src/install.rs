@@ -75,6 +75,15 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// Installs everything into another tree than this machine's, with the programs of the folder `programs`.
+///
+/// # Errors
+///
+/// If a file cannot be written.
+pub(crate) fn into(sh: &Shell, tree: &Path, programs: &Path) -> Result<()> {
+    apply(sh, tree, &items(programs)?, false).map(drop)
+}
+
 /// Removes what is in the manifest and was not changed since.
 ///
 /// # Errors
@@ -95,27 +104,34 @@ fn items(folder: &Path) -> Result<Vec<Item>> {
         .map(|name| Item { source: folder.join(&name), target: Path::new("usr/local/bin").join(name), mode: 0o755 })
         .collect();
     for source in dist()? {
-        let name = source.file_name().context("a file without a name")?;
-        let home = home(&source).with_context(|| format!("{} has no place to be installed", source.display()))?;
-        items.push(Item { target: Path::new(home).join(name), source, mode: 0o644 });
+        let target = target(&source).with_context(|| format!("{} has no place to be installed", source.display()))?;
+        items.push(Item { source, target, mode: 0o644 });
     }
     Ok(items)
 }
 
-/// Every file in the packages' `dist` folders.
+/// Every file in the packages' `dist` folders, and in folders in there.
 fn dist() -> Result<Vec<PathBuf>> {
-    let folders = crates()?.into_iter().map(|folder| list(&folder.join("dist")));
-    Ok(folders.collect::<Result<Vec<_>>>()?.concat())
+    let mut files = Vec::new();
+    for folder in crates()? {
+        for path in list(&folder.join("dist"))? {
+            if path.is_dir() { files.extend(list(&path)?) } else { files.push(path) }
+        }
+    }
+    Ok(files)
 }
 
 /// Where a file of a `dist` folder goes, by its name's end.
-fn home(source: &Path) -> Option<&'static str> {
-    match source.extension()?.to_str()? {
-        "service" | "timer" | "path" | "socket" | "target" => Some("etc/systemd/system"),
-        "rules" => Some("etc/udev/rules.d"),
-        "toml" => Some("etc/phobos"),
-        _ => None,
-    }
+fn target(source: &Path) -> Option<PathBuf> {
+    let folder = match source.extension()?.to_str()? {
+        "service" | "timer" | "path" | "socket" | "target" => PathBuf::from("etc/systemd/system"),
+        "rules" => "etc/udev/rules.d".into(),
+        "toml" => "etc/phobos".into(),
+        // A drop-in is for a unit of the administrator's own, who puts it there.
+        "conf" => Path::new("usr/local/share/phobos").join(source.parent()?.file_name()?),
+        _ => return None,
+    };
+    Some(folder.join(source.file_name()?))
 }
 
 /// What lies at a path.
@@ -561,7 +577,7 @@ mod tests {
     #[test]
     fn every_file_in_dist_has_a_place() {
         for source in dist().unwrap() {
-            assert!(home(&source).is_some(), "{}", source.display());
+            assert!(target(&source).is_some(), "{}", source.display());
         }
     }
 }

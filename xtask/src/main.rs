@@ -1,6 +1,9 @@
 //! The project's chores, one module each: `cargo xtask CHORE`.
 
+mod bench;
+mod demo;
 mod install;
+mod nas;
 mod setup;
 mod test;
 #[cfg(test)]
@@ -28,11 +31,19 @@ enum Chore {
     Setup,
     /// Run every check and test: format, lints, unit, command line, root, rig
     Test(test::Args),
+    /// Show the main job on a NAS in miniature, from plug to green
+    Demo(demo::Args),
+    /// Measure phobos beside the original's scripts, and print a table with the targets
+    Bench(bench::Args),
     /// Build the programs and install them with units, udev rules and a sample configuration
     Install(install::Args),
     /// Remove what `install` installed and nobody changed since
     Uninstall(install::Place),
 }
+
+/// How a program becomes PID 1 of namespaces of its own, where it can mount what it likes.
+const PRIVATE: [&str; 8] =
+    ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -50,6 +61,8 @@ fn run(cli: Cli) -> Result<()> {
     match cli.chore {
         Chore::Setup => setup::run(&sh),
         Chore::Test(args) => test::run(&sh, &args),
+        Chore::Demo(args) => demo::run(&sh, &args),
+        Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Install(args) => install::run(&sh, &args),
         Chore::Uninstall(place) => install::uninstall(&sh, &place),
     }

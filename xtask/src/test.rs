@@ -1,16 +1,12 @@
 //! `test`: every check and test of the project, one after the other, with a summary.
 
-use crate::{as_root, crates, project, say, setup};
+use crate::{PRIVATE, as_root, crates, project, say, setup};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 use xshell::{Shell, cmd};
 
 /// How long the whole may take.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
-
-/// How a program becomes PID 1 of namespaces of its own, where it can mount what it likes.
-const PRIVATE: [&str; 8] =
-    ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
 
 /// The end-to-end tests on a machine in QEMU.
 const RIG: &str = "phobos-tests";

@@ -81,6 +81,14 @@ impl Exec for Script {
         Ok(Finished::default())
     }
 
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError> {
+        match self.answer(invocation) {
+            Ok(_) => Ok(Status::Code(0)),
+            Err(ExecError::Failed { status, .. }) => Ok(status),
+            Err(error) => Err(error),
+        }
+    }
+
     fn hold(
         &self,
         invocation: &Invocation,

@@ -1,9 +1,10 @@
 //! Runs calls for real: duct starts the child, one poll loop watches it.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use duct::unix::HandleExt;
@@ -11,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use signal_hook::consts::{SIGKILL, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
 
 use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status, TAIL_BYTES, find};
 use crate::signal::Signals;
@@ -44,13 +45,18 @@ impl<'s> System<'s> {
 
     /// Starts `invocation`, unless this process has been asked to end.
     fn start(&self, invocation: &Invocation, input: Input) -> Result<Child, ExecError> {
-        if let Some(signal) = self.ending(invocation) {
-            return Err(ExecError::Interrupted { invocation: invocation.to_string(), signal });
-        }
-        let program = find(&invocation.program)
-            .ok_or_else(|| ExecError::Missing { program: invocation.program.display().to_string() })?;
+        let program = self.locate(invocation)?;
         Child::start(invocation, &program, input)
             .map_err(|source| ExecError::Start { invocation: invocation.to_string(), source })
+    }
+
+    /// Finds the program, unless this process has been asked to end.
+    fn locate(&self, invocation: &Invocation) -> Result<PathBuf, ExecError> {
+        match self.ending(invocation) {
+            Some(signal) => Err(ExecError::Interrupted { invocation: invocation.to_string(), signal }),
+            None => find(&invocation.program)
+                .ok_or_else(|| ExecError::Missing { program: invocation.program.display().to_string() }),
+        }
     }
 
     /// Feeds the child's output to `sink` until the child has ended, or until `sink` has seen what it waits for.
@@ -136,6 +142,34 @@ impl Exec for System<'_> {
         result.map(|()| Finished::default())
     }
 
+    fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError> {
+        let failed = |source| ExecError::Start { invocation: invocation.to_string(), source };
+        let program = self.locate(invocation)?;
+        let handle = bare(invocation, &program).unchecked().start().map_err(failed)?;
+        let pidfd = pidfd_of(&handle).map_err(failed)?;
+        let mut passed_on = None;
+        loop {
+            let caught = self.signals.and_then(Signals::caught);
+            if let Some(signal) = caught.filter(|signal| passed_on != Some(*signal)) {
+                passed_on = caught;
+                let from_terminal = signal == SIGINT && std::io::stdin().is_terminal();
+                if !from_terminal {
+                    handle.send_signal(signal).map_err(failed)?;
+                }
+            }
+            let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+            let wake = self.signals.filter(|_| passed_on.is_none()).map(Signals::wake);
+            fds.extend(wake.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::try_from(TICK).map_err(io::Error::other).map_err(failed)?) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+            if let Some(output) = handle.try_wait().map_err(failed)? {
+                return Ok(status_of(output.status));
+            }
+        }
+    }
+
     fn hold(
         &self,
         invocation: &Invocation,
@@ -199,9 +233,7 @@ impl Child {
             .stderr_file(stderr_end)
             .unchecked()
             .start()?;
-        let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = pidfd_of(&handle)?;
         Ok(Self { handle, pidfd, stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()), tail: Vec::new() })
     }
 
@@ -257,11 +289,10 @@ impl Child {
     fn conclude(&self, invocation: &Invocation) -> Result<(), ExecError> {
         let text = || invocation.to_string();
         let output = self.handle.wait().map_err(|source| ExecError::Start { invocation: text(), source })?;
-        let status = match (output.status.code(), output.status.signal()) {
-            (Some(0), _) => return Ok(()),
-            (Some(code), _) => Status::Code(code),
-            (None, signal) => Status::Signal(signal.unwrap_or_default()),
-        };
+        let status = status_of(output.status);
+        if status == Status::Code(0) {
+            return Ok(());
+        }
         let stderr = String::from_utf8_lossy(&self.tail).trim().to_owned();
         Err(ExecError::Failed { invocation: text(), status, stderr })
     }
@@ -383,6 +414,38 @@ fn cut(rest: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
         .filter(|line| !line.is_empty())
         .map(|line| String::from_utf8_lossy(line).into_owned())
         .collect()
+}
+
+/// Becomes the program; returns only if that fails.
+pub(super) fn replace(invocation: &Invocation) -> ExecError {
+    let Some(program) = find(&invocation.program) else {
+        return ExecError::Missing { program: invocation.program.display().to_string() };
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    let mut command = std::process::Command::new(program);
+    let source = command.args(&invocation.args).envs(invocation.env.iter().cloned()).exec();
+    ExecError::Start { invocation: invocation.to_string(), source }
+}
+
+/// The program with its arguments and variables, and nothing else changed.
+fn bare(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    let expression = duct::cmd(program, &invocation.args);
+    invocation.env.iter().fold(expression, |expression, (name, value)| expression.env(name, value))
+}
+
+/// A descriptor that becomes readable when the child ends.
+fn pidfd_of(handle: &duct::Handle) -> io::Result<OwnedFd> {
+    let pid = handle.pids().first().and_then(|pid| i32::try_from(*pid).ok()).and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("the child has no process id"))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+fn status_of(status: std::process::ExitStatus) -> Status {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Status::Code(code),
+        (None, signal) => Status::Signal(signal.unwrap_or_default()),
+    }
 }
 
 /// The call as duct takes it.
@@ -512,6 +575,13 @@ mod tests {
         let began = Instant::now();
         System::default().run(&sh("sleep 30 & exit 0")).unwrap();
         assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn an_attached_program_keeps_its_own_status() {
+        assert_eq!(System::default().attach(&sh("exit 75")).unwrap().shell_code(), 75);
+        assert_eq!(System::default().attach(&sh("kill -9 $$")).unwrap().shell_code(), 137);
+        assert!(matches!(System::default().attach(&Invocation::new("no-such")), Err(ExecError::Missing { .. })));
     }
 
     #[test]

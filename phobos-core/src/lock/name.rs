@@ -1,0 +1,109 @@
+//! The names of the locks: a closed list, so that a typing mistake is an error and not a lock of its own.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What can be locked, in the one order in which a job takes several.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockName {
+    /// The making of the namespace: `namespace`. Held for moments only.
+    Namespace,
+    /// An off-site drive: `drive/NAME`.
+    Drive(Word),
+    /// All holding spaces: `holding`.
+    Holding,
+    /// The holding space of one host: `holding/HOST`.
+    Host(Word),
+    /// The Borg repository: `repository`.
+    Repository,
+    /// A lock of the administrator's own: `local/NAME`.
+    Local(Word),
+}
+
+/// A part of a lock's name: 1 to 64 bytes of `[A-Za-z0-9._-]`, the first a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(String);
+
+/// The text names no lock.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no lock is called {0:?}: there are holding, holding/HOST, repository, drive/NAME and, for your own, local/NAME"
+)]
+pub struct BadLockName(String);
+
+impl LockName {
+    /// The lock of the drive called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the name cannot be part of a lock's name.
+    pub fn drive(name: &str) -> Result<Self, BadLockName> {
+        word(name).map(Self::Drive)
+    }
+}
+
+impl FromStr for LockName {
+    type Err = BadLockName;
+
+    fn from_str(text: &str) -> Result<Self, BadLockName> {
+        match text.split_once('/') {
+            None if text == "holding" => Ok(Self::Holding),
+            None if text == "repository" => Ok(Self::Repository),
+            Some(("holding", host)) => word(host).map(Self::Host),
+            Some(("drive", name)) => word(name).map(Self::Drive),
+            Some(("local", name)) => word(name).map(Self::Local),
+            _ => Err(BadLockName(text.to_owned())),
+        }
+        .map_err(|_| BadLockName(text.to_owned()))
+    }
+}
+
+impl fmt::Display for LockName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Namespace => f.write_str("namespace"),
+            Self::Drive(name) => write!(f, "drive/{}", name.0),
+            Self::Holding => f.write_str("holding"),
+            Self::Host(host) => write!(f, "holding/{}", host.0),
+            Self::Repository => f.write_str("repository"),
+            Self::Local(name) => write!(f, "local/{}", name.0),
+        }
+    }
+}
+
+fn word(text: &str) -> Result<Word, BadLockName> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if first && text.len() <= 64 && text.chars().all(good) {
+        Ok(Word(text.to_owned()))
+    } else {
+        Err(BadLockName(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_of_the_list() {
+        for good in ["holding", "holding/luv", "repository", "drive/A", "local/ipod-2"] {
+            assert_eq!(good.parse::<LockName>().unwrap().to_string(), good);
+        }
+        for bad in
+            ["", "hodling", "namespace", "holding/", "holding/../x", "holding/a/b", "drive/.x", "local/-x", "x/y"]
+        {
+            let error = bad.parse::<LockName>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("no lock is called {bad:?}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_are_taken_in_one_order() {
+        let mut names: Vec<LockName> =
+            ["local/x", "repository", "holding/luv", "holding", "drive/A"].map(|name| name.parse().unwrap()).into();
+        names.sort();
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["drive/A", "holding", "holding/luv", "repository", "local/x"]);
+    }
+}

@@ -1,0 +1,219 @@
+//! What is in the namespace, and how it is taken away.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use nix::mount::{MntFlags, umount2};
+use nix::sched::{CloneFlags, setns};
+use serde::Serialize;
+
+use super::{NamespaceError, Plan, io_error, is_inside, is_namespace, kernel, made_file, open};
+use crate::exec::Exec;
+use crate::mount::{self as mounts, Entry};
+use crate::teardown::{self, TeardownError};
+
+/// The namespace as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inventory {
+    /// When it was made, where that is known.
+    pub since: Option<DateTime<Utc>>,
+    /// What is mounted in it and not outside.
+    pub mounts: Vec<Mounted>,
+    /// Disks that it keeps busy although the host has unmounted them.
+    pub pins: Vec<Mounted>,
+    /// The processes in it, this one left out.
+    pub processes: Vec<Inhabitant>,
+}
+
+/// A mounted file system, in short.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mounted {
+    /// What is mounted.
+    pub source: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+}
+
+/// A process in the namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inhabitant {
+    /// Its id.
+    pub pid: u32,
+    /// Its command line, cut short.
+    pub command: String,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
+}
+
+/// Looks into the namespace; `None` if there is none. This process is in it afterwards.
+///
+/// # Errors
+///
+/// When this process is in another namespace than PID 1's or the wanted one, or when the kernel refuses.
+pub fn look(plan: Plan<'_>) -> Result<Option<Inventory>, NamespaceError> {
+    let outside = mounts::table_of(Path::new("/proc/1/mountinfo"))?;
+    if !is_inside(plan.file)? {
+        if !plan.file.exists() || !is_namespace(plan.file)? {
+            return Ok(None);
+        }
+        let namespace = open(plan.file).map_err(io_error("open", plan.file))?;
+        setns(namespace, CloneFlags::CLONE_NEWNS).map_err(kernel("enter", plan.file))?;
+    }
+    let inside = mounts::table()?;
+    let since = fs::read_to_string(Path::new("/proc/1/root").join(relative(&made_file(plan.file)))).ok();
+    Ok(Some(Inventory {
+        since: since.and_then(|text| text.trim().parse().ok()),
+        mounts: only_inside(&inside, &outside),
+        pins: pins(&inside, &outside, plan.target),
+        processes: inhabitants()?,
+    }))
+}
+
+/// Unmounts the backup file system and takes the namespace away; `false` if there was none.
+///
+/// To be called with the namespace's lock held.
+///
+/// # Errors
+///
+/// [`NamespaceError::Inhabited`] when processes are in it, or when something stays mounted: the namespace is then as it was.
+pub fn remove(exec: &dyn Exec, plan: Plan<'_>) -> Result<bool, TeardownError> {
+    let failed = TeardownError::of;
+    if is_inside(plan.file).map_err(failed)? {
+        return Err(failed(NamespaceError::Within));
+    }
+    if !plan.file.exists() || !is_namespace(plan.file).map_err(failed)? {
+        return Ok(false);
+    }
+    let own = Path::new("/proc/self/ns/mnt");
+    let host = open(own).map_err(io_error("open", own)).map_err(failed)?;
+    let inventory = look(plan).map_err(failed)?;
+    let emptied = empty(exec, inventory);
+    let back = setns(host, CloneFlags::CLONE_NEWNS).map_err(kernel("leave the namespace of", plan.file));
+    teardown::join(emptied, back)?;
+    umount2(plan.file, MntFlags::empty()).map_err(kernel("unmount", plan.file)).map_err(failed)?;
+    for file in [plan.file.to_owned(), made_file(plan.file)] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(io_error("remove", &file)(error)));
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Unmounts what only the namespace has, from within it.
+fn empty(exec: &dyn Exec, inventory: Option<Inventory>) -> Result<(), TeardownError> {
+    let Some(inventory) = inventory else { return Ok(()) };
+    if !inventory.processes.is_empty() {
+        return Err(TeardownError::of(NamespaceError::Inhabited { processes: inventory.processes }));
+    }
+    inventory
+        .mounts
+        .iter()
+        .rev()
+        .try_for_each(|mounted| mounts::unmount(exec, &mounted.target).map_err(TeardownError::of))
+}
+
+fn only_inside(inside: &[Entry], outside: &[Entry]) -> Vec<Mounted> {
+    let is_outside =
+        |entry: &&Entry| outside.iter().any(|other| other.target == entry.target && other.number == entry.number);
+    inside.iter().filter(|entry| !is_outside(entry)).map(Mounted::from).collect()
+}
+
+fn pins(inside: &[Entry], outside: &[Entry], target: &Path) -> Vec<Mounted> {
+    let is_disk = |entry: &&Entry| !entry.number.starts_with("0:");
+    let is_gone = |entry: &&Entry| !outside.iter().any(|other| other.number == entry.number);
+    inside.iter().filter(is_disk).filter(is_gone).filter(|entry| entry.target != target).map(Mounted::from).collect()
+}
+
+/// The processes in this process's mount namespace.
+fn inhabitants() -> Result<Vec<Inhabitant>, NamespaceError> {
+    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
+    let own = Path::new("/proc/self/ns/mnt");
+    let here = identity(own).map_err(io_error("look at", own))?;
+    let proc = Path::new("/proc");
+    let entries = fs::read_dir(proc).map_err(io_error("read", proc))?;
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let others = pids.filter(|pid| *pid != std::process::id());
+    Ok(others
+        .filter(|pid| identity(&proc.join(pid.to_string()).join("ns/mnt")).is_ok_and(|there| there == here))
+        .map(Inhabitant::of)
+        .collect())
+}
+
+impl Inhabitant {
+    fn of(pid: u32) -> Self {
+        let folder = Path::new("/proc").join(pid.to_string());
+        let command = fs::read(folder.join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
+        let cgroup = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
+        Self { pid, command: command.chars().take(120).collect(), unit: unit_of(&cgroup) }
+    }
+}
+
+impl std::fmt::Display for Inhabitant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` (pid {}", self.command, self.pid)?;
+        self.unit.as_ref().map_or(Ok(()), |unit| write!(f, ", {unit}"))?;
+        f.write_str(")")
+    }
+}
+
+impl From<&Entry> for Mounted {
+    fn from(entry: &Entry) -> Self {
+        Self { source: entry.source.clone(), target: entry.target.clone() }
+    }
+}
+
+/// The unit in the text of `/proc/PID/cgroup`: the last part of the path that is a service or a scope.
+fn unit_of(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let is_unit = |part: &&str| Path::new(part).extension().is_some_and(|end| end == "service" || end == "scope");
+    path.split('/').rev().find(is_unit).map(str::to_owned)
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: &str, target: &str) -> Entry {
+        let (root, kind) = ("/".into(), "ext4".to_owned());
+        Entry {
+            number: number.to_owned(),
+            root,
+            target: target.into(),
+            propagates: true,
+            kind,
+            source: "/dev/x".into(),
+        }
+    }
+
+    #[test]
+    fn mounts_and_pins_are_told_apart() {
+        let outside = [entry("8:1", "/"), entry("0:5", "/run")];
+        let inside = [entry("8:1", "/"), entry("0:5", "/run"), entry("8:2", "/backup"), entry("8:3", "/media/ipod")];
+        let targets = |mounts: Vec<Mounted>| mounts.into_iter().map(|mount| mount.target).collect::<Vec<_>>();
+        assert_eq!(targets(only_inside(&inside, &outside)), [Path::new("/backup"), Path::new("/media/ipod")]);
+        assert_eq!(targets(pins(&inside, &outside, Path::new("/backup"))), [Path::new("/media/ipod")]);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_unit() {
+        let cases = [
+            ("0::/system.slice/phobos-borgmatic.service\n", Some("phobos-borgmatic.service")),
+            ("0::/user.slice/user-0.slice/session-1.scope\n", Some("session-1.scope")),
+            ("0::/system.slice/a.service/payload\n", Some("a.service")),
+            ("0::/\n", None),
+        ];
+        for (cgroup, unit) in cases {
+            assert_eq!(unit_of(cgroup).as_deref(), unit);
+        }
+    }
+}
