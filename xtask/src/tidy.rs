@@ -2,6 +2,7 @@
 
 use crate::{crates, list, programs, project};
 use phobos_core::config::Config;
+use phobos_core::mail;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -72,11 +73,15 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     let sample = fs::read_to_string(&path).unwrap();
     assert!(Config::parse(&path, &sample).is_ok());
     let settings: Vec<&str> = sample.lines().map(uncommented).collect();
-    let mut config = Config::parse(&path, &settings.join("\n")).unwrap();
+    // The example of a password is for a server that protects it, which the default is not.
+    let (auto, relay) = ("transport = \"auto\"", "transport = \"submission://mail.example.org\"");
+    let settings = settings.join("\n");
+    assert!(settings.contains(auto));
+    let mut config = Config::parse(&path, &settings.replace(auto, relay)).unwrap();
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     config.led.second = None;
-    config.mail.from = None;
+    config.mail = mail::Settings { to: config.mail.to, ..mail::Settings::default() };
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
 }
 
