@@ -2,7 +2,6 @@
 
 use crate::{crates, list, programs, project};
 use phobos_core::config::Config;
-use phobos_core::mail;
 use std::fs;
 use std::path::{Path, PathBuf};
 
