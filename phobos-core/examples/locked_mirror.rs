@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use phobos_core::borg::Repository;
 use phobos_core::exec::System;
 use phobos_core::lock::Patience;
-use phobos_core::rsync::{self, Mirror, Progress, Teller};
+use phobos_core::rsync::{self, Extras, Mirror, Progress, Teller};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 
@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         target: Path::new(target),
         max_alloc: "1GiB",
         filters: &[],
+        extras: Extras::All,
         rehearsal: false,
     };
     let stats = teardown::join(rsync::mirror(&system, &mirror, &mut Quiet), lock.close())?;

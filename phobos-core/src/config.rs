@@ -62,6 +62,8 @@ pub struct External {
     pub lock_wait: Span,
     /// rsync's `--max-alloc`.
     pub max_alloc: Size,
+    /// Whether ACLs and extended attributes of the holding spaces are mirrored too.
+    pub attributes: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
 }
@@ -307,6 +309,7 @@ impl Default for External {
             mapping: MapperName::default(),
             lock_wait: Span(Duration::from_secs(12 * 60 * 60)),
             max_alloc: Size("4GiB".to_owned()),
+            attributes: false,
             drive: Vec::new(),
         }
     }

@@ -20,8 +20,19 @@ pub struct Mirror<'a> {
     pub max_alloc: &'a str,
     /// Filter rules (rsync(1), "FILTER RULES"), in order.
     pub filters: &'a [String],
+    /// Which metadata is copied besides owners, modes and times.
+    pub extras: Extras,
     /// Whether to say what would be done and do nothing.
     pub rehearsal: bool,
+}
+
+/// Metadata that costs time: rsync asks for it file by file, on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extras {
+    /// Hard links only, which cost next to nothing.
+    HardLinks,
+    /// Hard links, ACLs and extended attributes.
+    All,
 }
 
 /// What rsync did, by its own statistics.
@@ -125,8 +136,8 @@ pub fn stage(
     max_alloc: &str,
     teller: &mut dyn Teller,
 ) -> Result<Stats, RsyncError> {
-    let stage = Mirror { source, target, max_alloc, filters: &[], rehearsal: false };
-    run(exec, &stage, base(max_alloc).arg("--delay-updates"), teller)
+    let stage = Mirror { source, target, max_alloc, filters: &[], extras: Extras::HardLinks, rehearsal: false };
+    run(exec, &stage, base(&stage).arg("--delay-updates"), teller)
 }
 
 /// A moment for each telling, so that the journal gets a line every so often and not a thousand.
@@ -155,17 +166,23 @@ impl Rhythm {
 }
 
 fn invocation(mirror: &Mirror<'_>) -> Invocation {
-    let call = base(mirror.max_alloc).arg("--delete-after");
+    let call = base(mirror).arg("--delete-after");
     let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
     if mirror.rehearsal { call.args(["--dry-run", "--itemize-changes"]) } else { call }
 }
 
-/// What every copy is told: hard links, ACLs and extended attributes belong to a holding space as its owners do.
-fn base(max_alloc: &str) -> Invocation {
-    Invocation::new("rsync")
-        .args(["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids"])
-        .arg(format!("--max-alloc={max_alloc}"))
-        .args(["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"])
+/// What every copy is told.
+fn base(mirror: &Mirror<'_>) -> Invocation {
+    let call = Invocation::new("rsync").args(["--archive", "--hard-links", "--numeric-ids"]);
+    let call = match mirror.extras {
+        Extras::HardLinks => call,
+        Extras::All => call.args(["--acls", "--xattrs"]),
+    };
+    call.arg(format!("--max-alloc={}", mirror.max_alloc)).args([
+        "--outbuf=Line",
+        "--no-human-readable",
+        "--info=progress2,stats2,nonreg0",
+    ])
 }
 
 /// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
@@ -276,7 +293,14 @@ mod tests {
     }
 
     fn a_mirror(rehearsal: bool, filters: &[String]) -> Mirror<'_> {
-        Mirror { source: Path::new("/backup"), target: Path::new("/ext"), max_alloc: "4GiB", filters, rehearsal }
+        Mirror {
+            source: Path::new("/backup"),
+            target: Path::new("/ext"),
+            max_alloc: "4GiB",
+            filters,
+            extras: Extras::All,
+            rehearsal,
+        }
     }
 
     #[test]
@@ -306,8 +330,8 @@ mod tests {
         let error = mirror(&script, &a_mirror(false, &filters), &mut Notes::default()).unwrap_err();
         assert_eq!(
             crate::report::Chain(&error).to_string(),
-            "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --acls --xattrs \
-             --numeric-ids --max-alloc=4GiB --outbuf=Line --no-human-readable \
+            "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --numeric-ids \
+             --acls --xattrs --max-alloc=4GiB --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
              rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)"
         );

@@ -18,7 +18,7 @@ use phobos_core::luks::{self, Mapping};
 use phobos_core::mount::{self, Mount};
 use phobos_core::namespace::{self, Plan};
 use phobos_core::report::{self, Chain, Exit, Stop};
-use phobos_core::rsync::{self, Mirror, RsyncError, Stats};
+use phobos_core::rsync::{self, Extras, Mirror, RsyncError, Stats};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, teardown};
 
@@ -172,7 +172,8 @@ impl Job<'_> {
     /// Proves that the drive may get this mirror, and makes it.
     fn mirror_mounted(&self, repository: &Repository, borg: &RefCell<RepositoryLock>) -> Result<Stats, anyhow::Error> {
         let backup = &self.config.backup;
-        let place: &Path = &self.config.external.mount;
+        let external = &self.config.external;
+        let place: &Path = &external.mount;
         let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
         let copy = place.join(inner);
         let claim = marker::claim(place, &copy, repository.id())?;
@@ -200,8 +201,9 @@ impl Job<'_> {
         let mirror = Mirror {
             source: &backup.mount,
             target: place,
-            max_alloc: self.config.external.max_alloc.as_str(),
+            max_alloc: external.max_alloc.as_str(),
             filters: &filters,
+            extras: if external.attributes { Extras::All } else { Extras::HardLinks },
             rehearsal: self.cli.dry_run,
         };
         let mut teller = MirrorTeller::new(borg);

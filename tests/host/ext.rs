@@ -30,7 +30,7 @@ fn metadata_of_the_holding_spaces_is_kept() {
         ln luv/photo luv/same; chown 1234:5678 luv/photo; setfattr -n user.origin -v luv luv/photo || touch "$STORY/no-xattr"
         printf x >"luv/a
 new line"; umask 077; mkdir luv/private
-        cd "$STORY"; umount disk.bdisk
+        cd "$STORY"; umount disk.bdisk; sed -i '1i [external]\nattributes = true' "$CONFIG"
         ext; mount "$A" disk.A
         test disk.A/holding/luv/photo -ef disk.A/holding/luv/same
         test "$(stat -c %u:%g disk.A/holding/luv/photo)" = 1234:5678
