@@ -99,6 +99,8 @@ struct Post {
     version: u32,
     state: State,
     text: String,
+    /// In milliseconds since 1970.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
     since: DateTime<Utc>,
     boot: String,
     process: Option<Process>,
@@ -541,7 +543,7 @@ mod tests {
         let (_folder, board) = board();
         let post = |state: &str| {
             format!(
-                r#"{{"version":1,"state":"{state}","text":"","since":"2026-01-01T00:00:00Z","boot":"old","process":null}}"#
+                r#"{{"version":1,"state":"{state}","text":"","since":1767225600000,"boot":"old","process":null}}"#
             )
         };
         for state in ["ok", "working", "unsafe", "attention"] {
@@ -594,7 +596,7 @@ mod tests {
             &board,
             "a.json",
             &format!(
-                r#"{{"version":1,"state":"ok","text":"","since":"2999-01-01T00:00:00Z","boot":"{boot}","process":null}}"#
+                r#"{{"version":1,"state":"ok","text":"","since":32472144000000,"boot":"{boot}","process":null}}"#
             ),
         );
         assert_eq!(shown(&board), State::Ok);
