@@ -1,7 +1,5 @@
 //! The `[led]` table of the configuration: which light, and what each state looks like.
 
-use std::collections::BTreeSet;
-
 use super::State;
 use super::color::Rgb;
 use super::table::{self, Entry, NoToml, Value};
@@ -160,16 +158,17 @@ impl Settings {
             .map_err(|NoToml { line, reason }| BadSetting { line, message: format!("no valid TOML: {reason}") })?;
         let mut settings = Self::default();
         let mut second = HalfSecond::default();
-        let mut seen = BTreeSet::new();
+        let mut seen: Vec<String> = Vec::new();
         for Entry { key, value, line } in entries {
             let wrong = |reason: String| BadSetting { line, message: told(&key, &reason) };
             settings.set(&mut second, &key, value).map_err(wrong)?;
             if key.starts_with("second") {
                 second.line = line;
             }
-            if !seen.insert(key.clone()) {
+            if seen.contains(&key) {
                 return Err(wrong("it is set twice".to_owned()));
             }
+            seen.push(key);
         }
         settings.second = second.whole(settings.index)?;
         Ok(settings)
@@ -179,9 +178,9 @@ impl Settings {
     fn set(&mut self, second: &mut HalfSecond, key: &str, value: Value) -> Result<(), String> {
         match key {
             "device" => self.device = Device::parse(&text(value)?)?,
-            "index" => self.index = within(value, 255)?,
+            "index" => self.index = within(&value, 255)?,
             "breathe" => self.breathe = flag(&value)?,
-            "second.index" => second.index = Some(within(value, 255)?),
+            "second.index" => second.index = Some(within(&value, 255)?),
             "second.jobs" => second.jobs = Some(job_names(value)?),
             "" | "second" => return Err("it must be a table".to_owned()),
             _ => {
@@ -189,7 +188,7 @@ impl Settings {
                 let look = self.palette.look_mut(state).ok_or("there is no such key")?;
                 match rest {
                     "color" => look.color = Rgb::try_from(text(value)?.as_str()).map_err(|error| error.to_string())?,
-                    "limit" => look.limit = within(value, 100)?,
+                    "limit" => look.limit = within(&value, 100)?,
                     "" => return Err("it must be a table with color and limit".to_owned()),
                     _ => return Err("there is no such key".to_owned()),
                 }
@@ -273,9 +272,9 @@ fn flag(value: &Value) -> Result<bool, String> {
 }
 
 /// A whole number from 0 to `most`.
-fn within(value: Value, most: u8) -> Result<u8, String> {
+fn within(value: &Value, most: u8) -> Result<u8, String> {
     match value {
-        Value::Whole(number) => u8::try_from(number)
+        Value::Whole(number) => u8::try_from(*number)
             .ok()
             .filter(|number| *number <= most)
             .ok_or_else(|| format!("{number} is not between 0 and {most}")),
