@@ -17,6 +17,9 @@ const SYS: &str = "/sys";
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(4), Duration::from_millis(8), Duration::from_millis(16), Duration::from_millis(32)];
 
+/// How long udev may take to hand a new device file to those who may use it.
+const UDEV_LIMIT: Duration = Duration::from_secs(2);
+
 /// The names of system errors in hidapi's messages, which is the only form it has them in.
 const ERRORS: [(&str, i32); 9] = [
     ("EPIPE", 32),
@@ -142,15 +145,25 @@ fn open(device: &Device) -> Result<HidDevice, BusError> {
     let name = device.hidraw(Path::new(SYS))?;
     let node = format!("/dev/{name}");
     // hidapi hides why it cannot open a node.
-    match File::options().read(true).write(true).open(&node) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(BusError::Denied { node }),
-        Err(source) => return Err(BusError::Other { action: format!("open {node}"), source }),
+    while let Err(source) = File::options().read(true).write(true).open(&node) {
+        if source.kind() != io::ErrorKind::PermissionDenied {
+            return Err(BusError::Other { action: format!("open {node}"), source });
+        }
+        if !is_new(&node) {
+            return Err(BusError::Denied { node });
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     let failed = |error| BusError::Other { action: format!("open {node}"), source: to_io(error) };
     let path = CString::new(node.as_str())
         .map_err(|error| BusError::Other { action: format!("open {node}"), source: error.into() })?;
     HidApi::new().and_then(|api| api.open_path(&path)).map_err(failed)
+}
+
+/// Whether a device file was made just now, so that udev may not have come round to it yet.
+fn is_new(node: &str) -> bool {
+    let made = std::fs::metadata(node).and_then(|node| node.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < UDEV_LIMIT))
 }
 
 fn is_transient(error: &io::Error) -> bool {

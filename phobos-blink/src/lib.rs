@@ -105,6 +105,11 @@ enum Command {
     },
 }
 
+/// The whole command line, blinkstick's options and the arbiter's commands, for a manual page and for completions.
+pub fn documented() -> clap::Command {
+    arguments::documented()
+}
+
 /// Runs the program with the arguments `args`, its own name the first, and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     journal::init(LevelFilter::Info);
