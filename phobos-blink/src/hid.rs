@@ -78,16 +78,7 @@ impl HidStick {
     /// Does a transfer; on a transient failure again after a pause, on another once more with the stick found anew.
     fn transfer<T>(&mut self, mut attempt: impl FnMut(&HidDevice) -> Result<T, HidError>) -> io::Result<T> {
         let pauses = if self.is_patient { &PAUSES[..] } else { &[] };
-        let mut result = attempt(&self.hid).map_err(to_io);
-        for pause in pauses {
-            match &result {
-                Err(error) if is_transient(error) => {
-                    std::thread::sleep(*pause);
-                    result = attempt(&self.hid).map_err(to_io);
-                }
-                _ => break,
-            }
-        }
+        let result = patiently(pauses, || attempt(&self.hid).map_err(to_io));
         let Err(error) = result else {
             self.is_patient = true;
             return result;
@@ -141,6 +132,17 @@ impl Stick for HidStick {
     }
 }
 
+/// Tries until it works, fails for good, or there are no more pauses.
+fn patiently<T>(pauses: &[Duration], mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for pause in pauses {
+        match attempt() {
+            Err(error) if is_transient(&error) => std::thread::sleep(*pause),
+            other => return other,
+        }
+    }
+    attempt()
+}
+
 fn open(device: &Device) -> Result<HidDevice, BusError> {
     let name = device.hidraw(Path::new(SYS))?;
     let node = format!("/dev/{name}");
@@ -186,6 +188,25 @@ fn to_io(error: HidError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How often a transfer is tried, and what comes of it, if the attempts end with these errors, 0 being none.
+    fn tried(errors: &[i32]) -> (usize, bool) {
+        let mut tried = 0;
+        let result = patiently(&PAUSES, || {
+            let error = errors.get(tried).copied().unwrap_or_default();
+            tried += 1;
+            if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+        });
+        (tried, result.is_ok())
+    }
+
+    #[test]
+    fn a_busy_stick_is_asked_again() {
+        assert_eq!(tried(&[]), (1, true));
+        assert_eq!(tried(&[32, 5]), (3, true));
+        assert_eq!(tried(&[32; 9]), (5, false));
+        assert_eq!(tried(&[32, 19, 0]), (2, false), "one that is gone is not");
+    }
 
     #[test]
     fn the_system_error_is_found_in_the_message() {
