@@ -3,8 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
+use clap::CommandFactory;
 use phobos_core::led::State;
 
+use crate::options::{ADDED, GENERAL, GROUPS, Opt};
 use crate::{Cli, Command};
 
 /// What `--help` prints after one of the arbiter's words.
@@ -39,6 +41,28 @@ Everything else is blinkstick's command line: see `phobos-blink --help`. To it p
                        2 on an unknown color, 74 on a failed transfer
       --version        Print the version
 ";
+
+/// The whole command line, blinkstick's included, for the manual page and for completions.
+pub(crate) fn documented() -> clap::Command {
+    let arg = |opt: &'static Opt| {
+        let long = opt.names.iter().find_map(|name| name.strip_prefix("--")).unwrap_or_default();
+        let short = opt.names.iter().filter(|name| name.len() == 2).find_map(|name| name.chars().nth(1));
+        let arg = clap::Arg::new(long).long(long).short(short).help(opt.help);
+        match opt.value {
+            Some(value) => arg.value_name(value),
+            None => arg.action(clap::ArgAction::SetTrue),
+        }
+    };
+    let general = GENERAL.iter().filter(|opt| !opt.names.contains(&"--help")).map(arg);
+    let groups =
+        GROUPS.iter().flat_map(|group| group.options.iter().map(move |opt| arg(opt).help_heading(group.title)));
+    let added = ADDED.iter().filter(|opt| !opt.names.contains(&"--version")).map(arg);
+    Cli::command()
+        .subcommand_required(false)
+        .args(general.chain(groups))
+        .args(added.map(|arg| arg.help_heading("Beyond blinkstick")))
+        .arg(clap::Arg::new("color").value_name("COLOR").help("A CSS name, six hex digits, random or off"))
+}
 
 /// A mistake in the command line.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +150,7 @@ fn text(arg: &OsStr) -> Result<String, BadArguments> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{CommandFactory, Parser};
+    use clap::Parser;
 
     fn ours(args: &[&str]) -> Result<Option<Cli>, BadArguments> {
         parse(&args.iter().map(OsString::from).collect::<Vec<_>>())
@@ -184,6 +208,15 @@ mod tests {
             assert!(HELP.contains(opt.names[0]), "{opt:?}");
         }
         assert!(matches!(ours(&["job", "-h"]), Ok(None)));
+    }
+
+    #[test]
+    fn the_documentation_has_every_option() {
+        documented().debug_assert();
+        let help = documented().render_long_help().to_string();
+        for opt in GENERAL.iter().chain(GROUPS.iter().flat_map(|group| group.options)).chain(ADDED) {
+            assert!(opt.names.iter().all(|name| help.contains(name)), "{opt:?}");
+        }
     }
 
     #[test]

@@ -24,8 +24,11 @@ const BREATH: Duration = Duration::from_millis(4500);
 /// How bright the light is at its darkest, as a share of its full brightness.
 const DARKEST: f64 = 0.2;
 
-/// How long a post may go unnoticed that does not change the board's files: the death of a process.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long a new post may go unnoticed; whoever posts it has the light show it anyway.
+const LONGEST_STEP: Duration = Duration::from_millis(480);
+
+/// How long the death of a process, which changes no file of the board, may go unnoticed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Lets the light breathe until standard input ends, then leaves it as the jobs have posted.
 pub(crate) fn breathe(
@@ -38,9 +41,11 @@ pub(crate) fn breathe(
     tell_ready();
     let began = Instant::now();
     let mut breather = Breather::new(settings, board);
-    while !input_has_ended() {
+    let mut pause = STEP;
+    while !input_has_ended(pause) {
         let _turn = show::take_turn(board);
         breather.step(began.elapsed(), &mut sticks)?;
+        pause = breather.pause(began.elapsed());
     }
     show::show(settings, board, bus).map(drop)
 }
@@ -52,11 +57,11 @@ fn tell_ready() {
     drop(writeln!(out, "{}", phobos_core::led::BREATHING).and_then(|()| out.flush()));
 }
 
-/// Waits for a step, and tells whether standard input was closed meanwhile.
-fn input_has_ended() -> bool {
+/// Waits for a while, and tells whether standard input was closed meanwhile.
+fn input_has_ended(pause: Duration) -> bool {
     let stdin = io::stdin();
     let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-    let limit = Timespec { tv_sec: 0, tv_nsec: STEP.subsec_nanos().into() };
+    let limit = Timespec { tv_sec: 0, tv_nsec: pause.subsec_nanos().into() };
     match poll(&mut fds, Some(&limit)) {
         Ok(0) | Err(rustix::io::Errno::INTR) => false,
         // Nobody writes to it, so that it is readable at its end only.
@@ -82,9 +87,7 @@ impl<'a> Breather<'a> {
     /// Puts the LEDs of all sticks where they should be at the time `at`; sends nothing if they are there.
     fn step(&mut self, at: Duration, sticks: &mut [Box<dyn Stick>]) -> Result<(), ShowError> {
         self.look(at)?;
-        let second = self.settings.second.as_ref().zip(self.picture.second.as_ref());
-        let leds = [Some((self.settings.index, &self.picture.first)), second.map(|(led, shown)| (led.index, shown))];
-        let wanted: Vec<_> = leds.into_iter().flatten().map(|(index, shown)| (index, self.color(at, shown))).collect();
+        let wanted = self.wanted(at);
         for led in &wanted {
             if self.sent.contains(led) {
                 continue;
@@ -95,6 +98,22 @@ impl<'a> Breather<'a> {
         }
         self.sent = wanted;
         Ok(())
+    }
+
+    /// How long the LEDs are right as they are.
+    fn pause(&self, at: Duration) -> Duration {
+        let mut pause = STEP;
+        while pause < LONGEST_STEP && self.wanted(at + pause) == self.sent {
+            pause += STEP;
+        }
+        pause
+    }
+
+    /// The LEDs and their colours at the time `at`.
+    fn wanted(&self, at: Duration) -> Vec<(u8, Rgb)> {
+        let second = self.settings.second.as_ref().zip(self.picture.second.as_ref());
+        let leds = [Some((self.settings.index, &self.picture.first)), second.map(|(led, shown)| (led.index, shown))];
+        leds.into_iter().flatten().map(|(index, shown)| (index, self.color(at, shown))).collect()
     }
 
     /// Reads the board if it may have changed.
@@ -182,6 +201,28 @@ mod tests {
         board.post("ext", State::Ok, "").unwrap();
         let sent = run(&mut breather, &stick, 4500..9000);
         assert_eq!(sent, [(5, vec![0, 1, 0, 12, 0])], "steady green from the next step on");
+    }
+
+    #[test]
+    fn nothing_is_done_while_nothing_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        let settings = Settings::default();
+        let mut breather = Breather::new(&settings, &board);
+        let mut sticks: Vec<Box<dyn Stick>> = Vec::new();
+        let mut steps = |breather: &mut Breather<'_>| {
+            let (mut at, mut steps) = (Duration::ZERO, 0);
+            while at < BREATH {
+                breather.step(at, &mut sticks).unwrap();
+                at += breather.pause(at);
+                steps += 1;
+            }
+            steps
+        };
+        assert_eq!(steps(&mut breather), 10, "at rest, about two looks a second");
+        board.post("ext", State::Working, "").unwrap();
+        let breathing = steps(&mut breather);
+        assert!((30..50).contains(&breathing), "{breathing}");
     }
 
     #[test]

@@ -137,7 +137,7 @@ fn next_if(pieces: &mut VecDeque<String>, is_wanted: impl Fn(&str) -> bool) -> O
 /// Cuts a paragraph into white space, words, and parts of words that end with a hyphen.
 fn pieces(paragraph: &str) -> Vec<String> {
     let letters: Vec<char> = paragraph.chars().collect();
-    let letter = |at: Option<usize>| at.and_then(|at| letters.get(at)).is_some_and(|c| c.is_alphabetic());
+    let letter = |at: Option<usize>| at.and_then(|at| letters.get(at)).is_some_and(char::is_ascii_alphabetic);
     let mut pieces: Vec<String> = Vec::new();
     let mut piece = String::new();
     for (at, c) in letters.iter().enumerate() {

@@ -17,6 +17,9 @@ const SYS: &str = "/sys";
 const PAUSES: [Duration; 4] =
     [Duration::from_millis(4), Duration::from_millis(8), Duration::from_millis(16), Duration::from_millis(32)];
 
+/// How long udev may take to hand a new device file to those who may use it.
+const UDEV_LIMIT: Duration = Duration::from_secs(2);
+
 /// The names of system errors in hidapi's messages, which is the only form it has them in.
 const ERRORS: [(&str, i32); 9] = [
     ("EPIPE", 32),
@@ -75,16 +78,7 @@ impl HidStick {
     /// Does a transfer; on a transient failure again after a pause, on another once more with the stick found anew.
     fn transfer<T>(&mut self, mut attempt: impl FnMut(&HidDevice) -> Result<T, HidError>) -> io::Result<T> {
         let pauses = if self.is_patient { &PAUSES[..] } else { &[] };
-        let mut result = attempt(&self.hid).map_err(to_io);
-        for pause in pauses {
-            match &result {
-                Err(error) if is_transient(error) => {
-                    std::thread::sleep(*pause);
-                    result = attempt(&self.hid).map_err(to_io);
-                }
-                _ => break,
-            }
-        }
+        let result = patiently(pauses, || attempt(&self.hid).map_err(to_io));
         let Err(error) = result else {
             self.is_patient = true;
             return result;
@@ -138,19 +132,40 @@ impl Stick for HidStick {
     }
 }
 
+/// Tries until it works, fails for good, or there are no more pauses.
+fn patiently<T>(pauses: &[Duration], mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for pause in pauses {
+        match attempt() {
+            Err(error) if is_transient(&error) => std::thread::sleep(*pause),
+            other => return other,
+        }
+    }
+    attempt()
+}
+
 fn open(device: &Device) -> Result<HidDevice, BusError> {
     let name = device.hidraw(Path::new(SYS))?;
     let node = format!("/dev/{name}");
     // hidapi hides why it cannot open a node.
-    match File::options().read(true).write(true).open(&node) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(BusError::Denied { node }),
-        Err(source) => return Err(BusError::Other { action: format!("open {node}"), source }),
+    while let Err(source) = File::options().read(true).write(true).open(&node) {
+        if source.kind() != io::ErrorKind::PermissionDenied {
+            return Err(BusError::Other { action: format!("open {node}"), source });
+        }
+        if !is_new(&node) {
+            return Err(BusError::Denied { node });
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
     let failed = |error| BusError::Other { action: format!("open {node}"), source: to_io(error) };
     let path = CString::new(node.as_str())
         .map_err(|error| BusError::Other { action: format!("open {node}"), source: error.into() })?;
     HidApi::new().and_then(|api| api.open_path(&path)).map_err(failed)
+}
+
+/// Whether a device file was made just now, so that udev may not have come round to it yet.
+fn is_new(node: &str) -> bool {
+    let made = std::fs::metadata(node).and_then(|node| node.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age < UDEV_LIMIT))
 }
 
 fn is_transient(error: &io::Error) -> bool {
@@ -173,6 +188,25 @@ fn to_io(error: HidError) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How often a transfer is tried, and what comes of it, if the attempts end with these errors, 0 being none.
+    fn tried(errors: &[i32]) -> (usize, bool) {
+        let mut tried = 0;
+        let result = patiently(&PAUSES, || {
+            let error = errors.get(tried).copied().unwrap_or_default();
+            tried += 1;
+            if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+        });
+        (tried, result.is_ok())
+    }
+
+    #[test]
+    fn a_busy_stick_is_asked_again() {
+        assert_eq!(tried(&[]), (1, true));
+        assert_eq!(tried(&[32, 5]), (3, true));
+        assert_eq!(tried(&[32; 9]), (5, false));
+        assert_eq!(tried(&[32, 19, 0]), (2, false), "one that is gone is not");
+    }
 
     #[test]
     fn the_system_error_is_found_in_the_message() {

@@ -30,7 +30,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 use phobos_core::config::Config;
@@ -43,6 +42,16 @@ use crate::options::Parsed;
 use crate::raw::{RawError, Words, World};
 use crate::show::ShowError;
 use crate::stick::{Bus, BusError};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The process that is to be posted for is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot find the process {pid}")]
+struct NoProcess {
+    pid: u32,
+    source: io::Error,
+}
 
 /// The words that make a command line the arbiter's.
 const COMMANDS: [&str; 4] = ["job", "show", "ack", "jobs"];
@@ -96,6 +105,11 @@ enum Command {
     },
 }
 
+/// The whole command line, blinkstick's options and the arbiter's commands, for a manual page and for completions.
+pub fn documented() -> clap::Command {
+    arguments::documented()
+}
+
 /// Runs the program with the arguments `args`, its own name the first, and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     journal::init(LevelFilter::Info);
@@ -140,7 +154,7 @@ fn command(args: &[OsString]) -> ExitCode {
 }
 
 impl Cli {
-    fn run(&self) -> anyhow::Result<()> {
+    fn run(&self) -> Result<(), BoxError> {
         let settings = Config::load_led(self.config.as_deref())?;
         let board = Board::system();
         let show = || show::show(&settings, &board, &usb);
@@ -169,7 +183,7 @@ impl Cli {
                 let jobs = board.jobs()?;
                 let picture = show::picture(&settings, &jobs);
                 let text = if *json { picture.json(&jobs)? } else { picture.table(&jobs) };
-                io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")?;
+                io::stdout().lock().write_all(text.as_bytes()).map_err(RawError::Output)?;
             }
         }
         Ok(())
@@ -177,9 +191,9 @@ impl Cli {
 }
 
 /// The process on whose behalf a command posts: the given one, or the one that runs it unless that is the init system.
-fn poster(pid: Option<u32>) -> anyhow::Result<Option<Process>> {
+fn poster(pid: Option<u32>) -> Result<Option<Process>, NoProcess> {
     match pid {
-        Some(pid) => Ok(Some(Process::with_pid(pid).with_context(|| format!("cannot find the process {pid}"))?)),
+        Some(pid) => Process::with_pid(pid).map(Some).map_err(|source| NoProcess { pid, source }),
         None => Ok(Some(parent_id()).filter(|pid| *pid > 1).and_then(|pid| Process::with_pid(pid).ok())),
     }
 }

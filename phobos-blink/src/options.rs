@@ -350,16 +350,15 @@ fn find_long(given: &str) -> Result<(&'static str, &'static Opt), UsageError> {
     if let Some(exact) = original().chain(ADDED).flat_map(each_name).find(|(name, _)| *name == given) {
         return Ok(exact);
     }
-    let mut candidates: Vec<_> = original().flat_map(each_name).filter(|(name, _)| name.starts_with(given)).collect();
-    match (candidates.pop(), candidates.is_empty()) {
-        (None, _) => Err(UsageError::Unknown(given.to_owned())),
-        (Some(only), true) => Ok(only),
-        (Some(last), false) => {
-            candidates.push(last);
-            let mut names: Vec<_> = candidates.into_iter().map(|(name, _)| name).collect();
-            names.sort_unstable();
-            Err(UsageError::Ambiguous(given.to_owned(), names))
-        }
+    let mut candidates: Vec<(&'static str, &'static Opt)> = Vec::new();
+    for candidate in original().flat_map(each_name).filter(|(name, _)| name.starts_with(given)) {
+        let at = candidates.partition_point(|(name, _)| *name < candidate.0);
+        candidates.insert(at, candidate);
+    }
+    match candidates.as_slice() {
+        [] => Err(UsageError::Unknown(given.to_owned())),
+        [only] => Ok(*only),
+        several => Err(UsageError::Ambiguous(given.to_owned(), several.iter().map(|(name, _)| *name).collect())),
     }
 }
 

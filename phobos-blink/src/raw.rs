@@ -48,11 +48,11 @@ pub(crate) enum RawError {
     #[error("{option} {value} is out of range: it must be 0 to 255")]
     Byte { option: &'static str, value: i64 },
     #[error("the color value {0} is out of range: --limit must be 0 to 100")]
-    Channel(f64),
+    Channel(i64),
     #[error("--limit 0 leaves nothing to morph or pulse")]
     NoLimit,
-    #[error("cannot wait {0} s: --delay and --duration must not be negative")]
-    Pause(f64),
+    #[error("cannot wait that long, or for less than nothing: {0} is out of range")]
+    Pause(&'static str),
     #[error("cannot write {0:?} to an info block: each character must be one of Latin-1")]
     Infoblock(String),
     #[error("cannot read LED {0}: there is no such LED")]
@@ -287,11 +287,11 @@ impl<'a> Painter<'a> {
         let pause = decimal("--delay", &options.delay)? / 1000.0;
         for turn in 0..repeats {
             if turn > 0 {
-                self.sleep(pause)?;
+                self.sleep("--delay", pause)?;
             }
             let values = self.draw(color);
             self.set(values)?;
-            self.sleep(pause)?;
+            self.sleep("--delay", pause)?;
             self.set(BLACK)?;
         }
         Ok(())
@@ -329,7 +329,7 @@ impl<'a> Painter<'a> {
             let share = f64::from(step) / steps;
             let mix = |at: usize| start[at] * (1.0 - share) + end[at] * share;
             self.set([mix(0), mix(1), mix(2)])?;
-            self.sleep(pause)?;
+            self.sleep("--duration", pause)?;
         }
         self.set(end)
     }
@@ -398,16 +398,18 @@ impl<'a> Painter<'a> {
     fn channel(&self, value: f64) -> Result<u8, RawError> {
         let limited = self.limit.apply(value);
         let sent = if self.inverse { 255.0 - limited } else { limited };
-        if !(0.0..=255.0).contains(&sent) {
-            return Err(RawError::Channel(sent));
-        }
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked right above")]
-        Ok(sent as u8)
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a whole number; one too large for i64 is out of range too"
+        )]
+        let sent = sent as i64;
+        u8::try_from(sent).map_err(|_| RawError::Channel(sent))
     }
 
-    fn sleep(&mut self, seconds: f64) -> Result<(), RawError> {
+    /// Waits; `option` is where the time comes from.
+    fn sleep(&mut self, option: &'static str, seconds: f64) -> Result<(), RawError> {
         if !(0.0..LONGEST_PAUSE).contains(&seconds) {
-            return Err(RawError::Pause(seconds));
+            return Err(RawError::Pause(option));
         }
         self.world.sleep(seconds);
         Ok(())

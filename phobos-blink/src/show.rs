@@ -241,6 +241,9 @@ pub(crate) fn take_turn(board: &Board) -> Option<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stick::Identity;
+    use std::cell::RefCell;
+    use std::rc::Rc;
 
     fn led(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -252,6 +255,66 @@ mod tests {
 
     fn written(led: &tempfile::TempDir, names: &[&str]) -> Vec<String> {
         names.iter().map(|name| fs::read_to_string(led.path().join(name)).unwrap_or_default()).collect()
+    }
+
+    /// Sticks that keep what they are sent, as `SERIAL REPORT: PAYLOAD`.
+    #[derive(Default, Clone)]
+    struct Notes {
+        found: Vec<Identity>,
+        sent: Rc<RefCell<Vec<String>>>,
+    }
+
+    struct Noting(Identity, Rc<RefCell<Vec<String>>>);
+
+    impl Bus for Notes {
+        fn sticks(&self) -> Result<Vec<Identity>, BusError> {
+            Ok(self.found.clone())
+        }
+        fn open(&self, place: usize) -> Result<Box<dyn Stick>, BusError> {
+            Ok(Box::new(Noting(self.found[place].clone(), Rc::clone(&self.sent))))
+        }
+    }
+
+    impl Stick for Noting {
+        fn identity(&self) -> &Identity {
+            &self.0
+        }
+        fn send(&mut self, report: u8, payload: &[u8]) -> io::Result<()> {
+            self.1.borrow_mut().push(format!("{} {report}: {payload:?}", self.0.serial));
+            Ok(())
+        }
+        fn get(&mut self, _report: u8, _length: usize) -> io::Result<Vec<u8>> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// What is sent to these sticks when a drive is safe and a health check has failed.
+    fn sent(settings: &str, serials: &[&str]) -> Result<Vec<String>, ShowError> {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        board.post("ext", State::Ok, "").unwrap();
+        board.post("health", State::Failed, "").unwrap();
+        let identity = |serial: &&str| Identity { serial: (*serial).to_owned(), ..Identity::default() };
+        let bus = Notes { found: serials.iter().map(identity).collect(), ..Notes::default() };
+        let settings = Settings::parse(settings).unwrap();
+        show(&settings, &board, &|| Ok(Box::new(bus.clone()) as Box<dyn Bus>))?;
+        Ok(bus.sent.take())
+    }
+
+    #[test]
+    fn the_worst_state_is_shown_on_every_stick_or_on_the_one_that_is_meant() {
+        assert_eq!(sent("", &["A-2.0", "B-1.0"]).unwrap(), ["A-2.0 5: [0, 1, 127, 0, 0]", "B-1.0 1: [127, 0, 0]"]);
+        let one = "led.device = 'blinkstick:B-1.0'\nled.failed.limit = 100";
+        assert_eq!(sent(one, &["A-2.0", "B-1.0"]).unwrap(), ["B-1.0 1: [255, 0, 0]"]);
+        assert_eq!(sent(one, &["A-2.0"]).unwrap_err().to_string(), "cannot find the BlinkStick B-1.0");
+        assert_eq!(sent("", &[]).unwrap_err().code(), 69);
+        assert_eq!(sent("led.device = 'none'", &[]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_second_led_shows_its_own_jobs_and_no_others() {
+        let text = "[led]\nindex = 1\nsecond = { index = 0, jobs = ['health', 'pull-*'] }";
+        assert_eq!(sent(text, &["N-3.0"]).unwrap(), ["N-3.0 5: [0, 1, 0, 12, 0]", "N-3.0 1: [127, 0, 0]"]);
     }
 
     #[test]

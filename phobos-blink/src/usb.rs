@@ -44,10 +44,11 @@ pub(crate) fn devices(sys: &Path) -> io::Result<Vec<Device>> {
                 product: text("product"),
                 release: u16::from_str_radix(&text("bcdDevice"), 16).unwrap_or(0),
             };
-            devices.push(Device { folder, identity });
+            // A handful at most: to keep them in order is less code than to sort them.
+            let at = devices.partition_point(|other: &Device| other.folder > folder);
+            devices.insert(at, Device { folder, identity });
         }
     }
-    devices.sort_by(|a, b| b.folder.cmp(&a.folder));
     Ok(devices)
 }
 
@@ -96,9 +97,8 @@ impl Device {
             }
             // Another process was faster.
             Err(_) if interface.join("driver").exists() => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Err(BusError::Detached { place: self.place() })
-            }
+            // Root only may do this; the udev rule has root do it for everybody, in a moment.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
             Err(source) => {
                 Err(BusError::Other { action: format!("connect the driver through {}", bind.display()), source })
             }

@@ -95,7 +95,7 @@ fn wrong_arguments_and_wrong_settings_have_their_own_exit_codes() {
     std::fs::write(&path, "[mail]\nto = 3\n\n[led]\nfailed = { color = \"rde\" }\n").unwrap();
     let (code, _, err) = blink.arbiter(&["show"]);
     assert_eq!(code, 78);
-    let want = format!("error: {}:4: led.failed.color: \"rde\" is no colour", path.display());
+    let want = format!("error: {}:5: led.failed.color: \"rde\" is no colour", path.display());
     assert!(err.starts_with(&want), "{err}");
     std::fs::write(&path, "[mail]\nto = 3\n\n[led]\ndevice = \"none\"\n").unwrap();
     assert_eq!(blink.arbiter(&["show"]).0, 0, "a mistake elsewhere does not put the light out");

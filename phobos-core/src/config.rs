@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 use crate::luks::{MapperName, Uuid};
 use crate::{led, mail};
@@ -29,6 +29,7 @@ pub struct Config {
     /// The off-site drives.
     pub external: External,
     /// The light.
+    #[serde(deserialize_with = "read_apart")]
     pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
@@ -164,13 +165,8 @@ impl Config {
     ///
     /// As for [`Config::load`], but for mistakes in other tables.
     pub fn load_led(path: Option<&Path>) -> Result<led::Settings, ConfigError> {
-        #[derive(Deserialize)]
-        struct Light {
-            #[serde(default)]
-            led: led::Settings,
-        }
         match read(path)? {
-            Some((file, text)) => understand(file, &text).map(|Light { led }| led),
+            Some((file, text)) => light(file, &text),
             None => Ok(led::Settings::default()),
         }
     }
@@ -181,7 +177,8 @@ impl Config {
     ///
     /// The first mistake, with its line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = understand(path, text)?;
+        let mut config: Self = understand(path, text)?;
+        config.led = light(path, text)?;
         config.check().map_err(|(key, message)| ConfigError::Wrong {
             path: path.to_owned(),
             line: line_of(text, key),
@@ -226,6 +223,20 @@ fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
         return Err(ConfigError::Writable { path: file.to_owned() });
     }
     Ok(Some((file, fs::read_to_string(file).map_err(failed)?)))
+}
+
+/// The light's table of the text, or its first mistake.
+fn light(path: &Path, text: &str) -> Result<led::Settings, ConfigError> {
+    led::Settings::parse(text).map_err(|error| ConfigError::Wrong {
+        path: path.to_owned(),
+        line: error.line(),
+        message: error.to_string(),
+    })
+}
+
+/// Passes over a table that is read by [`light`], because its program reads no other.
+fn read_apart<'de, D: Deserializer<'de>>(table: D) -> Result<led::Settings, D::Error> {
+    IgnoredAny::deserialize(table).map(|_| led::Settings::default())
 }
 
 /// The text as a `T`, or the first mistake with its line and key.

@@ -8,6 +8,7 @@ mod board;
 pub mod color;
 mod process;
 mod settings;
+mod table;
 
 use std::time::Duration;
 

@@ -1,6 +1,5 @@
 //! Where the jobs post: one file per job, replaced as a whole, under one lock.
 
-use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -99,6 +98,8 @@ struct Post {
     version: u32,
     state: State,
     text: String,
+    /// In milliseconds since 1970.
+    #[serde(with = "chrono::serde::ts_milliseconds")]
     since: DateTime<Utc>,
     boot: String,
     process: Option<Process>,
@@ -224,26 +225,28 @@ impl Board {
     pub fn jobs(&self) -> Result<Vec<Job>, LedError> {
         // The run folder first: a failure moves from there to the other, so that it is seen at least once.
         let boot = boot_id().unwrap_or_default();
-        let mut jobs = BTreeMap::new();
+        let mut jobs: Vec<Job> = Vec::new();
+        let insert = |job: Job, jobs: &mut Vec<Job>| {
+            let at = jobs.partition_point(|other| other.name < job.name);
+            jobs.insert(at, job);
+        };
         for (name, read) in read_folder(&self.run)? {
             if let Some(job) = judge(&name, read, &boot) {
-                jobs.insert(name, job);
+                insert(job, &mut jobs);
             }
         }
         for (name, read) in read_folder(&self.kept)? {
             let Post { text, since, .. } = read.unwrap_or_else(|reason| broken(&reason));
             let failure = Failure { text, since };
-            let failed = Job {
-                name: name.clone(),
-                state: State::Failed,
-                text: failure.text.clone(),
-                since,
-                process: None,
-                failure: None,
-            };
-            jobs.entry(name).or_insert(failed).failure = Some(failure);
+            if let Some(job) = jobs.iter_mut().find(|job| job.name == name) {
+                job.failure = Some(failure);
+            } else {
+                let text = failure.text.clone();
+                let failure = Some(failure);
+                insert(Job { name, state: State::Failed, text, since, process: None, failure }, &mut jobs);
+            }
         }
-        Ok(jobs.into_values().collect())
+        Ok(jobs)
     }
 
     /// Acknowledges the failure of `job`, or of all jobs, and returns the names of those that had failed.
@@ -540,9 +543,7 @@ mod tests {
     fn posts_of_another_boot_are_not_shown_except_failures() {
         let (_folder, board) = board();
         let post = |state: &str| {
-            format!(
-                r#"{{"version":1,"state":"{state}","text":"","since":"2026-01-01T00:00:00Z","boot":"old","process":null}}"#
-            )
+            format!(r#"{{"version":1,"state":"{state}","text":"","since":1767225600000,"boot":"old","process":null}}"#)
         };
         for state in ["ok", "working", "unsafe", "attention"] {
             scribble(&board, "a.json", &post(state));
@@ -593,9 +594,7 @@ mod tests {
         scribble(
             &board,
             "a.json",
-            &format!(
-                r#"{{"version":1,"state":"ok","text":"","since":"2999-01-01T00:00:00Z","boot":"{boot}","process":null}}"#
-            ),
+            &format!(r#"{{"version":1,"state":"ok","text":"","since":32472144000000,"boot":"{boot}","process":null}}"#),
         );
         assert_eq!(shown(&board), State::Ok);
         board.post("b", State::Working, "").unwrap();

@@ -30,7 +30,8 @@ impl Rgb {
 
     /// The colour with this CSS name, in any case; two values are those of old CSS drafts, as blinkstick has them.
     pub fn named(name: &str) -> Option<Self> {
-        let name = name.to_lowercase();
+        // Of all characters beyond ASCII, the Kelvin sign alone has a lower case that occurs in a name.
+        let name = name.to_ascii_lowercase().replace('\u{212a}', "k");
         let found = NAMES.binary_search_by(|(known, _)| (*known).cmp(name.as_str())).ok()?;
         NAMES.get(found).map(|(_, value)| Self::from_u32(*value))
     }
@@ -257,6 +258,7 @@ mod tests {
             ("off", "#000000"),
             ("#F84", "#ff8844"),
             ("33c280", "#33c280"),
+            ("blac\u{212a}", "#000000"),
             ("mediumpurple", "#9370d8"),
             ("palevioletred", "#d87093"),
             ("indigo", "#4b0082"),

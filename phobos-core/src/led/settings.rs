@@ -1,13 +1,11 @@
 //! The `[led]` table of the configuration: which light, and what each state looks like.
 
-use serde::Deserialize;
-
 use super::State;
 use super::color::Rgb;
+use super::table::{self, Entry, NoToml, Value};
 
 /// What the light is, and how it shows the states.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "RawSettings")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The light.
     pub device: Device,
@@ -75,10 +73,10 @@ pub struct Second {
 
 /// A setting that cannot be; the message starts with its key.
 #[derive(Debug, thiserror::Error)]
-#[error("led.{key}: {reason}")]
+#[error("{message}")]
 pub struct BadSetting {
-    key: String,
-    reason: String,
+    line: usize,
+    message: String,
 }
 
 impl Settings {
@@ -141,104 +139,106 @@ impl Look {
     }
 }
 
-/// The table as it is written.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct RawSettings {
-    device: Option<String>,
-    index: Option<i64>,
-    breathe: Option<bool>,
-    working: RawLook,
-    waiting: RawLook,
-    attention: RawLook,
-    r#unsafe: RawLook,
-    ok: RawLook,
-    failed: RawLook,
-    second: Option<RawSecond>,
+/// What is known of the second LED while the table is being read.
+#[derive(Debug, Default)]
+struct HalfSecond {
+    index: Option<u8>,
+    jobs: Option<Vec<String>>,
+    line: usize,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct RawLook {
-    color: Option<String>,
-    limit: Option<i64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawSecond {
-    index: i64,
-    jobs: Vec<String>,
-}
-
-impl TryFrom<RawSettings> for Settings {
-    type Error = BadSetting;
-
-    fn try_from(raw: RawSettings) -> Result<Self, BadSetting> {
-        let Settings { device, index, breathe, palette, .. } = Settings::default();
-        let index = raw.index.map_or(Ok(index), |given| checked_index("index", given))?;
-        let second = raw.second.map(Second::try_from).transpose()?;
-        if second.as_ref().is_some_and(|second| second.index == index) {
-            return Err(bad("second.index", format!("{index} is the first LED already")));
+impl Settings {
+    /// Reads the table `[led]` of a configuration; the others are not regarded.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake, with its line and key; or that the text is no TOML.
+    pub fn parse(text: &str) -> Result<Self, BadSetting> {
+        let entries = table::entries(text, "led")
+            .map_err(|NoToml { line, reason }| BadSetting { line, message: format!("no valid TOML: {reason}") })?;
+        let mut settings = Self::default();
+        let mut second = HalfSecond::default();
+        let mut seen: Vec<String> = Vec::new();
+        for Entry { key, value, line } in entries {
+            let wrong = |reason: String| BadSetting { line, message: told(&key, &reason) };
+            settings.set(&mut second, &key, value).map_err(wrong)?;
+            if key.starts_with("second") {
+                second.line = line;
+            }
+            if seen.contains(&key) {
+                return Err(wrong("it is set twice".to_owned()));
+            }
+            seen.push(key);
         }
-        Ok(Self {
-            device: raw.device.map_or(Ok(device), |text| Device::parse(&text))?,
-            index,
-            breathe: raw.breathe.unwrap_or(breathe),
-            palette: Palette {
-                working: raw.working.or(palette.working, "working")?,
-                waiting: raw.waiting.or(palette.waiting, "waiting")?,
-                attention: raw.attention.or(palette.attention, "attention")?,
-                unsafe_to_unplug: raw.r#unsafe.or(palette.unsafe_to_unplug, "unsafe")?,
-                ok: raw.ok.or(palette.ok, "ok")?,
-                failed: raw.failed.or(palette.failed, "failed")?,
-            },
-            second,
+        settings.second = second.whole(settings.index)?;
+        Ok(settings)
+    }
+
+    /// Takes one value of the table.
+    fn set(&mut self, second: &mut HalfSecond, key: &str, value: Value) -> Result<(), String> {
+        match key {
+            "device" => self.device = Device::parse(&text(value)?)?,
+            "index" => self.index = within(&value, 255)?,
+            "breathe" => self.breathe = flag(&value)?,
+            "second.index" => second.index = Some(within(&value, 255)?),
+            "second.jobs" => second.jobs = Some(job_names(value)?),
+            "" | "second" => return Err("it must be a table".to_owned()),
+            _ => {
+                let (state, rest) = key.split_once('.').unwrap_or((key, ""));
+                let look = self.palette.look_mut(state).ok_or("there is no such key")?;
+                match rest {
+                    "color" => look.color = Rgb::try_from(text(value)?.as_str()).map_err(|error| error.to_string())?,
+                    "limit" => look.limit = within(&value, 100)?,
+                    "" => return Err("it must be a table with color and limit".to_owned()),
+                    _ => return Err("there is no such key".to_owned()),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Palette {
+    /// The look of the state with this word; dark is dark.
+    fn look_mut(&mut self, word: &str) -> Option<&mut Look> {
+        Some(match word {
+            "working" => &mut self.working,
+            "waiting" => &mut self.waiting,
+            "attention" => &mut self.attention,
+            "unsafe" => &mut self.unsafe_to_unplug,
+            "ok" => &mut self.ok,
+            "failed" => &mut self.failed,
+            _ => return None,
         })
     }
 }
 
-impl TryFrom<RawSecond> for Second {
-    type Error = BadSetting;
-
-    fn try_from(raw: RawSecond) -> Result<Self, BadSetting> {
-        let index = checked_index("second.index", raw.index)?;
-        if raw.jobs.is_empty() {
-            return Err(bad("second.jobs", "name at least one job".to_owned()));
-        }
-        for pattern in &raw.jobs {
-            let start = pattern.strip_suffix('*').unwrap_or(pattern);
-            let is_good = super::is_job_name(start) || (start.is_empty() && pattern == "*");
-            if !is_good {
-                return Err(bad("second.jobs", format!("{pattern:?} is no name of a job")));
+impl HalfSecond {
+    /// The second LED, if the table has one.
+    fn whole(self, first: u8) -> Result<Option<Second>, BadSetting> {
+        let line = self.line;
+        let wrong = |key: &str, reason: &str| BadSetting { line, message: told(key, reason) };
+        match (self.index, self.jobs) {
+            (None, None) => Ok(None),
+            (None, Some(_)) => Err(wrong("second.index", "it is missing")),
+            (Some(_), None) => Err(wrong("second.jobs", "it is missing")),
+            (Some(index), Some(_)) if index == first => {
+                Err(wrong("second.index", &format!("{index} is the first LED already")))
             }
+            (Some(index), Some(jobs)) => Ok(Some(Second { index, jobs })),
         }
-        Ok(Self { index, jobs: raw.jobs })
     }
 }
 
-impl RawLook {
-    /// The look as written, with what is left out taken from `default`.
-    fn or(self, default: Look, key: &str) -> Result<Look, BadSetting> {
-        let color = match self.color {
-            None => default.color,
-            Some(text) => {
-                Rgb::try_from(text.as_str()).map_err(|error| bad(&format!("{key}.color"), error.to_string()))?
-            }
-        };
-        let limit = match self.limit {
-            None => default.limit,
-            Some(limit) => u8::try_from(limit)
-                .ok()
-                .filter(|limit| *limit <= 100)
-                .ok_or_else(|| bad(&format!("{key}.limit"), format!("{limit} is not between 0 and 100")))?,
-        };
-        Ok(Look { color, limit })
+impl BadSetting {
+    /// The line where it stands, counted from 1.
+    pub fn line(&self) -> usize {
+        self.line
     }
 }
 
 impl Device {
-    fn parse(text: &str) -> Result<Self, BadSetting> {
+    fn parse(text: &str) -> Result<Self, String> {
         let is_folder_name =
             |name: &str| !name.is_empty() && !matches!(name, "." | "..") && !name.contains(['/', '\0']);
         match text.split_once(':') {
@@ -248,17 +248,52 @@ impl Device {
                 Ok(Self::BlinkStick { serial: Some(serial.to_owned()) })
             }
             Some(("sysfs", name)) if is_folder_name(name) => Ok(Self::Sysfs { name: name.to_owned() }),
-            _ => Err(bad("device", format!("{text:?} is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none"))),
+            _ => Err(format!("{text:?} is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none")),
         }
     }
 }
 
-fn checked_index(key: &str, given: i64) -> Result<u8, BadSetting> {
-    u8::try_from(given).map_err(|_| bad(key, format!("{given} is not between 0 and 255")))
+fn told(key: &str, reason: &str) -> String {
+    if key.is_empty() { format!("led: {reason}") } else { format!("led.{key}: {reason}") }
 }
 
-fn bad(key: &str, reason: String) -> BadSetting {
-    BadSetting { key: key.to_owned(), reason }
+fn text(value: Value) -> Result<String, String> {
+    match value {
+        Value::Text(text) => Ok(text),
+        _ => Err("it must be a text".to_owned()),
+    }
+}
+
+fn flag(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Flag(flag) => Ok(*flag),
+        _ => Err("it must be true or false".to_owned()),
+    }
+}
+
+/// A whole number from 0 to `most`.
+fn within(value: &Value, most: u8) -> Result<u8, String> {
+    match value {
+        Value::Whole(number) => u8::try_from(*number)
+            .ok()
+            .filter(|number| *number <= most)
+            .ok_or_else(|| format!("{number} is not between 0 and {most}")),
+        _ => Err(format!("it must be a whole number from 0 to {most}")),
+    }
+}
+
+fn job_names(value: Value) -> Result<Vec<String>, String> {
+    let names = match value {
+        Value::Texts(names) if !names.is_empty() => names,
+        _ => return Err("it must name at least one job, as in [\"health\", \"pull-*\"]".to_owned()),
+    };
+    for pattern in &names {
+        let start = pattern.strip_suffix('*').unwrap_or(pattern);
+        if !(super::is_job_name(start) || pattern == "*") {
+            return Err(format!("{pattern:?} is no name of a job"));
+        }
+    }
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -266,12 +301,14 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Settings, String> {
-        toml::from_str(text).map_err(|error| error.message().to_owned())
+        Settings::parse(text).map_err(|error| format!("{}: {error}", error.line()))
     }
 
     #[test]
     fn an_empty_table_is_the_default() {
-        assert_eq!(parse("").unwrap(), Settings::default());
+        for text in ["", "[led]", "[mail]\nto = 7"] {
+            assert_eq!(parse(text).unwrap(), Settings::default());
+        }
         let palette = Settings::default().palette;
         assert_eq!(palette.look(State::Working).shown().to_string(), "#191900");
         assert_eq!(palette.look(State::Ok).shown().to_string(), "#000c00");
@@ -281,9 +318,12 @@ mod tests {
 
     #[test]
     fn what_is_left_out_keeps_its_default() {
-        let text = "index = 0\nfailed = { limit = 100 }\n[second]\nindex = 1\njobs = ['health', 'pull-*']";
+        let text = "[led]\nindex = 0\nfailed = { limit = 100 }\nunsafe.color = '#00f'\nbreathe = true\n\
+                    [led.second]\nindex = 1\njobs = ['health', 'pull-*']";
         let settings = parse(text).unwrap();
+        assert!(settings.breathe && settings.index == 0);
         assert_eq!(settings.palette.failed.shown().to_string(), "#ff0000");
+        assert_eq!(settings.palette.look(State::Unsafe).shown().to_string(), "#00007f");
         assert_eq!(settings.palette.ok, Palette::default().ok);
         let names = ["health", "pull-luv", "ext", "healthy"];
         assert_eq!(names.map(|name| settings.is_second(name)), [true, true, false, false]);
@@ -291,33 +331,43 @@ mod tests {
 
     #[test]
     fn devices_are_told_apart() {
-        let device = |text: &str| parse(&format!("device = '{text}'")).unwrap().device;
+        let device = |text: &str| parse(&format!("[led]\ndevice = '{text}'")).unwrap().device;
         assert_eq!(device("none"), Device::None);
         assert_eq!(device("sysfs:a::b"), Device::Sysfs { name: "a::b".into() });
         assert_eq!(device("blinkstick:X"), Device::BlinkStick { serial: Some("X".into()) });
     }
 
     #[test]
-    fn every_mistake_names_its_key() {
+    fn every_mistake_names_its_line_and_key() {
+        let no_device = "is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none";
+        let no_color = "is no colour; use a CSS name, off, or six hex digits such as ff8800";
         let cases = [
             ("index = 256", "led.index: 256 is not between 0 and 255"),
+            ("index = '1'", "led.index: it must be a whole number from 0 to 255"),
+            ("breathe = 1", "led.breathe: it must be true or false"),
+            ("device = 'sysfs:../x'", &format!("led.device: \"sysfs:../x\" {no_device}")),
+            ("ok = { color = 'f84' }", &format!("led.ok.color: \"f84\" {no_color}")),
+            ("ok = 'red'", "led.ok: it must be a table with color and limit"),
+            ("unsafe.limit = 101", "led.unsafe.limit: 101 is not between 0 and 100"),
+            ("unsafe.limit = 10.5", "led.unsafe.limit: it must be a whole number from 0 to 100"),
+            ("ok = { brightness = 3 }", "led.ok.brightness: there is no such key"),
+            ("colour = 'red'", "led.colour: there is no such key"),
+            ("off.color = 'red'", "led.off.color: there is no such key"),
             (
-                "device = 'sysfs:../x'",
-                "led.device: \"sysfs:../x\" is none of blinkstick, blinkstick:SERIAL, sysfs:NAME, none",
+                "second = { index = 0, jobs = [] }",
+                "led.second.jobs: it must name at least one job, as in [\"health\", \"pull-*\"]",
             ),
-            (
-                "ok = { color = 'f84' }",
-                "led.ok.color: \"f84\" is no colour; use a CSS name, off, or six hex digits such as ff8800",
-            ),
-            ("unsafe = { limit = 101 }", "led.unsafe.limit: 101 is not between 0 and 100"),
-            ("second = { index = 0, jobs = [] }", "led.second.jobs: name at least one job"),
             ("second = { index = 0, jobs = ['a/b'] }", "led.second.jobs: \"a/b\" is no name of a job"),
             ("second = { index = 1, jobs = ['a'] }", "led.second.index: 1 is the first LED already"),
+            ("second = { index = 0 }", "led.second.jobs: it is missing"),
+            ("second = 0", "led.second: it must be a table"),
+            ("index = 2\nindex = 3", "led.index: it is set twice"),
         ];
         for (text, want) in cases {
-            assert_eq!(parse(text).unwrap_err(), want, "{text}");
+            let line = 3 + text.matches('\n').count();
+            assert_eq!(parse(&format!("a = 1\n[led]\n{text}")).unwrap_err(), format!("{line}: {want}"));
         }
-        assert!(parse("colour = 'red'").unwrap_err().contains("unknown field"));
-        assert!(parse("ok = { brightness = 3 }").unwrap_err().contains("unknown field"));
+        assert!(parse("[led]\nindex =").unwrap_err().starts_with("2: no valid TOML: "));
+        assert_eq!(parse("led = 1").unwrap_err(), "1: led: it must be a table");
     }
 }
