@@ -81,7 +81,9 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     config.led.second = None;
-    config.mail = mail::Settings { to: config.mail.to, ..mail::Settings::default() };
+    let to = config.mail.to.clone();
+    config.mail = mail::Settings::default();
+    config.mail.to = to;
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
 }
 
