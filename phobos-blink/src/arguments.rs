@@ -12,7 +12,7 @@ pub(crate) const HELP: &str = "\
 The light that many jobs share
 
 Usage: phobos-blink job NAME STATE [--text TEXT] [--pid PID]
-       phobos-blink show
+       phobos-blink show [--breathe]
        phobos-blink ack [NAME]
        phobos-blink jobs [--json]
 
@@ -28,6 +28,7 @@ Options:
       --text TEXT    Say more about the state
       --pid PID      The process that is at work; the job has failed if it dies
                      [default: the one that runs this]
+      --breathe      Let the light breathe while a job works, until standard input ends
       --json         As JSON
   -h, --help         Print this
 
@@ -67,7 +68,7 @@ pub(crate) fn state(word: &str) -> Result<State, BadArguments> {
 pub(crate) fn parse(args: &[OsString]) -> Result<Option<Cli>, BadArguments> {
     let mut args = args.iter().map(OsString::as_os_str);
     let word = args.next().map(OsStr::to_string_lossy).unwrap_or_default().into_owned();
-    let (mut config, mut said, mut pid, mut json) = (None, String::new(), None, false);
+    let (mut config, mut said, mut pid, mut json, mut breathe) = (None, String::new(), None, false, false);
     let mut positionals: Vec<String> = Vec::new();
     while let Some(arg) = args.next() {
         let bytes = arg.as_bytes();
@@ -89,8 +90,11 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Option<Cli>, BadArguments> {
                     let given = text(value()?)?;
                     pid = Some(given.parse().map_err(|_| BadArguments::Pid(name.clone(), given))?);
                 }
-                ("-h" | "--help" | "--json", _) if attached.is_some() => return Err(BadArguments::Value(name)),
+                ("-h" | "--help" | "--json" | "--breathe", _) if attached.is_some() => {
+                    return Err(BadArguments::Value(name));
+                }
                 ("--json", "jobs") => json = true,
+                ("--breathe", "show") => breathe = true,
                 ("-h" | "--help", _) => return Ok(None),
                 _ => return Err(BadArguments::Option(name, word)),
             }
@@ -107,7 +111,7 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Option<Cli>, BadArguments> {
     let given = (positionals.next(), positionals.next(), positionals.next());
     let command = match (word.as_str(), given) {
         ("job", (Some(name), Some(word), None)) => Command::Job { name, state: state(&word)?, text: said, pid },
-        ("show", (None, ..)) => Command::Show,
+        ("show", (None, ..)) => Command::Show { breathe },
         ("ack", (name, None, _)) => Command::Ack { name },
         ("jobs", (None, ..)) => Command::Jobs { json },
         _ => return Err(BadArguments::Positionals(wanted, word)),
@@ -131,7 +135,20 @@ mod tests {
     /// What is declared for clap, and so is in the manual page, is what is read.
     #[test]
     fn the_parser_agrees_with_the_declaration() {
-        let words = ["ext", "ok", "working", "--text", "--text=a=b", "--pid", "7", "--json", "--config=/c", "--", "-x"];
+        let words = [
+            "ext",
+            "ok",
+            "working",
+            "--text",
+            "--text=a=b",
+            "--pid",
+            "7",
+            "--json",
+            "--breathe",
+            "--config=/c",
+            "--",
+            "-x",
+        ];
         let mut tried = 0;
         for command in crate::COMMANDS {
             let mut lines = vec![vec![command]];

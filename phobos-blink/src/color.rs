@@ -73,6 +73,17 @@ mod tests {
     }
 
     #[test]
+    fn every_name_has_the_value_that_blinkstick_gives_it() {
+        let names: std::collections::BTreeMap<String, String> =
+            serde_json::from_str(include_str!("../fixtures/blinkstick-colors.json")).unwrap();
+        assert_eq!(names.len(), 147);
+        for (name, value) in names {
+            assert_eq!(Color::read(&name), is(&value), "{name}");
+            assert_eq!(Color::read(&name.to_uppercase()), is(&value), "{name}");
+        }
+    }
+
+    #[test]
     fn a_limit_is_what_floating_point_makes_it() {
         let max = |percent| Limit::percent(percent).unwrap().0;
         let cases = [(50.0, 127.0), (33.0, 84.0), (1.0, 2.0), (99.9, 254.0), (50.5, 128.0), (-10.0, -25.0)];

@@ -4,6 +4,7 @@
 //! that everything else can be blinkstick's own command line without loss.
 
 mod arguments;
+mod breathe;
 mod color;
 #[cfg(test)]
 mod golden;
@@ -11,6 +12,8 @@ mod help;
 mod hid;
 mod number;
 mod options;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod python;
 mod raw;
@@ -75,7 +78,11 @@ enum Command {
         pid: Option<u32>,
     },
     /// Put what the jobs have posted on the light
-    Show,
+    Show {
+        /// Let the light breathe while a job works, until standard input ends
+        #[arg(long)]
+        breathe: bool,
+    },
     /// Acknowledge the failure of a job, or of all
     Ack {
         /// The job
@@ -144,7 +151,8 @@ impl Cli {
             }
         };
         match &self.command {
-            Command::Show => {
+            Command::Show { breathe: true } => breathe::breathe(&settings, &board, &usb)?,
+            Command::Show { breathe: false } => {
                 show()?;
             }
             Command::Job { name, state, text, pid } => {

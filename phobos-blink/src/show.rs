@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use phobos_core::led::color::Rgb;
 use phobos_core::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
 use phobos_core::report::Chain;
 use serde::Serialize;
@@ -127,13 +128,24 @@ pub(crate) fn show(
         Device::Sysfs { name } => {
             show_on_led(&Path::new(LEDS).join(name), picture.first.state, settings.palette.look(picture.first.state))?;
         }
-        Device::BlinkStick { serial } => {
-            for stick in &mut open(&*bus()?, serial.as_deref())? {
+        Device::BlinkStick { .. } => {
+            for stick in &mut sticks(settings, bus)? {
                 show_on_stick(settings, &picture, stick.as_mut())?;
             }
         }
     }
     Ok(picture)
+}
+
+/// Opens the sticks that are the light; none if it is something else.
+pub(crate) fn sticks(
+    settings: &Settings,
+    bus: &dyn Fn() -> Result<Box<dyn Bus>, BusError>,
+) -> Result<Vec<Box<dyn Stick>>, ShowError> {
+    match &settings.device {
+        Device::BlinkStick { serial } => open(&*bus()?, serial.as_deref()),
+        Device::Sysfs { .. } | Device::None => Ok(Vec::new()),
+    }
 }
 
 /// Opens the stick with this serial number, or all.
@@ -145,17 +157,17 @@ fn open(bus: &dyn Bus, serial: Option<&str>) -> Result<Vec<Box<dyn Stick>>, Show
 }
 
 fn show_on_stick(settings: &Settings, picture: &Picture, stick: &mut dyn Stick) -> Result<(), ShowError> {
-    let look = |shown: &Shown| settings.palette.look(shown.state);
-    set_led(stick, settings.index, look(&picture.first))?;
+    let color = |shown: &Shown| settings.palette.look(shown.state).shown();
+    set_led(stick, settings.index, color(&picture.first))?;
     match (&settings.second, &picture.second) {
-        (Some(second), Some(shown)) => set_led(stick, second.index, look(shown)),
+        (Some(second), Some(shown)) => set_led(stick, second.index, color(shown)),
         _ => Ok(()),
     }
 }
 
 /// Sets one LED; a stick of the first generation has only one, whatever the index.
-fn set_led(stick: &mut dyn Stick, index: u8, look: Look) -> Result<(), ShowError> {
-    let [red, green, blue] = look.shown().bytes();
+pub(crate) fn set_led(stick: &mut dyn Stick, index: u8, color: Rgb) -> Result<(), ShowError> {
+    let [red, green, blue] = color.bytes();
     let has_one = stick.identity().variant() == Some(Variant::BlinkStick);
     let sent = if index == 0 || has_one {
         stick.send(1, &[red, green, blue])
@@ -210,7 +222,7 @@ fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
 }
 
 /// Waits for another `show` to be done; a light that is put right out of turn is better than one that is not.
-fn take_turn(board: &Board) -> Option<File> {
+pub(crate) fn take_turn(board: &Board) -> Option<File> {
     let path = board.run().join(".show.lock");
     // Whoever may not write the board may still read the lock that another has made.
     let made = File::options().create(true).truncate(false).write(true).open(&path);

@@ -222,7 +222,11 @@ impl Repository {
             let holders = self.lock_holders();
             if said.is_none_or(|since| since.elapsed() >= REMIND) {
                 said = Some(Instant::now());
-                (patience.on_wait)(&format!("Borg's lock on {}, held by {}", self.path.display(), describe(&holders)));
+                (patience.on_wait)(&format!(
+                    "Borg's lock on {}, held by {}",
+                    self.path.display(),
+                    self.describe(&holders)
+                ));
             }
             self.wait_for_change(&holders, patience)?;
         }
@@ -242,6 +246,54 @@ impl Repository {
         holders
     }
 
+    /// Waits until nobody holds Borg's lock, without taking it: for a job that will take it itself and that would give up
+    /// after Borg's own second. A holder that is a dead process of this machine does not count; Borg clears it.
+    ///
+    /// # Errors
+    ///
+    /// When it is still held at the deadline, or when a signal ended the wait.
+    pub fn wait_until_free(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
+        let mut said = false;
+        loop {
+            let holders: Vec<_> = self.lock_holders().into_iter().filter(LockHolder::may_be_alive).collect();
+            if holders.is_empty() {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut said, true) {
+                (patience.on_wait)(&format!(
+                    "Borg's lock on {}, held by {}",
+                    self.path.display(),
+                    self.describe(&holders)
+                ));
+            }
+            self.wait_for_change(&holders, patience)?;
+        }
+    }
+
+    /// The holders in words, with the command of a process of this machine, and how to break the lock of another.
+    fn describe(&self, holders: &[LockHolder]) -> String {
+        let words: Vec<_> = holders
+            .iter()
+            .map(|holder| {
+                let command = fs::read(format!("/proc/{}/cmdline", holder.pid)).unwrap_or_default();
+                let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
+                match (holder.is_here(), command.is_empty()) {
+                    (true, false) => {
+                        format!("`{}` (pid {})", command.chars().take(120).collect::<String>(), holder.pid)
+                    }
+                    (true, true) => format!("pid {}, which has ended", holder.pid),
+                    (false, _) => format!(
+                        "pid {} on {}; if nothing runs there any more, break the lock with `borg break-lock {}`",
+                        holder.pid,
+                        holder.host,
+                        self.path.display()
+                    ),
+                }
+            })
+            .collect();
+        if words.is_empty() { "a process that it does not name".to_owned() } else { words.join(" and ") }
+    }
+
     fn has_segment(&self, segment: u64) -> bool {
         let folder = (segment / self.segments_per_dir).to_string();
         let file = self.path.join("data").join(folder).join(segment.to_string());
@@ -256,10 +308,11 @@ impl Repository {
             }
             let now = Instant::now();
             if now >= patience.deadline {
-                return Err(BorgError::Busy { path: self.path.clone(), holders: describe(holders) });
+                return Err(BorgError::Busy { path: self.path.clone(), holders: self.describe(holders) });
             }
             std::thread::sleep(LOOK.min(patience.deadline.saturating_duration_since(now)));
-            if now >= again || self.lock_holders() != holders {
+            let changed = holders.iter().any(|holder| !self.lock_holders().contains(holder) || !holder.may_be_alive());
+            if now >= again || changed || holders.is_empty() {
                 return Ok(());
             }
         }
@@ -312,6 +365,13 @@ impl LockHolder {
     }
 }
 
+impl LockHolder {
+    /// Whether the process may still hold the lock: it runs, or it is on another machine.
+    fn may_be_alive(&self) -> bool {
+        !self.is_here() || Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+}
+
 /// `lock.roster`, as far as it is needed.
 #[derive(Deserialize)]
 struct Roster {
@@ -330,23 +390,6 @@ impl Observer for Silent {
 /// Whether Borg failed because somebody else holds the lock; its exit code says so only in its modern set (73).
 fn is_busy(error: &ExecError) -> bool {
     matches!(error, ExecError::Failed { stderr, .. } if stderr.contains("Failed to create/acquire the lock"))
-}
-
-/// The holders in words, with the command of a process of this machine.
-fn describe(holders: &[LockHolder]) -> String {
-    let words: Vec<_> = holders
-        .iter()
-        .map(|holder| {
-            let command = fs::read(format!("/proc/{}/cmdline", holder.pid)).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-            match (holder.is_here(), command.is_empty()) {
-                (true, false) => format!("`{}` (pid {})", command.chars().take(120).collect::<String>(), holder.pid),
-                (true, true) => format!("pid {}, which has ended", holder.pid),
-                (false, _) => format!("pid {} on {}", holder.pid, holder.host),
-            }
-        })
-        .collect();
-    if words.is_empty() { "a process that it does not name".to_owned() } else { words.join(" and ") }
 }
 
 /// The keys and values of one section of an INI file, as Python's configparser writes it.
@@ -439,8 +482,15 @@ mod tests {
         fs::create_dir(folder.path().join("lock.exclusive")).unwrap();
         fs::write(folder.path().join("lock.exclusive/elsewhere.example@3281355014145.19284-0"), "").unwrap();
         fs::write(folder.path().join("lock.roster"), r#"{"exclusive": [], "shared": [["other@1", 7, 0]]}"#).unwrap();
-        let holders = repository.lock_holders();
-        assert_eq!(describe(&holders), "pid 19284 on elsewhere.example@3281355014145 and pid 7 on other@1");
+        let said = repository.describe(&repository.lock_holders());
+        assert!(
+            said.starts_with("pid 19284 on elsewhere.example@3281355014145; if nothing runs there any more, "),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("`borg break-lock {}` and pid 7 on other@1", folder.path().display())),
+            "{said}"
+        );
     }
 
     #[test]
@@ -458,7 +508,7 @@ mod tests {
         };
         let error = repository.lock(&script, &mut patience).unwrap_err().to_string();
         assert!(error.starts_with("gave up waiting for Borg's lock on "), "{error}");
-        assert!(error.ends_with(", held by pid 7 on elsewhere@1"), "{error}");
+        assert!(error.contains(", held by pid 7 on elsewhere@1; if nothing runs there"), "{error}");
         assert_eq!(said.len(), 1, "{said:?}");
     }
 }

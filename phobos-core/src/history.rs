@@ -1,12 +1,18 @@
 //! The history of runs: one JSON line per finished or failed run, appended and synced to the disk.
+//!
+//! A file that has grown large is put aside as `NAME.1`, `NAME.2`, …, never rewritten and never deleted: ten years of a busy
+//! machine are some 40 MB.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+
+/// At what size the file is put aside, in bytes.
+const LARGE: u64 = 8 * 1024 * 1024;
 
 /// How many earlier runs the expected end of a run is reckoned from.
 const RUNS_FOR_EXPECTATION: usize = 5;
@@ -92,14 +98,15 @@ impl History {
     ///
     /// When the file exists and cannot be read.
     pub fn read(&self) -> Result<Vec<Run>, HistoryError> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => {
-                return Err(HistoryError { verb: "read", path: self.path.clone(), source });
+        let mut runs = Vec::new();
+        for number in 1.. {
+            match self.read_file(&self.aside(number))? {
+                Some(text) => parse(&text, &mut runs),
+                None => break,
             }
-        };
-        Ok(parse(&text))
+        }
+        parse(&self.read_file(&self.path)?.unwrap_or_default(), &mut runs);
+        Ok(runs)
     }
 
     /// When a run of `job` on `object` that begins now should end: the median of its last good runs; `None` if it has
@@ -115,10 +122,48 @@ impl History {
         lengths.get(lengths.len() / 2).map(|length| now + *length)
     }
 
+    /// Opens the file and locks it; one that was put aside meanwhile is opened anew.
+    fn open(&self) -> io::Result<File> {
+        loop {
+            let file = OpenOptions::new().create(true).append(true).read(true).mode(0o644).open(&self.path)?;
+            fs2::FileExt::lock_exclusive(&file)?;
+            match fs::metadata(&self.path) {
+                Ok(current) if current.ino() == file.metadata()?.ino() => return Ok(file),
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts the file aside under the first free number; its lock is held.
+    fn put_aside(&self) -> io::Result<()> {
+        let mut number = 1;
+        while self.aside(number).exists() {
+            number += 1;
+        }
+        fs::rename(&self.path, self.aside(number))
+    }
+
+    fn aside(&self, number: u32) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{number}"));
+        name.into()
+    }
+
+    fn read_file(&self, path: &Path) -> Result<Option<String>, HistoryError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(HistoryError { verb: "read", path: self.path.clone(), source }),
+        }
+    }
+
     fn try_append(&self, run: &Run) -> io::Result<()> {
         self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let mut file = OpenOptions::new().create(true).append(true).read(true).mode(0o644).open(&self.path)?;
-        fs2::FileExt::lock_exclusive(&file)?;
+        let mut file = self.open()?;
+        if file.metadata()?.len() >= LARGE {
+            self.put_aside()?;
+            file = self.open()?;
+        }
         let mut line = serde_json::to_vec(run)?;
         line.push(b'\n');
         if is_torn(&mut file)? {
@@ -145,16 +190,14 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// The runs in a history's text.
-fn parse(text: &str) -> Vec<Run> {
-    let mut runs = Vec::new();
+/// Adds the runs in a history's text to `runs`.
+fn parse(text: &str, runs: &mut Vec<Run>) {
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
         match serde_json::from_str(line) {
             Ok(run) => runs.push(run),
             Err(error) => log::warn!("line {} of the history is no run: {error}", index + 1),
         }
     }
-    runs
 }
 
 #[cfg(test)]
@@ -190,5 +233,19 @@ mod tests {
         let expected = DateTime::UNIX_EPOCH + TimeDelta::minutes(20);
         assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
         assert_eq!(history.expected_end("ext", "B", DateTime::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn a_large_file_is_put_aside_and_no_line_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::new(&folder.path().join("history.jsonl"));
+        let long = Run { error: "x".repeat(usize::try_from(LARGE).unwrap() / 4), ..run("ext", 1, 1) };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..4).for_each(|_| history.append(&long).unwrap()));
+            }
+        });
+        assert_eq!(history.read().unwrap().len(), 12);
+        assert!(folder.path().join("history.jsonl.2").exists());
     }
 }

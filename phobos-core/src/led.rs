@@ -17,11 +17,14 @@ pub use board::{Board, Failure, Job, LedError, is_job_name};
 pub use process::Process;
 pub use settings::{BadSetting, Device, Look, Palette, Second, Settings};
 
-use crate::exec::{Exec, Invocation};
+use crate::exec::{Exec, Hold, Invocation, Observer};
 use crate::report::Chain;
 
 /// The program that puts a state on the light.
 const PROGRAM: &str = "phobos-blink";
+
+/// What the program says once the light breathes.
+pub const BREATHING: &str = "breathing";
 
 /// How long putting a state on the light may hold up a job.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -90,20 +93,41 @@ pub fn choose<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Shown {
     }
 }
 
+/// Lets the light breathe while the state is working, if the settings want it, until the returned holder is released or
+/// this process ends; that it cannot is one warning.
+///
+/// The LED is driven by another process: this one may enter namespaces, which it could not with a second thread.
+pub fn breathe(exec: &dyn Exec, board: &Board, settings: &Settings) -> Option<Box<dyn Hold>> {
+    if !settings.breathe {
+        return None;
+    }
+    let call = show(board).arg("--breathe").shielded();
+    let held = exec.hold(&call, BREATHING, &mut Unheard);
+    held.map_err(|error| log::warn!("cannot let the light breathe: {}", Chain(&error))).ok()
+}
+
 /// Posts `state` for `job` and puts the light right; whatever goes wrong is one warning, for telling never breaks doing.
 pub fn tell(exec: &dyn Exec, board: &Board, job: &str, state: State, text: &str) {
     if let Err(error) = board.post(job, state, text) {
         log::warn!("cannot tell the light that {job} is {}: {}", state.word(), Chain(&error));
     }
-    let show = board
-        .environment()
-        .into_iter()
-        .fold(Invocation::new(PROGRAM).arg("show"), |call, (name, value)| call.env(name, value))
-        .shielded()
-        .limit(SHOW_LIMIT);
-    if let Err(error) = exec.run(&show) {
+    if let Err(error) = exec.run(&show(board).shielded().limit(SHOW_LIMIT)) {
         log::warn!("cannot put {} on the light: {}", state.word(), Chain(&error));
     }
+}
+
+/// The call that puts what is posted on this board on the light.
+fn show(board: &Board) -> Invocation {
+    let call = Invocation::new(PROGRAM).arg("show");
+    board.environment().into_iter().fold(call, |call, (name, value)| call.env(name, value))
+}
+
+/// Listens to nothing.
+struct Unheard;
+
+impl Observer for Unheard {
+    fn out(&mut self, _line: &str) {}
+    fn err(&mut self, _line: &str) {}
 }
 
 #[cfg(test)]
@@ -155,6 +179,17 @@ mod tests {
         let mut later = job("a", State::Ok, false);
         later.since = Utc::now() + TimeDelta::hours(5);
         assert_eq!(choose(&[job("b", State::Ok, false), later]).job.unwrap(), "a");
+    }
+
+    #[test]
+    fn the_light_breathes_only_where_it_is_wanted() {
+        let board = Board::new("/nowhere/run".as_ref(), "/nowhere/kept".as_ref());
+        let script = Script::new().ok().fails(69, "cannot find a BlinkStick");
+        let wanted = Settings { breathe: true, ..Settings::default() };
+        assert!(breathe(&script, &board, &Settings::default()).is_none());
+        assert!(breathe(&script, &board, &wanted).is_some());
+        assert!(breathe(&script, &board, &wanted).is_none());
+        assert_eq!(script.calls(), ["phobos-blink show --breathe"; 2]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Ten jobs at once, a thousand times over: none runs beside one that it would disturb, and none is left waiting.
 
+#![cfg(test)]
+
 use std::path::Path;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};

@@ -269,7 +269,7 @@ impl Connection {
             }
             return Err(failure);
         }
-        match self.smtp.message(message) {
+        match self.smtp.command(Payload(message)) {
             Ok(_) => Ok(()),
             Err(error) if error.status().is_some() => Err(refused(&error)),
             Err(error) => {
@@ -277,6 +277,25 @@ impl Connection {
                 Err(Failure::Unanswered(error))
             }
         }
+    }
+}
+
+/// A message as SMTP carries it, its end included.
+///
+/// lettre writes the end on its own; the kernel then holds it back until the server has acknowledged the rest, which takes
+/// a server on this machine longer than everything else together.
+struct Payload<'a>(&'a [u8]);
+
+impl fmt::Display for Payload<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(self.0);
+        let text = text.strip_suffix("\r\n").unwrap_or(&text);
+        for line in text.split("\r\n") {
+            // A line that is a lone dot would be the end (RFC 5321, 4.5.2).
+            let dot = if line.starts_with('.') { "." } else { "" };
+            write!(f, "{dot}{line}\r\n")?;
+        }
+        f.write_str(".\r\n")
     }
 }
 
@@ -412,6 +431,14 @@ mod tests {
         let failure = auto(port, &script).unwrap_err();
         assert!(matches!(failure, Failure::Unanswered(_)), "{failure}");
         assert!(script.calls().is_empty());
+    }
+
+    #[test]
+    fn no_line_of_a_message_ends_it() {
+        let payload = |text: &str| Payload(text.as_bytes()).to_string();
+        assert_eq!(payload("a\r\n.\r\n..b\r\n"), "a\r\n..\r\n...b\r\n.\r\n");
+        assert_eq!(payload(".a"), "..a\r\n.\r\n");
+        assert_eq!(payload("\r\n\r\n"), "\r\n\r\n.\r\n");
     }
 
     #[test]

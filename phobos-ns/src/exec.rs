@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
+use phobos_core::borg::{BorgError, Repository};
 use phobos_core::config::Config;
 use phobos_core::exec::{self, Exec, ExecError, Invocation, Status, System};
 use phobos_core::folders;
@@ -142,8 +143,21 @@ impl Job<'_> {
             let mut patience = Patience { deadline, on_wait: &mut on_wait, interrupted: &|| self.signals.caught() };
             let mode = if lock.shared { Mode::Shared } else { Mode::Exclusive };
             held.push(all.take(&lock.name, mode, self.name(), until, &mut patience)?);
+            // A job that phobos did not start has Borg's own lock only, and the command may not wait for it long.
+            if lock.name == LockName::Repository {
+                self.wait_for_borg(&mut patience)?;
+            }
         }
         Ok(held)
+    }
+
+    fn wait_for_borg(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
+        match Repository::open(&self.config.backup.repository) {
+            Ok(repository) => repository.wait_until_free(patience),
+            // Outside the namespace, or before the first backup, there is none.
+            Err(BorgError::NotARepository { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells history and light about a run with a name.

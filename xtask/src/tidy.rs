@@ -81,8 +81,7 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     config.led.second = None;
-    let to = config.mail.to.clone();
-    config.mail = mail::Settings::default();
+    let to = std::mem::replace(&mut config.mail, mail::Settings::default()).to;
     config.mail.to = to;
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
 }

@@ -163,6 +163,11 @@ impl Board {
         &self.run
     }
 
+    /// The folder of the failures that stay.
+    pub fn kept(&self) -> &Path {
+        &self.kept
+    }
+
     /// Posts that this process, working for `job`, is in `state`.
     ///
     /// `ok` makes an earlier failure of the job good; nothing else but [`Board::ack`] does.
