@@ -2,7 +2,6 @@
 
 use crate::{crates, list, programs, project};
 use phobos_core::config::Config;
-use phobos_core::mail;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,7 +80,7 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     config.led.second = None;
-    let to = std::mem::replace(&mut config.mail, mail::Settings::default()).to;
+    let to = std::mem::take(&mut config.mail).to;
     config.mail.to = to;
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
 }
