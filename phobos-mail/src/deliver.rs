@@ -129,6 +129,8 @@ impl Delivery<'_> {
                 Ok(way) => return self.sent(way),
                 Err(failure) if patience.is_over() || self.deadline.is_over() || failure.is_final() => {
                     self.outcome.lost = true;
+                    let first = letter.body.lines().next().unwrap_or_default();
+                    log::error!("this is all that is left of a mail: {}", text::line(first, 1000));
                     return self.failed(letter, &failure);
                 }
                 Err(failure) => log::debug!("trying again: {failure}"),
@@ -194,4 +196,37 @@ fn claim(path: &Path) -> Option<Claim> {
         log::error!("{error:#}");
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::letter;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    #[test]
+    fn a_server_that_gives_a_byte_now_and_then_is_given_up() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let mut settings = Settings::default();
+        settings.transport = format!("smtp://127.0.0.1:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"2").is_ok() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
+        let began = Instant::now();
+        let outcome = one(letter::test(), settings, Deadline::after(Duration::from_secs(1)));
+        assert!(outcome.lost && outcome.sent == 0, "{outcome:?}");
+        assert_eq!(outcome.why.as_deref(), Some("the mail server takes too long"));
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn work_that_takes_too_long_comes_to_nothing() {
+        assert_eq!(within(Duration::from_secs(10), || 1), Some(1));
+        assert_eq!(within(Duration::from_millis(10), || std::thread::sleep(Duration::from_secs(60))), None);
+    }
 }

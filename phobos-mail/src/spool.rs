@@ -65,7 +65,8 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
     let make = || {
         DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        give_to_owner(&File::open(path)?, parent)
+        give_to_owner(&File::open(path)?, parent)?;
+        sync_folder(parent)
     };
     make().with_context(|| format!("cannot make the folder {}", path.display()))
 }

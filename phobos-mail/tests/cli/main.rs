@@ -347,6 +347,48 @@ fn a_storm_is_one_mail_and_then_a_summary() {
     assert_eq!(summary.header("References"), server.taken()[0].header("References"), "one thread");
 }
 
+#[test]
+fn failures_at_the_same_moment_are_one_storm() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(machine.run(&["a.service"]).code, Some(0)));
+        }
+    });
+    assert_eq!(server.taken().len(), 1);
+    an_hour_passes(&machine.path("state/units"));
+    machine.run(&["flush"]);
+    assert_eq!(server.taken()[1].header("Subject"), "unit a.service failed 5 more times");
+}
+
+#[test]
+fn a_log_of_any_size_and_content_gives_a_mail_that_can_be_read() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    let megabyte = "x".repeat(1 << 20);
+    let bytes = vec!["255,27,91,50,74,0,10"; 50_000].join(",");
+    let entry = |message: &str| format!("{{\"__REALTIME_TIMESTAMP\":\"1700000000000000\",\"MESSAGE\":{message}}}\n");
+    let journal = [
+        format!("\"{megabyte}\""),
+        format!("[{bytes}]"),
+        "\"Bcc: a@b\\r\\n.\\r\\nQUIT\"".to_owned(),
+        "null".to_owned(),
+    ];
+    machine.write("journal", &journal.iter().map(|message| entry(message)).collect::<String>());
+    machine.program("journalctl", &format!("cat {}", machine.path("journal").display()));
+    let mut command = machine.command(&["a.service"]);
+    command.env("MONITOR_INVOCATION_ID", ID);
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let [mail] = &server.taken()[..] else { panic!("{:?}", server.taken()) };
+    assert!(mail.text.len() < 500_000, "{}", mail.text.len());
+    assert!(mail.header("Bcc").is_empty());
+    let body = mail.body();
+    assert!(body.contains(r"\x1b[2J\x00") && body.contains("\n      .\n"), "{}", &body[body.len() - 500..]);
+    assert!(body.chars().all(|character| character == '\n' || !character.is_control()));
+}
+
 /// Makes all that was told an hour and a second older.
 fn an_hour_passes(units: &Path) {
     for entry in fs::read_dir(units).unwrap() {
