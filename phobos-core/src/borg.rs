@@ -325,6 +325,12 @@ impl RepositoryLock {
         self.hold.is_alive()
     }
 
+    /// Starts to let go of the lock, when the repository is no longer read; [`RepositoryLock::close`] waits until that is
+    /// done. Borg takes a moment for its commit, in which other things can be closed.
+    pub fn let_go(&mut self) {
+        self.hold.let_go();
+    }
+
     /// Lets go of the lock.
     ///
     /// # Errors

@@ -126,6 +126,9 @@ pub trait Hold: fmt::Debug {
     /// Whether the program still runs, and so still holds what it holds.
     fn is_alive(&mut self) -> bool;
 
+    /// Closes the program's standard input, so that it lets go of what it holds; its end is waited for by `release`.
+    fn let_go(&mut self);
+
     /// Closes the program's standard input and waits for its end; a second call does nothing.
     ///
     /// # Errors

@@ -215,6 +215,7 @@ impl Job<'_> {
         if !borg.borrow_mut().is_held() {
             return Err(anyhow!("Borg's lock was lost while the repository was copied"));
         }
+        borg.borrow_mut().let_go();
         log::info!(
             "copied {} files with {} MB, deleted {}; the drive holds {} MB",
             stats.files_transferred,

@@ -108,6 +108,8 @@ impl Hold for Held {
         true
     }
 
+    fn let_go(&mut self) {}
+
     fn release(&mut self) -> Result<(), ExecError> {
         Ok(())
     }

@@ -310,9 +310,15 @@ impl Hold for Holder {
         self.child.as_ref().is_some_and(|child| matches!(child.handle.try_wait(), Ok(None)))
     }
 
+    fn let_go(&mut self) {
+        if let Some(child) = &mut self.child {
+            child.stdin = None;
+        }
+    }
+
     fn release(&mut self) -> Result<(), ExecError> {
+        self.let_go();
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        drop(child.stdin.take());
         let invocation = self.invocation.clone().shielded().limit(RELEASE_LIMIT);
         System::default().attend(&mut child, &invocation, &mut Capture(&mut Vec::new()))
     }
