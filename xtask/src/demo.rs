@@ -3,6 +3,7 @@
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
 use crate::say;
 use anyhow::{Context, Result, ensure};
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -67,6 +68,7 @@ struct Drive {
 /// Makes the disk with the repository and an empty drive, and configures the NAS for them.
 fn furnish(sh: &Shell) -> Result<(Disk, Drive)> {
     title("a NAS in miniature: its own PID 1, root file system and mounts; nothing of this machine is touched");
+    make_led(sh)?;
     let backup = disk(sh, "backup", "2G")?;
     let device = &backup.device;
     cmd!(sh, "mkfs.ext4 -q -L backup {device}").quiet().run()?;
@@ -121,7 +123,7 @@ fn format(sh: &Shell, mut drive: Drive) -> Result<Drive> {
         say(&format!("drive         {device}: not encrypted, for this kernel has no dm-crypt"));
         format!("[[external.drive]]\nname = \"A\"\ndevice = \"{device}\"\n")
     };
-    sh.write_file("/etc/phobos/phobos.toml", format!("{configuration}[led]\ndevice = \"none\"\n"))?;
+    sh.write_file("/etc/phobos/phobos.toml", format!("{configuration}[led]\ndevice = \"sysfs:demo\"\n"))?;
     Ok(drive)
 }
 
@@ -194,7 +196,7 @@ fn watched(call: Cmd) -> Result<()> {
     let done = AtomicBool::new(false);
     let status = thread::scope(|scope| {
         scope.spawn(|| {
-            let mut shown = light();
+            let mut shown = Light::read();
             while !done.load(Ordering::Acquire) {
                 thread::sleep(Duration::from_millis(20));
                 tell_change(&mut shown);
@@ -209,36 +211,61 @@ fn watched(call: Cmd) -> Result<()> {
     Ok(())
 }
 
-fn tell_change(shown: &mut Option<String>) {
-    let now = light();
-    if now != *shown {
-        say(&format!("light: {}", now.as_deref().unwrap_or("off")));
+fn tell_change(shown: &mut Light) {
+    let now = Light::read();
+    // Colour and brightness are two files: what is not the same a moment later was read in between.
+    thread::sleep(Duration::from_millis(5));
+    if now != *shown && now == Light::read() {
+        say(&format!("light: {now}"));
         *shown = now;
     }
 }
 
-/// The colour of the only job that posts here, and what it says: a kept failure or else its last post.
-fn light() -> Option<String> {
-    let posts = ["/var/lib/phobos/led", "/run/phobos/led"].map(|folder| crate::list(Path::new(folder)));
-    let mut posts = posts.into_iter().filter_map(Result::ok).flatten().filter_map(|path| fs::read_to_string(path).ok());
-    posts.find_map(|post| {
-        let color = match field(&post, "state")? {
-            "working" => "yellow",
-            "waiting" => "blue",
-            "attention" => "white",
-            "unsafe" => "magenta",
-            "ok" => "green",
-            "failed" => "red",
-            _ => return None,
-        };
-        Some(format!("{color} ({})", field(&post, "text")?))
-    })
+/// The folder of a LED of the kernel, as phobos-blink finds it where there is no stick.
+const LED: &str = "/sys/class/leds/demo";
+
+/// Makes the LED, of files that nothing but this program reads.
+fn make_led(sh: &Shell) -> Result<()> {
+    // Not every kernel has the folder of LEDs, and no folder can be made in there.
+    let place = ["/sys/class/leds", "/sys/class"].into_iter().find(|path| Path::new(path).is_dir());
+    let place = place.context("there is no /sys/class")?;
+    cmd!(sh, "mount -t tmpfs phobos-led {place}").quiet().run()?;
+    for (name, text) in [("max_brightness", "255"), ("multi_index", "red green blue")] {
+        sh.write_file(Path::new(LED).join(name), text)?;
+    }
+    Ok(())
 }
 
-/// A text in a flat JSON object that has no quotes in its texts.
-fn field<'a>(json: &'a str, key: &str) -> Option<&'a str> {
-    let (_, rest) = json.split_once(&format!("\"{key}\":"))?;
-    rest.trim_start().strip_prefix('"')?.split('"').next()
+/// What phobos-blink has put on the LED: a colour, and its brightness out of 255.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Light {
+    color: String,
+    brightness: u32,
+}
+
+impl Light {
+    fn read() -> Self {
+        let content = |name: &str| fs::read_to_string(Path::new(LED).join(name)).unwrap_or_default();
+        let (color, brightness) = (content("multi_intensity"), content("brightness"));
+        Self { color: color.trim().to_owned(), brightness: brightness.trim().parse().unwrap_or(0) }
+    }
+}
+
+impl fmt::Display for Light {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { color, brightness } = self;
+        let color = match color.as_str() {
+            _ if *brightness == 0 => return f.write_str("off"),
+            "255 255 0" => "yellow",
+            "0 0 255" => "blue",
+            "255 0 255" => "magenta",
+            "255 255 255" => "white",
+            "0 128 0" => "green",
+            "255 0 0" => "red",
+            other => other,
+        };
+        write!(f, "{color} ({} %)", brightness * 100 / 255)
+    }
 }
 
 #[cfg(test)]
@@ -246,11 +273,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_of_a_post_is_found() {
-        let post = r#"{"version":1,"state":"working","text": "mirroring to the drive A","since":"x"}"#;
-        assert_eq!(field(post, "state"), Some("working"));
-        assert_eq!(field(post, "text"), Some("mirroring to the drive A"));
-        assert_eq!(field(post, "version"), None);
-        assert_eq!(field(post, "absent"), None);
+    fn a_light_has_the_names_of_its_colours() {
+        let light = |color: &str, brightness| Light { color: color.to_owned(), brightness }.to_string();
+        assert_eq!(light("255 255 0", 26), "yellow (10 %)");
+        assert_eq!(light("0 128 0", 26), "green (10 %)");
+        assert_eq!(light("255 0 0", 128), "red (50 %)");
+        assert_eq!(light("255 0 0", 0), "off");
+        assert_eq!(light("51 194 128", 255), "51 194 128 (100 %)");
     }
 }

@@ -29,7 +29,7 @@ struct Cli {
 enum Chore {
     /// Install what the tests, the rig and the demo need and is not here yet
     Setup,
-    /// Run every check and test: format, lints, unit, command line, root, rig
+    /// Run every check and test: format, lints, unit, command line, host, rig
     Test(test::Args),
     /// Show the main job on a NAS in miniature, from plug to green
     Demo(demo::Args),

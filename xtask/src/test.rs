@@ -1,6 +1,6 @@
 //! `test`: every check and test of the project, one after the other, with a summary.
 
-use crate::{PRIVATE, as_root, crates, project, say, setup};
+use crate::{as_root, say, setup};
 use anyhow::{Result, bail};
 use std::time::{Duration, Instant};
 use xshell::{Shell, cmd};
@@ -8,13 +8,13 @@ use xshell::{Shell, cmd};
 /// How long the whole may take.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// The end-to-end tests on a machine in QEMU.
+/// The package of the tests on real namespaces and on a machine in QEMU.
 const RIG: &str = "phobos-tests";
 
 /// The command line of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Only what runs on this machine: format, lints, unit, command line and root tests
+    /// Only what runs on this machine: format, lints, unit and command line tests, stories on real namespaces
     #[arg(long, conflicts_with = "rig")]
     host: bool,
     /// Only the scenarios on the machine in QEMU
@@ -39,7 +39,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         if args.filter.is_empty() {
             check(sh, &mut parts);
         }
-        host(sh, args, &mut parts)?;
+        host(sh, args, &mut parts);
     }
     if !args.host {
         rig(sh, args, &mut parts);
@@ -67,42 +67,30 @@ fn has(sh: &Shell, component: &str) -> bool {
     version.run().is_ok()
 }
 
-fn host(sh: &Shell, args: &Args, parts: &mut Parts) -> Result<()> {
+fn host(sh: &Shell, args: &Args, parts: &mut Parts) {
     let tail = &args.tail();
     parts.run("unit and command line", || {
         Ok(cmd!(sh, "cargo test --locked --workspace --exclude {RIG} -- {tail...}").run()?)
     });
-    parts.run("the rig's own", || Ok(cmd!(sh, "cargo test --locked --package {RIG} --lib -- {tail...}").run()?));
-    let runner = &runner(&PRIVATE);
-    for crate_dir in crates()? {
-        // Such a test says `test = false` in its Cargo.toml, so that a plain `cargo test` leaves it out.
-        if let (true, Some(name)) = (crate_dir.join("tests/root.rs").exists(), crate_dir.file_name()) {
-            let title = format!("root: {}", name.to_string_lossy());
-            parts.run(&title, || {
-                Ok(cmd!(sh, "cargo test --locked --config {runner} --package {name} --test root -- {tail...}").run()?)
-            });
-        }
-    }
-    Ok(())
+    parts.run("the rig's own", || Ok(cmd!(sh, "cargo test --locked --package {RIG} --lib --bins -- {tail...}").run()?));
+    let runner = &runner();
+    parts.run("host, as root", || {
+        Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test host -- {tail...}").run()?)
+    });
 }
 
 fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
-    if !project().join("tests/e2e").is_dir() {
-        parts.skip("rig", "there are no scenarios yet");
-        return;
-    }
-    let runner = &runner(&[]);
+    let runner = &runner();
     let tail = &args.tail();
     parts.run("rig", || {
         Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test e2e -- {tail...}").run()?)
     });
 }
 
-/// The configuration that makes cargo run test programs as root, behind `line`.
-fn runner(line: &[&str]) -> String {
-    let line = [as_root(), line].concat();
+/// The configuration that makes cargo run test programs as root.
+fn runner() -> String {
     // Cargo takes an empty runner for a program without a name.
-    let line = if line.is_empty() { &["env"] } else { line.as_slice() };
+    let line = if as_root().is_empty() { &["env"] } else { as_root() };
     format!("target.'cfg(unix)'.runner = {line:?}")
 }
 
@@ -209,12 +197,5 @@ mod tests {
     fn a_clock_shows_minutes() {
         assert_eq!(clock(Duration::from_secs(2405)), "40:05");
         assert_eq!(clock(Duration::from_millis(59_900)), " 0:59");
-    }
-
-    #[test]
-    fn a_runner_is_a_line_of_cargos_configuration() {
-        let line = runner(&["unshare", "--mount"]);
-        assert!(line.starts_with("target.'cfg(unix)'.runner = ["), "{line}");
-        assert!(line.ends_with(r#""unshare", "--mount"]"#), "{line}");
     }
 }
