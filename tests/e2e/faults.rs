@@ -61,7 +61,7 @@ fn cable_pulled() -> Story {
         nas.slow_backup_disk(0)?;
         nas.wait_for_unit(&a.unit(), "failed", minutes(4))?;
         nas.wait_for_light(Light::Red, minutes(2))?;
-        nas.wait_for_mail(1, minutes(2))?;
+        nas.wait_for_mail_that_says(&format!("unit {} failed", a.unit()), "cannot")?;
         nas.wait_until_closed()?;
         nas.plug(&a)?;
         let green = nas.wait_for_recovery(minutes(5))?;

@@ -48,9 +48,7 @@ fn owners_units() -> Story {
         let unit = nas.wait_for_unit("backup-exthdd.service", "failed", minutes(3))?;
         ensure!(unit.status == 65, "{unit:?}");
         nas.wait_for_light(Light::Red, minutes(2))?;
-        let mails = nas.wait_for_mail(1, minutes(2))?;
-        ensure!(mails[0].subject == "unit backup-exthdd.service failed", "{mails:?}");
-        ensure!(mails[0].text.contains("no Borg repository in /backup/borg"), "{}", mails[0].text);
+        nas.wait_for_mail_that_says("unit backup-exthdd.service failed", "no Borg repository in /backup/borg")?;
         nas.wait_until_closed()
     })
 }

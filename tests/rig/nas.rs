@@ -64,7 +64,7 @@ pub struct Unit {
 pub struct Mail {
     /// The subject line.
     pub subject: String,
-    /// All of it, as it lies in the mailbox.
+    /// All of it, as it lies in the mailbox, but with the lines joined that quoted-printable has cut.
     pub text: String,
 }
 
@@ -358,23 +358,33 @@ impl Nas {
     ///
     /// When any of that is not so.
     pub fn expect_failure(&mut self, drive: &Drive, status: i32, why: &str) -> Result<Mail> {
-        let before = self.mail()?.len();
         let unit = self.wait_for_unit(&drive.unit(), "failed", minutes(4))?;
         if unit.status != status {
             bail!("{} ended with {}, not with {status}", drive.unit(), unit.status);
         }
         self.wait_for_light(Light::Red, minutes(2))?;
-        let mails = self.wait_for_mail(before.max(1), minutes(2))?;
-        let Some(mail) = mails.into_iter().rev().find(|mail| mail.subject.contains("failed")) else {
-            bail!("root has no mail about a failure");
-        };
-        // A long line is folded and quoted in the mail; its words are there all the same.
-        let plain = mail.text.replace("=\n", "").replace("=3D", "=");
-        if !plain.contains(why) {
-            bail!("the mail does not say {why:?}:\n{}", mail.text);
-        }
+        let mail = self.wait_for_mail_that_says(&format!("unit {} failed", drive.unit()), why)?;
         self.wait_until_closed()?;
         Ok(mail)
+    }
+
+    /// Waits for a mail with this subject that says `words`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none within two minutes.
+    pub fn wait_for_mail_that_says(&self, subject: &str, words: &str) -> Result<Mail> {
+        let deadline = Instant::now() + minutes(2);
+        loop {
+            let mails = self.mail()?;
+            if let Some(mail) = mails.into_iter().find(|mail| mail.subject == subject && mail.text.contains(words)) {
+                return Ok(mail);
+            }
+            if Instant::now() > deadline {
+                bail!("root has no mail with the subject {subject:?} that says {words:?}");
+            }
+            sleep(Duration::from_millis(300));
+        }
     }
 
     /// Waits until no mapping is open and no drive is mounted in any namespace: systemd's own clean-up may take a moment.
@@ -516,6 +526,7 @@ impl Drop for Nas {
 /// Takes a mailbox apart.
 fn mails(mailbox: &str) -> Vec<Mail> {
     let mut mails: Vec<Mail> = Vec::new();
+    let mut in_subject = false;
     for line in mailbox.lines() {
         if line.starts_with("From ") {
             mails.push(Mail { subject: String::new(), text: String::new() });
@@ -523,9 +534,15 @@ fn mails(mailbox: &str) -> Vec<Mail> {
         let Some(mail) = mails.last_mut() else { continue };
         if mail.subject.is_empty() {
             line.strip_prefix("Subject: ").unwrap_or_default().clone_into(&mut mail.subject);
+        } else if in_subject && line.starts_with([' ', '\t']) {
+            mail.subject += line;
         }
+        in_subject = line.starts_with("Subject: ") || (in_subject && line.starts_with([' ', '\t']));
         mail.text += line;
         mail.text.push('\n');
+    }
+    for mail in &mut mails {
+        mail.text = mail.text.replace("=\n", "").replace("=3D", "=");
     }
     mails
 }
@@ -536,7 +553,9 @@ mod tests {
 
     #[test]
     fn a_mailbox_holds_mails() {
-        let mailbox = "From a@b Mon\nTo: root\nSubject: unit x failed\n\nbody\n\nFrom a@b Tue\nSubject: two\n\n";
+        let mailbox =
+            "From a@b Mon\nTo: root\nSubject: unit\n x failed\nX: y\n\nbo=\ndy\n\nFrom a@b Tue\nSubject: two\n\n";
+        assert!(mails(mailbox)[0].text.contains("\nbody\n"));
         let subjects: Vec<_> = mails(mailbox).into_iter().map(|mail| mail.subject).collect();
         assert_eq!(subjects, ["unit x failed", "two"]);
     }
