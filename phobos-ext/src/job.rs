@@ -102,7 +102,11 @@ impl Job<'_> {
     fn tell_and_mirror(&self) -> Result<(), anyhow::Error> {
         let start = Utc::now();
         self.post_working();
+        let breath = led::breathe(self.exec, &self.light.board, &self.config.led);
         let result = self.mirror();
+        if let Some(Err(error)) = breath.map(|mut breath| breath.release()) {
+            log::warn!("the light did not breathe to the end: {}", Chain(&error));
+        }
         let error = result.as_ref().err().map_or(String::new(), |error| Chain(error.as_ref()).to_string());
         if self.cli.dry_run {
             self.light.post(State::Off, "");

@@ -1,3 +1,8 @@
 //! The end-to-end scenarios: phobos on a real Debian machine. `tests/README.md` tells how to write and run one.
 
+mod faults;
+mod mirror;
+mod owner;
+mod refusals;
 mod rig;
+mod surroundings;

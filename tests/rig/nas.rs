@@ -248,6 +248,19 @@ impl Nas {
     ///
     /// When it does not within `limit`, or turns red instead.
     pub fn wait_for_light(&mut self, light: Light, limit: Duration) -> Result<Report> {
+        self.wait_for_light_past(light, None, limit)
+    }
+
+    /// Waits until the light turns green after it was red: a failure stays on the light until it is made good.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `limit`.
+    pub fn wait_for_recovery(&mut self, limit: Duration) -> Result<Report> {
+        self.wait_for_light_past(Light::Green, Some(Light::Red), limit)
+    }
+
+    fn wait_for_light_past(&mut self, light: Light, past: Option<Light>, limit: Duration) -> Result<Report> {
         let began = Instant::now();
         loop {
             let reports = self.light()?;
@@ -255,7 +268,7 @@ impl Nas {
                 self.seen = number + 1;
                 match Light::of(report) {
                     Some(shown) if shown == light => return Ok(report.clone()),
-                    Some(Light::Red) => {
+                    Some(Light::Red) if past != Some(Light::Red) => {
                         bail!("waited for the light to turn {light:?}, but it turned red")
                     }
                     _ => {}
@@ -324,6 +337,67 @@ impl Nas {
     /// When the journal cannot be read.
     pub fn journal(&self, unit: &str) -> Result<String> {
         self.sh(&format!("journalctl --sync; journalctl --boot --no-pager --output=cat --unit='{unit}'"))
+    }
+
+    /// Plugs `drive` in and waits until its mirror is in the middle of rsync, which it stays in for a while.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come that far.
+    pub fn plug_into_the_middle(&mut self, drive: &Drive) -> Result<()> {
+        self.slow_backup_disk(500)?;
+        self.sh("echo 3 >/proc/sys/vm/drop_caches")?;
+        self.plug(drive)?;
+        self.wait_until("rsync runs", "pgrep -x rsync", minutes(3))
+    }
+
+    /// Waits until `drive`'s run has failed with exit code `status`, and checks that all the world was told: the light is
+    /// red, root has a mail about the unit that says `why`, and the drive is closed. Returns the mail.
+    ///
+    /// # Errors
+    ///
+    /// When any of that is not so.
+    pub fn expect_failure(&mut self, drive: &Drive, status: i32, why: &str) -> Result<Mail> {
+        let before = self.mail()?.len();
+        let unit = self.wait_for_unit(&drive.unit(), "failed", minutes(4))?;
+        if unit.status != status {
+            bail!("{} ended with {}, not with {status}", drive.unit(), unit.status);
+        }
+        self.wait_for_light(Light::Red, minutes(2))?;
+        let mails = self.wait_for_mail(before.max(1), minutes(2))?;
+        let Some(mail) = mails.into_iter().rev().find(|mail| mail.subject.contains("failed")) else {
+            bail!("root has no mail about a failure");
+        };
+        // A long line is folded and quoted in the mail; its words are there all the same.
+        let plain = mail.text.replace("=\n", "").replace("=3D", "=");
+        if !plain.contains(why) {
+            bail!("the mail does not say {why:?}:\n{}", mail.text);
+        }
+        self.wait_until_closed()?;
+        Ok(mail)
+    }
+
+    /// Waits until no mapping is open and no drive is mounted in any namespace: systemd's own clean-up may take a moment.
+    ///
+    /// # Errors
+    ///
+    /// When a drive stays open.
+    pub fn wait_until_closed(&self) -> Result<()> {
+        let nothing =
+            "! ls /sys/block | grep -q ^dm- && ! cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -q ' /extbackup '";
+        self.wait_until("no drive is open", nothing, minutes(1))
+    }
+
+    /// A digest of all files on `drive`, which is plugged in and locked: whether they are what they were.
+    ///
+    /// # Errors
+    ///
+    /// When the drive cannot be read.
+    pub fn content(&self, drive: &Drive) -> Result<String> {
+        let Drive { name, uuid, .. } = drive;
+        self.sh(&format!(
+            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n             mount -o ro /dev/mapper/rig-look /mnt; cd /mnt\n             find . -type f ! -name .phobos-drive.json -print0 | sort -z | xargs -0r sha256sum | sha256sum; cd /"
+        ))
     }
 
     /// The mails in root's mailbox.

@@ -1,0 +1,101 @@
+//! Mirrors that end well: from plug to green.
+
+use anyhow::{Result, ensure};
+use phobos_tests::{Drive, Light, Nas, Story, minutes, seconds, story};
+
+#[test]
+fn plug_to_green() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.plug(&a)?;
+        nas.wait_for_light(Light::Yellow, minutes(2))?;
+        let green = nas.wait_for_light(Light::Green, minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        ensure!(nas.colours()? == [Light::Yellow, Light::Green], "{:?}", nas.colours()?);
+        let unit = nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        ensure!(unit.result == "success", "{unit:?}");
+        nas.check_copy(&a)
+    })
+}
+
+/// Two drives, one mapping name: in turns, then both at once.
+#[test]
+fn two_drives() -> Story {
+    story(|nas| {
+        let (a, b) = (nas.drive("A"), nas.drive("B"));
+        nas.expect_drives(&[&a, &b])?;
+        for drive in [&a, &b] {
+            mirror(nas, drive)?;
+            nas.pull(drive)?;
+        }
+        nas.sh(
+            "nsenter --mount=/run/phobos/ns/backup sh -c 'head -c 300000 /dev/urandom >/backup/holding/chew/srv/new'",
+        )?;
+        for drive in [&a, &b] {
+            mirror(nas, drive)?;
+            let journal = nas.journal(&drive.unit())?;
+            let copied = journal.lines().rfind(|line| line.contains("copied")).unwrap_or_default();
+            ensure!(copied.contains("with 0 MB"), "the second run copies only what is new: {copied}");
+            nas.check_copy(drive)?;
+            nas.pull(drive)?;
+        }
+        nas.slow_backup_disk(4000)?;
+        nas.plug(&a)?;
+        nas.plug(&b)?;
+        nas.wait_for_light(Light::Green, minutes(6))?;
+        nas.wait_until("both have run", "[ $(grep -c '\"exit\":0' /var/lib/phobos/history.jsonl) = 6 ]", minutes(4))?;
+        let green = nas.light()?.into_iter().rev().find(|report| Light::of(report).is_some());
+        ensure!(green.is_some_and(|green| Light::of(&green) == Some(Light::Green) && green.witness.is_at_rest()));
+        let history = nas.read("/var/lib/phobos/history.jsonl")?;
+        ensure!(history.lines().count() == 6, "{history}");
+        nas.wait_until_closed()
+    })
+}
+
+/// A `borg create` holds the lock: the mirror waits for it by name; with a short limit it gives up, and unlocks nothing.
+#[test]
+fn repository_busy() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.sh("phobos-ns; mkfifo /root/input")?;
+        let create =
+            "nsenter --mount=/run/phobos/ns/backup borg create --stdin-name data /backup/borg::by-hand - </root/input";
+        nas.sh(&format!(
+            "systemd-run --unit=rig-borg --setenv=BORG_PASSPHRASE='{}' --setenv=BORG_RELOCATED_REPO_ACCESS_IS_OK=yes \
+             --setenv=HOME=/root sh -c '{create}'",
+            phobos_tests::PASSPHRASE
+        ))?;
+        nas.sh("systemd-run --unit=rig-feed sh -c 'exec 3>/root/input; sleep infinity'")?;
+        nas.wait_until(
+            "borg holds its lock",
+            "[ -d /backup/borg/lock.exclusive ] || \
+            nsenter --mount=/run/phobos/ns/backup test -d /backup/borg/lock.exclusive",
+            minutes(2),
+        )?;
+
+        nas.sh("sed -i '1i [external]\\nlock-wait = \"5s\"\\n' /etc/phobos/phobos.toml")?;
+        nas.plug(&a)?;
+        nas.expect_failure(&a, 75, "gave up waiting for Borg's lock on /backup/borg, held by")?;
+        ensure!(nas.light()?.iter().all(|report| report.witness.mappings.is_empty()), "the drive was unlocked");
+
+        nas.sh("sed -i 's/\"5s\"/\"1h\"/' /etc/phobos/phobos.toml")?;
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        let said =
+            format!("journalctl --sync; journalctl -u '{}' | grep 'waiting for Borg.s lock .*borg create'", a.unit());
+        nas.wait_until("it says for whom it waits", &said, minutes(2))?;
+        nas.sh("systemctl stop rig-feed")?;
+        let green = nas.wait_for_recovery(minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.check_copy(&a)
+    })
+}
+
+/// Plugs `drive` in and waits for green.
+fn mirror(nas: &mut Nas, drive: &Drive) -> Result<()> {
+    nas.plug(drive)?;
+    let green = nas.wait_for_light(Light::Green, minutes(5))?;
+    ensure!(green.witness.is_at_rest(), "{green}");
+    nas.wait_for_unit(&drive.unit(), "inactive", seconds(60)).map(drop)
+}

@@ -1,0 +1,93 @@
+//! What is refused: the drive stays as it was, whatever is wrong with the source or with the drive itself.
+
+use anyhow::{Result, ensure};
+use phobos_tests::{Drive, Light, Nas, PASSPHRASE, Story, minutes, seconds, story};
+
+#[test]
+fn source_not_mounted() -> Story {
+    refused_after_a_good_mirror(
+        "phobos-ns remove; sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab",
+        1,
+        "cannot mount /backup in the namespace",
+    )
+}
+
+#[test]
+fn source_empty() -> Story {
+    refused_after_a_good_mirror(
+        "nsenter --mount=/run/phobos/ns/backup sh -c 'rm -r /backup/*'",
+        65,
+        "no Borg repository in /backup/borg",
+    )
+}
+
+#[test]
+fn other_repository() -> Story {
+    let script = format!(
+        "export BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root; nsenter --mount=/run/phobos/ns/backup sh -euc \
+         'rm -r /backup/borg; borg init --encryption=repokey /backup/borg; borg create /backup/borg::one /etc/hostname'"
+    );
+    refused_after_a_good_mirror(&script, 65, "the drive belongs to the repository")
+}
+
+/// A drive with something else on it.
+#[test]
+fn other_drive() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[])?;
+        nas.plug(&a)?;
+        nas.wait_for_unit(&a.device(), "active", minutes(2))?;
+        nas.sh(&format!(
+            "set -eu; cryptsetup open --key-file /etc/phobos/keys/A.key /dev/disk/by-uuid/{} rig-other\n\
+             mount /dev/mapper/rig-other /mnt; echo holiday >/mnt/photo.jpg; umount /mnt; cryptsetup close rig-other",
+            a.uuid
+        ))?;
+        let before = nas.content(&a)?;
+        nas.expect_drives(&[&a])?;
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        nas.expect_failure(&a, 65, "something else than a mirror of this repository, such as photo.jpg")?;
+        ensure!(nas.content(&a)? == before, "the drive was changed");
+        Ok(())
+    })
+}
+
+#[test]
+fn drive_full() -> Story {
+    story(|nas| {
+        let small = nas.drive("small");
+        nas.expect_drives(&[&small])?;
+        nas.sh("phobos-ns; nsenter --mount=/run/phobos/ns/backup rm -r /backup/holding/chew /backup/holding/luv/home")?;
+        good_mirror(nas, &small)?;
+        nas.sh(&format!(
+            "export BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root BORG_RELOCATED_REPO_ACCESS_IS_OK=yes; \
+             nsenter --mount=/run/phobos/ns/backup sh -euc 'head -c 20000000 /dev/urandom >/backup/holding/luv/film; \
+             borg create /backup/borg::film /backup/holding'"
+        ))?;
+        nas.sh(&format!("systemctl start --no-block '{}'", small.unit()))?;
+        nas.expect_failure(&small, 1, "a full or a failing disk")?;
+        nas.check_copy(&small)
+    })
+}
+
+/// Makes a good mirror, spoils the source with `script`, and sees the next run refused with everything told and the drive
+/// as it was.
+fn refused_after_a_good_mirror(script: &str, status: i32, why: &str) -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        good_mirror(nas, &a)?;
+        let before = nas.content(&a)?;
+        nas.sh(script)?;
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        nas.expect_failure(&a, status, why)?;
+        ensure!(nas.content(&a)? == before, "the drive was changed");
+        nas.check_copy(&a)
+    })
+}
+
+fn good_mirror(nas: &mut Nas, drive: &Drive) -> Result<()> {
+    nas.plug(drive)?;
+    nas.wait_for_light(Light::Green, minutes(5))?;
+    nas.wait_for_unit(&drive.unit(), "inactive", seconds(60)).map(drop)
+}

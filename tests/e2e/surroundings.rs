@@ -1,0 +1,98 @@
+//! What surrounds a mirror and must not matter to it; and what must not see it.
+
+use anyhow::ensure;
+use phobos_tests::{Light, Story, minutes, seconds, story};
+
+#[test]
+fn no_led() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.sh("systemctl stop fake-blinkstick")?;
+        nas.plug(&a)?;
+        nas.wait_until("the mirror is done", "grep '\"exit\":0' /var/lib/phobos/history.jsonl", minutes(5))?;
+        let unit = nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        ensure!(unit.result == "success", "{unit:?}");
+        let journal = nas.journal(&a.unit())?;
+        ensure!(journal.contains("on the light"), "{journal}");
+        nas.wait_until_closed()?;
+        nas.check_copy(&a)
+    })
+}
+
+#[test]
+fn no_mail_server() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.sh("systemctl stop exim4; chmod -x /usr/sbin/sendmail /usr/sbin/exim4")?;
+        nas.plug(&a)?;
+        let green = nas.wait_for_light(Light::Green, minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+
+        // A failure turns the light red without it, and the mail is kept.
+        nas.sh("nsenter --mount=/run/phobos/ns/backup mv /backup/borg /backup/gone")?;
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(3))?;
+        nas.wait_for_light(Light::Red, minutes(2))?;
+        let status = format!("status-email-user@{}.service", a.unit());
+        nas.wait_for_unit(&status, "failed", minutes(3))?;
+        let journal = nas.journal(&status)?;
+        ensure!(journal.contains("cannot"), "{journal}");
+        nas.wait_until_closed()?;
+        nas.sh("nsenter --mount=/run/phobos/ns/backup mv /backup/gone /backup/borg")?;
+        nas.check_copy(&a)
+    })
+}
+
+/// Nobody outside sees the backups: not root, not another unit, however it is sandboxed, not in any mount table.
+#[test]
+fn invisible_outside() -> Story {
+    story(|nas| {
+        let look = "[ -z \"$(ls -A /backup)\" ] && ! grep -q ' /backup ' /proc/self/mountinfo";
+        let sandboxes = [
+            "",
+            "-p PrivateTmp=yes",
+            "-p ProtectSystem=strict -p ProtectHome=yes",
+            "-p DynamicUser=yes",
+            "-p PrivateMounts=yes",
+        ];
+        let everybody_looks = |nas: &phobos_tests::Nas| -> anyhow::Result<()> {
+            nas.sh(look)?;
+            for sandbox in sandboxes {
+                nas.sh(&format!(
+                    "systemd-run --quiet --wait --collect {sandbox} sh -c '{}'",
+                    look.replace('\'', "'\\''")
+                ))?;
+            }
+            let tables = nas.sh("grep -l ' /backup ' /proc/[0-9]*/mountinfo 2>/dev/null | cut -d/ -f3 | \
+                while read pid; do tr '\\0' ' ' </proc/$pid/cmdline; echo; done")?;
+            let strangers: Vec<_> = tables
+                .lines()
+                .filter(|line| {
+                    !["phobos", "rsync", "borg", "nsenter", "cat", "sh -c echo locked"]
+                        .iter()
+                        .any(|known| line.contains(known))
+                        && !line.trim().is_empty()
+                })
+                .collect();
+            ensure!(strangers.is_empty(), "{strangers:?}");
+            Ok(())
+        };
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.sh(
+            "systemctl start phobos-ns.service && nsenter --mount=/run/phobos/ns/backup test -f /backup/borg/config",
+        )?;
+        everybody_looks(nas)?;
+        nas.plug_into_the_middle(&a)?;
+        everybody_looks(nas)?;
+        nas.slow_backup_disk(0)?;
+        nas.wait_for_light(Light::Green, minutes(5))?;
+        everybody_looks(nas)?;
+        let refused = "systemd-run --wait --collect --pipe -p PrivateTmp=yes phobos-ns 2>&1";
+        ensure!(nas.sh(&format!("! {refused}"))?.contains("runs in a mount namespace of its own"));
+        Ok(())
+    })
+}
