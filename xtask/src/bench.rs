@@ -92,6 +92,9 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         }
     }
     say(&format!("\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace"));
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    say(&format!("load average {load}: above 2, other work has been measured too"));
     Ok(())
 }
 

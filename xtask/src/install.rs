@@ -361,9 +361,13 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
     if any("etc/udev") {
         steps.push("  udevadm control --reload && udevadm trigger --subsystem-match=usb");
     }
-    if changed.iter().any(|target| target.ends_with("phobos-ext@.service")) {
-        steps.push("  blkid --match-tag UUID --output value PARTITION    # of each drive's LUKS container, then:");
-        steps.push("  systemctl enable \"phobos-ext@$(systemd-escape UUID).service\"");
+    let is_new = |name: &str| changed.iter().any(|target| target.ends_with(name));
+    if is_new("phobos-mail-flush.timer") {
+        steps.push("  systemctl enable --now phobos-mail-flush.timer    # sends what could not be sent at once");
+    }
+    if is_new("phobos-ext@.service") {
+        steps.push("  and for each drive, with the UUID of its LUKS container as `blkid` shows it:");
+        steps.push("  systemctl enable \"$(systemd-escape --template=phobos-ext@.service UUID)\"");
     }
     if !steps.is_empty() {
         steps.insert(0, "next:");
