@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -92,6 +93,16 @@ pub enum MountError {
         /// What umount said.
         source: ExecError,
     },
+    /// Something still uses a device that should be free.
+    #[error("{} is still in use, and mounted where the processes {users} see it; do not unplug it", device.display())]
+    InUse {
+        /// The device.
+        device: PathBuf,
+        /// Processes, by their ids.
+        users: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// Something else than was meant is mounted.
     #[error("{} is not {} but {found}", target.display(), device.display())]
     Other {
@@ -160,8 +171,39 @@ pub fn device_number(device: &Path) -> Option<String> {
         .then(|| format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
-/// Whether some process of this machine sees the device `number` mounted, and which.
-pub fn seen_by(number: &str) -> Vec<u32> {
+/// Proves that nothing on this machine uses the block device `device`: no mount in any namespace, kept ones without a process
+/// included, and no mapping. The kernel itself is asked: an exclusive open of a device in use is refused (open(2), `O_EXCL`).
+///
+/// A device that is gone is free.
+///
+/// # Errors
+///
+/// When it is still in use after some seconds, with the processes that see it mounted.
+pub fn prove_free(device: &Path) -> Result<(), MountError> {
+    let deadline = Instant::now() + UNMOUNT_LIMIT;
+    loop {
+        match fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device) {
+            Ok(_) => return Ok(()),
+            Err(error)
+                if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENXIO | nix::libc::ENODEV)) =>
+            {
+                return Ok(());
+            }
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(source) => {
+                let pids = device_number(device).map_or(Vec::new(), |number| seen_by(&number));
+                let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
+                let users = if pids.is_empty() { "nobody that can be seen".to_owned() } else { pids.join(", ") };
+                return Err(MountError::InUse { device: device.to_owned(), users, source });
+            }
+        }
+    }
+}
+
+/// Which processes of this machine see the device `number` mounted.
+fn seen_by(number: &str) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| {

@@ -148,7 +148,7 @@ impl Job<'_> {
         let borg = RefCell::new(borg);
         let work = self.mirror_locked(&repository, &borg);
         let stats = teardown::join(work.map_err(boxed), borg.into_inner().close())?;
-        self.prove_unmounted()?;
+        mount::prove_free(&self.target.device)?;
         Ok(stats)
     }
 
@@ -267,17 +267,6 @@ impl Job<'_> {
             mount::unmount(self.exec, place)?;
         }
         Ok(())
-    }
-
-    /// Proves for a drive without LUKS what a closed mapping proves for one with it.
-    fn prove_unmounted(&self) -> Result<(), anyhow::Error> {
-        let Some(number) = mount::device_number(&self.target.device) else { return Ok(()) };
-        let pids = mount::seen_by(&number);
-        if pids.is_empty() {
-            return Ok(());
-        }
-        let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
-        Err(anyhow!("the drive is still mounted where the processes {} see it; do not unplug it", pids.join(", ")))
     }
 
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {

@@ -62,5 +62,10 @@ fn install(nas: &mut Nas, uuid: &str, device: &str) -> Result<()> {
     nas.sh("mkdir -p /etc/systemd/system/systemd-cryptsetup@extbackup.service.d")?;
     let drop_in = "/etc/systemd/system/systemd-cryptsetup@extbackup.service.d/override.conf";
     nas.write(drop_in, "[Unit]\nStopWhenUnneeded=true\n")?;
-    nas.sh(&format!("systemctl daemon-reload; systemctl add-wants '{device}' backup-exthdd.service")).map(drop)
+    // What `WantedBy=` of the device makes when the unit is enabled.
+    nas.sh(&format!(
+        "set -e; cd /etc/systemd/system; mkdir -p '{device}.wants'; ln -s ../backup-exthdd.service '{device}.wants/'; \
+         systemctl daemon-reload"
+    ))
+    .map(drop)
 }

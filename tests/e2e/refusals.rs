@@ -54,18 +54,17 @@ fn other_drive() -> Story {
 #[test]
 fn drive_full() -> Story {
     story(|nas| {
-        let small = nas.drive("small");
-        nas.expect_drives(&[&small])?;
-        nas.sh("phobos-ns; nsenter --mount=/run/phobos/ns/backup rm -r /backup/holding/chew /backup/holding/luv/home")?;
-        good_mirror(nas, &small)?;
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        good_mirror(nas, &a)?;
         nas.sh(&format!(
             "export BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root BORG_RELOCATED_REPO_ACCESS_IS_OK=yes; \
-             nsenter --mount=/run/phobos/ns/backup sh -euc 'head -c 20000000 /dev/urandom >/backup/holding/luv/film; \
-             borg create /backup/borg::film /backup/holding'"
+             nsenter --mount=/run/phobos/ns/backup sh -euc 'borg create /backup/borg::four /etc; \
+             head -c 130000000 /dev/zero >/backup/holding/luv/film'"
         ))?;
-        nas.sh(&format!("systemctl start --no-block '{}'", small.unit()))?;
-        nas.expect_failure(&small, 1, "a full or a failing disk")?;
-        nas.check_copy(&small)
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        nas.expect_failure(&a, 1, "a full or a failing disk")?;
+        nas.check_copy(&a)
     })
 }
 
