@@ -76,9 +76,12 @@ fn project() -> &'static Path {
 
 /// The programs that phobos consists of: every package `phobos-*` with a `main.rs`.
 fn programs() -> Result<Vec<String>> {
+    /// A program that does nothing yet is not put on anybody's NAS.
+    const NOT_YET: &str = "phobos-pull";
+
     let mut programs = Vec::new();
     for crate_dir in crates()? {
-        if crate_dir.join("src/main.rs").exists() {
+        if crate_dir.join("src/main.rs").exists() && !crate_dir.ends_with(NOT_YET) {
             programs.extend(crate_dir.file_name().map(|name| name.to_string_lossy().into_owned()));
         }
     }
@@ -165,9 +168,11 @@ mod tests {
     #[test]
     fn every_program_is_found() {
         let programs = programs().unwrap();
-        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull"] {
+        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns"] {
             assert!(programs.iter().any(|program| program == name), "{name} in {programs:?}");
         }
-        assert!(!programs.contains(&"phobos-core".to_owned()));
+        for name in ["phobos-core", "phobos-pull"] {
+            assert!(!programs.contains(&name.to_owned()));
+        }
     }
 }
