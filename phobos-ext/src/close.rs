@@ -48,7 +48,8 @@ fn targets(external: &External, wanted: Option<&str>) -> Result<Vec<Target>, any
     }
 }
 
-fn close(
+/// Unmounts and locks `target`, if it is open; the caller holds its lock.
+pub(crate) fn close(
     exec: &dyn Exec,
     config: &Config,
     target: &Target,

@@ -23,6 +23,7 @@ use phobos_core::signal::Signals;
 use phobos_core::{folders, teardown};
 
 use crate::Cli;
+use crate::close;
 use crate::drive::{self, Target};
 use crate::marker::{self, Claim, Marker};
 use crate::source::{self, Extent};
@@ -103,7 +104,11 @@ impl Job<'_> {
         let start = Utc::now();
         self.post_working();
         let breath = led::breathe(self.exec, &self.light.board, &self.config.led);
-        let result = self.mirror();
+        let result: Result<Stats, anyhow::Error> = self.mirror().or_else(|error| {
+            // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
+            let closed = close::close(self.exec, self.config, self.target, &self.locks, self.interrupted);
+            Ok(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
+        });
         if let Some(Err(error)) = breath.map(|mut breath| breath.release()) {
             log::warn!("the light did not breathe to the end: {}", Chain(&error));
         }
