@@ -166,7 +166,7 @@ fn one_run_at_a_time_and_leftovers_are_cleared() {
         safe A; safe B
         # Mounted where no process sees it, in a namespace that only a file keeps: the kernel knows all the same.
         mkdir kept; mount --bind kept kept; mount --make-private kept; touch kept/ns
-        unshare --mount=kept/ns --propagation slave mount "$A" /mnt
+        keep kept/ns mount "$A" /mnt
         expect 1 "is still in use" ext --drive A
         umount kept/ns
         mount "$A" /extbackup

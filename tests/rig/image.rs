@@ -12,9 +12,11 @@ use phobos_core::exec::Invocation;
 use crate::host;
 
 /// What is in the machine beside Debian's smallest variant.
-const PACKAGES: [&str; 26] = [
+const PACKAGES: [&str; 28] = [
+    "acl",
     "bsd-mailx",
     "borgbackup",
+    "borgmatic",
     "cryptsetup-bin",
     "dbus",
     "dmsetup",
@@ -41,8 +43,14 @@ const PACKAGES: [&str; 26] = [
     "zstd",
 ];
 
+/// Mail servers that cannot be installed beside exim: each with its dependencies as packages in `/opt/debs/NAME`.
+const OTHER_MAIL_SERVERS: [&str; 2] = ["postfix", "msmtp-mta"];
+
+/// The Python original of `phobos-blink`, from PyPI; its wheel is unpacked into `/opt/blinkstick`.
+const ORIGINAL: &str = "BlinkStick==1.2.0";
+
 /// Counts up when this module builds something else from the same parts.
-const BUILDER: u32 = 1;
+const BUILDER: u32 = 2;
 
 /// The passphrase of the repository on the machine's backup disk.
 pub const PASSPHRASE: &str = "over the hills";
@@ -123,7 +131,7 @@ pub(crate) fn sweep(cache: &Path, prefix: &str) -> Result<()> {
 /// A number that changes when anything does that the image is made of.
 fn key(overlay: &Path, build: &Path) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
-    (BUILDER, PACKAGES, PASSPHRASE, ROOT_SIZE, BACKUP_SIZE).hash(&mut hasher);
+    (BUILDER, PACKAGES, OTHER_MAIL_SERVERS, ORIGINAL, PASSPHRASE, ROOT_SIZE, BACKUP_SIZE).hash(&mut hasher);
     fs::read(build)?.hash(&mut hasher);
     for path in files(overlay)? {
         path.strip_prefix(overlay)?.hash(&mut hasher);
@@ -166,6 +174,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
             .args(["doc", "locale", "man", "info"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--essential-hook=copy-in '{}' /etc", initramfs.display()))
+            .args(OTHER_MAIL_SERVERS.map(|name| format!("--customize-hook={}", set_aside(name))))
             .arg("trixie")
             .arg(&root)
             .arg(debian()?),
@@ -176,6 +185,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
         Invocation::new("cp").args(["--recursive", "--no-target-directory", "--preserve=mode"]).arg(overlay).arg(&root),
         minutes(1),
     )?;
+    original(&root)?;
     let shell = root.join("root/.ssh");
     fs::create_dir_all(&shell)?;
     fs::copy(ssh_key.with_extension("pub"), shell.join("authorized_keys"))?;
@@ -199,6 +209,23 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
     file_system(&root, &folder.join("root.img"), "root", ROOT_SIZE)?;
     fs::remove_dir_all(&root)?;
     Ok(())
+}
+
+/// A shell line that fetches `package`, and what it depends on, into `/opt/debs` of the root folder `$1`, without installing it.
+fn set_aside(package: &str) -> String {
+    format!(
+        "set -eu; export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG; mkdir -p \"$1/opt/debs/{package}\"; \
+         apt-get install --quiet --yes --download-only --no-install-recommends {package}; \
+         mv \"$1\"/var/cache/apt/archives/*.deb \"$1/opt/debs/{package}/\""
+    )
+}
+
+/// Unpacks the Python original into `/opt/blinkstick`.
+fn original(root: &Path) -> Result<()> {
+    let folder = root.join("opt/blinkstick");
+    let call = Invocation::new("pip3").args(["install", "--quiet", "--no-deps", "--no-compile", "--only-binary=:all:"]);
+    let call = call.args(["--root-user-action=ignore", "--disable-pip-version-check", "--target"]).arg(folder);
+    host::run(call.arg(ORIGINAL), Duration::from_secs(300)).map(drop)
 }
 
 /// Makes an ext4 image of `folder`'s content, without a loop device.

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 21] = [
+const NEEDS: [Need; 22] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -29,6 +29,7 @@ const NEEDS: [Need; 21] = [
     need("openssh-client", "ssh", "the rig's shell, pulls"),
     need("openssh-server", "sshd", "a host to pull from, on loopback"),
     need("python3", "python3", "the rig's fake light inside the guest image"),
+    need("python3-pip", "pip3", "the Python original of phobos-blink, which the rig compares it with"),
     need("mmdebstrap", "mmdebstrap", "the rig's root file system"),
     need("gpgv", "gpgv", "checks the packages of the rig's root file system"),
     need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-trixie-stable.gpg", "the keys of Debian 13"),
@@ -50,17 +51,24 @@ const fn need(package: &'static str, sign: &'static str, purpose: &'static str) 
 ///
 /// If something is missing and cannot be installed.
 pub(crate) fn run(sh: &Shell) -> Result<()> {
-    let missing = missing();
+    let mut missing = missing();
     if missing.is_empty() {
         return lists(sh);
     }
-    for Need { package, purpose, .. } in &missing {
-        say(&format!("setup: missing {package} ({purpose})"));
+    // A package can push another out: apt removes a newer qemu-utils (from backports) for Debian's own qemu-system-x86.
+    for _ in 0..2 {
+        for Need { package, purpose, .. } in &missing {
+            say(&format!("setup: missing {package} ({purpose})"));
+        }
+        let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+        install(sh, &packages).with_context(|| format!("cannot install {}; do it by hand", packages.join(" ")))?;
+        missing = self::missing();
+        if missing.is_empty() {
+            break;
+        }
     }
-    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
-    install(sh, &packages).with_context(|| format!("cannot install {}; do it by hand", packages.join(" ")))?;
-    let still: Vec<&str> = self::missing().iter().map(|need| need.sign).collect();
-    if !still.is_empty() {
+    if !missing.is_empty() {
+        let still: Vec<&str> = missing.iter().map(|need| need.sign).collect();
         bail!("installed the packages, but these are still not here: {}", still.join(", "));
     }
     say("setup: done");
