@@ -79,7 +79,7 @@ fn blinkstick_and_phobos_blink_do_the_same() -> Story {
         nas.sh(
             "systemctl stop fake-blinkstick; rm /etc/udev/rules.d/70-phobos-blinkstick.rules; udevadm control --reload; \
              systemd-run --quiet --unit=rig-beside --property=RemainAfterExit=yes \
-             --property=StandardOutput=truncate:/root/result.json python3 /root/beside.py /root/plan.json",
+             --property=StandardOutput=truncate:/root/result.json --property=StandardError=journal python3 /root/beside.py /root/plan.json",
         )?;
         let ended = "[ \"$(systemctl show --property=SubState --value rig-beside)\" != running ]";
         nas.wait_until("both programs have run", ended, minutes(6))?;

@@ -84,7 +84,10 @@ fn plugged_in_busy_and_replaced() -> Story {
         nas.wait_for_light_again(Light::Red, "systemctl restart fake-blinkstick")?;
 
         // A stick that shifts data out refuses what comes then; one that refuses everything is told in strict mode.
-        nas.sh("systemctl stop fake-blinkstick; phobos-blink ack")?;
+        nas.sh("phobos-blink ack")?;
+        warns_or_fails(nas, "nosuch", "\"nosuch\" is no color", 2)?;
+        nas.sh("systemctl stop fake-blinkstick")?;
+        warns_or_fails(nas, "red", "cannot find a BlinkStick", 69)?;
         with_stick(nas, "pro:BS000002-2.0:busy", |nas| {
             let said = nas.sh("phobos-blink --strict --blink --repeats 2 --delay 1 red 2>&1")?;
             ensure!(said.is_empty(), "{said}");
@@ -98,10 +101,7 @@ fn plugged_in_busy_and_replaced() -> Story {
             Ok(())
         })?;
         with_stick(nas, "pro:BS000002-2.0:stall", |nas| {
-            let said = nas.sh("phobos-blink red 2>&1")?;
-            ensure!(said.starts_with("warn: cannot send report 0x01 to the BlinkStick BS000002-2.0: "), "{said}");
-            let said = nas.sh("phobos-blink --strict red 2>&1 || echo $?")?;
-            ensure!(said.starts_with("error: ") && said.ends_with("\n74"), "{said}");
+            warns_or_fails(nas, "red", "cannot send report 0x01 to the BlinkStick BS000002-2.0: ", 74)?;
             Ok(())
         })?;
 
@@ -121,6 +121,15 @@ fn plugged_in_busy_and_replaced() -> Story {
         }
         Ok(())
     })
+}
+
+/// Checks that a mistake that blinkstick keeps quiet about is one line of warning, and with `--strict` an error.
+fn warns_or_fails(nas: &Nas, color: &str, why: &str, code: i32) -> Result<()> {
+    let said = nas.sh(&format!("phobos-blink {color} 2>&1"))?;
+    ensure!(said.starts_with(&format!("warn: {why}")) && said.lines().count() == 1, "{said}");
+    let said = nas.sh(&format!("phobos-blink --strict {color} 2>&1 || echo $?"))?;
+    ensure!(said.starts_with(&format!("error: {why}")) && said.ends_with(&format!("\n{code}")), "{said}");
+    Ok(())
 }
 
 /// Starts the owner's unit for a failed one and waits for red.

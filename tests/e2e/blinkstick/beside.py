@@ -114,16 +114,17 @@ def run_original(log, args):
 
 
 def run_phobos(log, args):
-    done = subprocess.run(
-        ["blinkstick", *args],
-        executable=PHOBOS,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        close_fds=False,
-        encoding="utf-8",
-        timeout=60,
-    )
-    return {"code": done.returncode, "out": done.stdout, "err": done.stderr, "events": log.read()}
+    # Files and posix_spawn: pipes and subprocess would take longer than phobos-blink itself.
+    written = [os.open(f"/run/beside.{name}", os.O_CREAT | os.O_TRUNC | os.O_RDWR) for name in ("out", "err")]
+    actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(written, 1)]
+    child = os.posix_spawn(PHOBOS, ["blinkstick", *args], os.environ, file_actions=actions)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = []
+    for fd in written:
+        os.lseek(fd, 0, os.SEEK_SET)
+        with open(fd, encoding="utf-8", newline="") as file:
+            said.append(file.read())
+    return {"code": code, "out": said[0], "err": said[1], "events": log.read()}
 
 
 def sticks():
