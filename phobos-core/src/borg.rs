@@ -494,10 +494,7 @@ mod tests {
             said.starts_with("pid 19284 on elsewhere.example@3281355014145; if nothing runs there any more, "),
             "{said}"
         );
-        assert!(
-            said.contains(&format!("borg break-lock {}` and pid 7 on other@1", folder.path().display())),
-            "{said}"
-        );
+        assert!(said.contains(&format!("borg break-lock {}` and pid 7 on other@1", folder.path().display())), "{said}");
     }
 
     #[test]
