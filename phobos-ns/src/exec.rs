@@ -58,9 +58,9 @@ struct LockArg {
     shared: bool,
 }
 
-pub(crate) fn run(config: &Config, args: &Args) -> Result<ExitCode, anyhow::Error> {
+pub(crate) fn run(config: &Config, args: &Args, board: Board) -> Result<ExitCode, anyhow::Error> {
     let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
-    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board: Board::system() };
+    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board };
     let call = invocation(&args.command)?;
     if args.job.is_none() && args.lock.is_empty() {
         job.enter()?;
@@ -183,7 +183,12 @@ impl Job<'_> {
         } else if is_watched() {
             self.post(State::Ok, "");
         } else {
-            self.post(State::Off, "");
+            // Nothing to show, but an earlier failure is made good.
+            let taken_off = self.board.make_good(self.name()).map_err(|error| Chain(&error).to_string());
+            let shown = led::show(self.system, &self.board).map_err(|error| Chain(&error).to_string());
+            if let Err(error) = taken_off.and(shown) {
+                log::warn!("cannot take {} off the light: {error}", self.name());
+            }
         }
     }
 

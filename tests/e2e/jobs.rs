@@ -46,7 +46,8 @@ fn a_night_of_nine() -> Story {
         ensure!(runs.iter().all(|run| run["exit"] == 0), "{history}");
         ensure!(runs[1..].iter().all(|run| run["waited_secs"].as_u64() > Some(0)), "{history}");
         let end = |run: &serde_json::Value| run["end"].as_str().unwrap_or_default().to_owned();
-        let pulled = nas.sh("date --utc +%FT%TZ -d @$(nsenter --mount=/run/phobos/ns/backup cat /backup/holding/luv/pulled)")?;
+        let pulled =
+            nas.sh("date --utc +%FT%TZ -d @$(nsenter --mount=/run/phobos/ns/backup cat /backup/holding/luv/pulled)")?;
         ensure!(end(&runs[0])[..19] <= pulled[..19], "the pull ran at {pulled}: {history}");
 
         // The mirror has what the night and the pull have brought.
@@ -55,7 +56,10 @@ fn a_night_of_nine() -> Story {
             "BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root phobos-ns exec -- borg list --short /backup/borg"
         ))?;
         for host in HOSTS {
-            ensure!(archives.lines().filter(|archive| archive.starts_with(&format!("{host}-"))).count() == 1, "{archives}");
+            ensure!(
+                archives.lines().filter(|archive| archive.starts_with(&format!("{host}-"))).count() == 1,
+                "{archives}"
+            );
         }
         Ok(())
     })
@@ -72,17 +76,26 @@ fn a_check_while_a_drive_comes() -> Story {
         // A file system of the host's that is mounted when the namespace is made.
         nas.sh("set -e; truncate -s 20M /root/disk; mkfs.ext4 -q /root/disk; mkdir -p /media/stick; \
             mount -o loop /root/disk /media/stick")?;
-        nas.write("/etc/phobos/borg.env", &format!("BORG_PASSPHRASE=\"{PASSPHRASE}\"\nBORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n"))?;
-        nas.slow_backup_disk(500)?;
+        nas.write(
+            "/etc/phobos/borg.env",
+            &format!("BORG_PASSPHRASE=\"{PASSPHRASE}\"\nBORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n"),
+        )?;
+        nas.slow_backup_disk(300)?;
         nas.sh("systemctl start phobos-ns.service; systemctl start --no-block phobos-borg-check.service")?;
-        nas.wait_until("borg check runs", "phobos-ns status | grep 'lock repository' && pgrep -f 'borg check'", minutes(2))?;
+        nas.wait_until("borg check runs", "pgrep -x borg", minutes(2))?;
         nas.plug(&a)?;
         waits(nas, "ext-A", "repository", "borg-check")?;
         let holder = nas.sh("phobos-ns status")?;
         ensure!(holder.contains(", phobos-borg-check.service), alone, since "), "{holder}");
-        ensure!(nas.light()?.iter().all(|report| report.witness.mappings.is_empty()), "the drive was unlocked too early");
+        ensure!(
+            nas.light()?.iter().all(|report| report.witness.mappings.is_empty()),
+            "the drive was unlocked too early"
+        );
         // Pulls only read nothing of the repository: they run beside the check.
-        nas.sh(&format!("{} && systemctl is-active phobos-borg-check.service", PULL.replace("systemd-run", "systemd-run --wait")))?;
+        nas.sh(&format!(
+            "{} && systemctl is-active phobos-borg-check.service",
+            PULL.replace("systemd-run", "systemd-run --wait")
+        ))?;
         // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
         nas.sh("set -e; umount /media/stick; e2fsck -fn /root/disk; ! losetup --associated /root/disk | grep .")?;
         nas.slow_backup_disk(0)?;
@@ -93,15 +106,21 @@ fn a_check_while_a_drive_comes() -> Story {
         ensure!(check.result == "success", "{check:?}");
         nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
         let history = nas.read("/var/lib/phobos/history.jsonl")?;
-        let order: Vec<_> = ["pull-luv", "borg-check", "ext"].iter().map(|job| history.find(&format!("\"job\":\"{job}\""))).collect();
+        let order: Vec<_> =
+            ["pull-luv", "borg-check", "ext"].iter().map(|job| history.find(&format!("\"job\":\"{job}\""))).collect();
         ensure!(order.iter().all(Option::is_some) && order.is_sorted(), "{history}");
 
         // A process that a job has left behind is named with its unit; when it has ended, the namespace can go.
         nas.sh("systemd-run --unit=rig-left phobos-ns exec -- sleep infinity")?;
         nas.wait_until("it sleeps", "pgrep -x sleep", seconds(60))?;
         let refused = nas.sh("! phobos-ns remove 2>&1")?;
-        ensure!(refused.contains("there are `sleep infinity` (pid ") && refused.contains(", rig-left.service)"), "{refused}");
-        nas.sh("systemctl stop rig-left.service && systemctl stop phobos-ns.service && [ ! -e /run/phobos/ns/backup ]")?;
+        ensure!(
+            refused.contains("there are `sleep infinity` (pid ") && refused.contains(", rig-left.service)"),
+            "{refused}"
+        );
+        nas.sh(
+            "systemctl stop rig-left.service && systemctl stop phobos-ns.service && [ ! -e /run/phobos/ns/backup ]",
+        )?;
 
         // What goes wrong turns the light red and is mailed, all hardening notwithstanding.
         nas.sh("sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab; ! systemctl start phobos-borg-check.service")?;

@@ -1,4 +1,7 @@
-//! `bench`: phobos beside the original's scripts on one NAS in miniature, in one run, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, then the scripts on one
+//! NAS in miniature, with loop-mounted ext4 and no LUKS.
+
+mod light;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
 use crate::{list, project, say};
@@ -19,6 +22,9 @@ pub(crate) struct Args {
     /// How many times each mirror runs; the table shows medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only measure the light
+    #[arg(long)]
+    light: bool,
 }
 
 /// The original, word by word, a stub for its light, and what stands for its mkbackupns.
@@ -42,6 +48,12 @@ const NAMESPACE_RUNS: usize = 50;
 ///
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
+    if !args.nas.is_inside() {
+        light::measure(sh)?;
+        if args.light {
+            return Ok(());
+        }
+    }
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
     nas::run(sh, &args.nas, &["bench", "--runs", &runs], "release", Some(&disks), |sh| measure(sh, args.runs))
@@ -99,6 +111,7 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
 }
 
 /// What one run took.
+#[derive(Debug)]
 struct Cost {
     wall: Duration,
     /// Processor time, children included.
@@ -256,7 +269,9 @@ fn timed(call: Cmd) -> Result<Cost> {
             let mut peak = 0;
             while !done.load(Ordering::Acquire) {
                 peak = peak_kib(pid).unwrap_or(0).max(peak);
-                thread::sleep(Duration::from_millis(10));
+                // Often at first, for a program that lives for a few milliseconds.
+                let pause = (start.elapsed() / 50).clamp(Duration::from_micros(20), Duration::from_millis(10));
+                thread::sleep(pause);
             }
             peak
         });

@@ -560,7 +560,12 @@ fn the_light_shows_that_mail_cannot_be_sent() {
     let _server = Server::start_at(port, Manner::Takes);
     assert_eq!(machine.run(&["flush"]).code, Some(0));
     assert!(!posted.exists());
-    assert!(machine.calls().contains("phobos-blink show"));
+    assert!(!machine.calls().contains("phobos-blink"), "still");
+
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
+    assert_eq!(machine.run(&["test"]).code, Some(1));
+    assert!(posted.exists());
+    assert_eq!(machine.calls().matches("phobos-blink show").count(), 1, "it was off");
 }
 
 #[test]
