@@ -1,6 +1,7 @@
-//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, then the scripts on one
-//! NAS in miniature, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, the history, then the scripts
+//! on one NAS in miniature, with loop-mounted ext4 and no LUKS.
 
+mod history;
 mod light;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
@@ -39,6 +40,9 @@ const REPOSITORY_BYTES: u64 = 2_000_000_000;
 const FOLDERS: u32 = 200;
 const FILES_PER_FOLDER: u32 = 100;
 
+/// How often a command is run in the namespace.
+const EXEC_RUNS: usize = 200;
+
 /// How often the namespace is asked for.
 const NAMESPACE_RUNS: usize = 50;
 
@@ -53,6 +57,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         if args.light {
             return Ok(());
         }
+        history::measure(sh)?;
     }
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
@@ -81,12 +86,25 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         script_ns.push(timed(cmd!(sh, "mkbackupns"))?);
         phobos_ns.push(timed(cmd!(sh, "phobos-ns"))?);
     }
+    say("a command in it");
+    let (mut nsenter, mut exec) = (Vec::new(), Vec::new());
+    for round in 0..EXEC_RUNS {
+        let mut enter = || Ok::<_, anyhow::Error>(nsenter.push(timed(cmd!(sh, "nsenter --mount={NAMESPACE} true"))?));
+        if round % 2 == 0 {
+            enter()?;
+        }
+        exec.push(timed(cmd!(sh, "phobos-ns exec -- true"))?);
+        if round % 2 == 1 {
+            enter()?;
+        }
+    }
 
     say("");
     say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
     compare("mirror of 2 GB and 20,000 files", &script.cold, &phobos.cold, 1.02);
     compare("  again, nothing changed", &script.again, &phobos.again, 1.02);
     compare_wall("namespace is there", &script_ns, &phobos_ns, 0.5);
+    compare_wall("`true` in it, beside nsenter's", &nsenter, &exec, 1.3);
     let runs_of_phobos = phobos.cold.iter().chain(&phobos.again);
     let peak = runs_of_phobos.map(|run| run.peak_kib).max().unwrap_or_default();
     say(&format!(
@@ -103,7 +121,9 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
             say(&format!("{:34}{:>12}{:>9} kB", format!("size of {name}"), "", fs::metadata(&path)?.len() / 1000));
         }
     }
-    say(&format!("\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace"));
+    say(&format!(
+        "\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace, {EXEC_RUNS} in it"
+    ));
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split_whitespace().next().unwrap_or_default();
     say(&format!("load average {load}: above 2, other work has been measured too"));
