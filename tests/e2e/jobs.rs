@@ -79,7 +79,7 @@ fn a_night_of_nine() -> Story {
 #[test]
 fn a_check_while_a_drive_comes() -> Story {
     story(|nas| {
-        scores(nas)?;
+        units(nas)?;
         let a = nas.drive("A");
         nas.expect_drives(&[&a])?;
         // A file system of the host's that is mounted when the namespace is made.
@@ -179,8 +179,17 @@ fn waits(nas: &Nas, job: &str, lock: &str, holder: &str) -> Result<()> {
         .with_context(|| nas.sh("phobos-ns status").unwrap_or_else(|error| format!("{error:#}")))
 }
 
-/// Checks that each unit that notes its score in `systemd-analyze security` has no worse one.
-fn scores(nas: &Nas) -> Result<()> {
+/// Checks that systemd likes the units, that the timers are set as they should be, and that each unit that notes its score in
+/// `systemd-analyze security` has no worse one.
+fn units(nas: &Nas) -> Result<()> {
+    nas.sh(
+        "cd /etc/systemd/system && systemd-analyze verify phobos-ns.service phobos-borg*.service phobos-borg*.timer",
+    )?;
+    nas.sh("set -e; systemctl start phobos-borgmatic.timer phobos-borg-check.timer\n\
+         next() { systemctl show --property=NextElapseUSecRealtime --property=Persistent \"$1\"; }\n\
+         next phobos-borgmatic.timer | tr '\\n' ' ' | grep ' 03:00:00 .*Persistent=yes'\n\
+         next phobos-borg-check.timer | tr '\\n' ' ' | grep '=Sun .* 07:00:00 .*Persistent=yes'\n\
+         systemctl stop phobos-borgmatic.timer phobos-borg-check.timer")?;
     let noted = nas.sh("cd /etc/systemd/system && grep -o 'systemd-analyze security: [0-9.]*' phobos-*.service")?;
     ensure!(noted.lines().count() >= 3, "{noted}");
     for line in noted.lines() {
