@@ -47,7 +47,12 @@ pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Mon
         let failures = failures
             .join()
             .unwrap_or_else(|_| Err(ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() }));
-        findings.add_failures(unit, failures);
+        let last = findings.add_failures(unit, failures);
+        if monitor.invocation.is_some() && findings.facts.is_good() {
+            if let Some(last) = last {
+                findings.turn_to(exec, last);
+            }
+        }
         match light::shown(&Board::system()) {
             Ok(lines) => findings.light = Some(lines),
             Err(why) => findings.notes.push(format!("What the light shows: {}", text::line(&why, 500))),
@@ -113,7 +118,21 @@ impl Findings {
         self.notes.push(format!("{what}: {why}"));
     }
 
-    fn add_failures(&mut self, unit: &Name, failures: Result<Vec<Failure>, ExecError>) {
+    /// Turns from a run that is good so far to the failure before it: systemd had started the unit again by the time that
+    /// it started the mail, and spoke of the new run.
+    fn turn_to(&mut self, exec: &dyn Exec, failure: Failure) {
+        let Some(invocation) = failure.invocation else { return };
+        self.facts.forget_run();
+        self.facts.result = Some(failure.result);
+        self.facts.ended = Some(failure.at);
+        self.facts.invocation = Some(invocation.clone());
+        if let Err(error) = read_run(exec, &invocation, &mut self.run) {
+            self.missed("The journal of this run, or the rest of it", &error);
+        }
+    }
+
+    /// Takes in all failures and returns the unit's last one.
+    fn add_failures(&mut self, unit: &Name, failures: Result<Vec<Failure>, ExecError>) -> Option<Failure> {
         match failures {
             Ok(failures) => {
                 let id = self.facts.id.as_deref();
@@ -122,8 +141,12 @@ impl Findings {
                     .partition(|failure| failure.unit == unit.raw() || Some(failure.unit.as_str()) == id);
                 self.own = own.iter().map(|failure| failure.at.timestamp()).collect();
                 self.others = list(&others);
+                own.into_iter().next_back()
             }
-            Err(error) => self.missed("What else failed", &error),
+            Err(error) => {
+                self.missed("What else failed", &error);
+                None
+            }
         }
     }
 }

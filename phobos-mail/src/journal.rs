@@ -38,6 +38,8 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) unit: String,
+    /// The run that failed.
+    pub(crate) invocation: Option<String>,
     pub(crate) result: String,
     pub(crate) at: DateTime<Local>,
 }
@@ -79,7 +81,7 @@ pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(
 ///
 /// [`ExecError`] if the journal cannot be read.
 pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Failure>, ExecError> {
-    let call = journalctl("UNIT,UNIT_RESULT", FAILURES)
+    let call = journalctl("UNIT,UNIT_RESULT,INVOCATION_ID", FAILURES)
         .arg(format!("--since=@{}", since.timestamp()))
         .args([&format!("MESSAGE_ID={FAILED}"), "_PID=1"]);
     let mut failures = Vec::new();
@@ -87,7 +89,8 @@ pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Fa
         if let (Some(unit), Some(at)) = (entry.text("UNIT"), entry.time()) {
             let result = entry.text("UNIT_RESULT").unwrap_or_default();
             let (unit, result) = (text::line(&unit, 255), text::line(&result, 50));
-            failures.push(Failure { unit, result, at });
+            let invocation = entry.text("INVOCATION_ID").filter(|id| is_id(id));
+            failures.push(Failure { unit, invocation, result, at });
         }
     })?;
     Ok(failures)

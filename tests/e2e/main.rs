@@ -1,6 +1,7 @@
 //! The end-to-end scenarios: phobos on a real Debian machine. `tests/README.md` tells how to write and run one.
 
 mod faults;
+mod mail;
 mod mirror;
 mod owner;
 mod refusals;

@@ -1,7 +1,10 @@
-//! `bench`: phobos beside the original's scripts on one NAS in miniature, in one run, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original's scripts, in one run: on one NAS in miniature, with loop-mounted ext4 and no LUKS;
+//! the mail on the rig's machine.
+
+mod mail;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
-use crate::{list, project, say};
+use crate::{list, project, say, setup};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
@@ -19,6 +22,9 @@ pub(crate) struct Args {
     /// How many times each mirror runs; the table shows medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Only the mail
+    #[arg(long)]
+    mail: bool,
 }
 
 /// The original, word by word, a stub for its light, and what stands for its mkbackupns.
@@ -42,9 +48,15 @@ const NAMESPACE_RUNS: usize = 50;
 ///
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
+    if args.mail {
+        setup::run(sh)?;
+        return mail::run(sh);
+    }
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
-    nas::run(sh, &args.nas, &["bench", "--runs", &runs], "release", Some(&disks), |sh| measure(sh, args.runs))
+    let is_inside = args.nas.is_inside();
+    nas::run(sh, &args.nas, &["bench", "--runs", &runs], "release", Some(&disks), |sh| measure(sh, args.runs))?;
+    if is_inside { Ok(()) } else { mail::run(sh) }
 }
 
 fn measure(sh: &Shell, runs: usize) -> Result<()> {
@@ -70,8 +82,7 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         phobos_ns.push(timed(cmd!(sh, "phobos-ns"))?);
     }
 
-    say("");
-    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
+    heading();
     compare("mirror of 2 GB and 20,000 files", &script.cold, &phobos.cold, 1.02);
     compare("  again, nothing changed", &script.again, &phobos.again, 1.02);
     compare_wall("namespace is there", &script_ns, &phobos_ns, 0.5);
@@ -112,6 +123,12 @@ fn compare(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
     compare_wall(name, script, phobos, target);
     let cpu = |cost: &Cost| cost.cpu;
     say(&compared("    processor time", median(script, cpu), median(phobos, cpu)).0);
+}
+
+/// The table's first line.
+fn heading() {
+    say("");
+    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
 }
 
 fn compare_wall(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
