@@ -11,7 +11,7 @@ use phobos_core::report::Chain;
 use crate::journal::{self, Failure, Run};
 use crate::light;
 use crate::text;
-use crate::unit::{self, Facts, Monitor, Name};
+use crate::unit::{self, End, Facts, Monitor, Name};
 
 /// How many other failed units are listed.
 const OTHERS: usize = 30;
@@ -53,6 +53,8 @@ pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Mon
                 findings.turn_to(exec, last);
             }
         }
+        let told = findings.run.end.map(|how| End { command: None, how });
+        findings.facts.end = findings.facts.end.take().or(told);
         match light::shown(&Board::system()) {
             Ok(lines) => findings.light = Some(lines),
             Err(why) => findings.notes.push(format!("What the light shows: {}", text::line(&why, 500))),

@@ -189,8 +189,9 @@ fn a_unit_that_runs_again_by_now_is_mailed_for_the_run_that_failed() {
         "journalctl",
         &format!(
             r#"case "$*" in
-*MESSAGE_ID=*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"a.service","UNIT_RESULT":"watchdog","INVOCATION_ID":"{ID}"}}' ;;
-*{ID}*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","SYSLOG_IDENTIFIER":"a","_PID":"11","MESSAGE":"about to hang"}}' ;;
+*MESSAGE_ID=*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"a.service","UNIT_RESULT":"exit-code","INVOCATION_ID":"{ID}"}}' ;;
+*{ID}*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","SYSLOG_IDENTIFIER":"a","_PID":"11","MESSAGE":"it is over"}}'
+    echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","_PID":"1","EXIT_CODE":"exited","EXIT_STATUS":"3","MESSAGE":"Main process exited"}}' ;;
 *{new}*) echo '{{"__REALTIME_TIMESTAMP":"1700000001000000","SYSLOG_IDENTIFIER":"a","_PID":"12","MESSAGE":"a new start"}}' ;;
 esac"#
         ),
@@ -201,11 +202,8 @@ esac"#
     assert_eq!(ended(command).code, Some(0));
     let [mail] = &server.taken()[..] else { panic!("{:?}", server.taken()) };
     let body = mail.body();
-    assert!(
-        body.lines().next().unwrap().ends_with(": it stopped giving signs of life, and systemd ended it."),
-        "{body}"
-    );
-    assert!(body.contains(" a[11]: about to hang\n") && !body.contains("a new start"), "{body}");
+    assert!(body.lines().next().unwrap().ends_with(": its program ended with exit code 3."), "{body}");
+    assert!(body.contains(" a[11]: it is over\n") && !body.contains("a new start"), "{body}");
     assert_eq!(mail.header("X-Phobos-Invocation"), ID);
 }
 
