@@ -139,6 +139,7 @@ fn owners_mail() -> Story {
             "account default\nhost 127.0.0.1\nport 2525\nfrom nas@phobos.home.arpa\naliases /etc/msmtp-aliases\n",
         )?;
         nas.write("/etc/msmtp-aliases", "default: owner@phobos.home.arpa\n")?;
+        nas.sh("chown root:systemd-journal /etc/msmtprc && chmod 640 /etc/msmtprc")?;
         fail(nas, "broken@msmtp.service")?;
         ensure!(nas.journal("status-email-user@broken@msmtp.service.service")?.contains("sent through sendmail"));
 
