@@ -28,6 +28,21 @@ seven"
 }
 
 #[test]
+fn a_failure_of_a_scheduled_job_stays_red_until_the_job_succeeds() {
+    tell(
+        r#"
+        night() { expect "$1" "" ns exec --no-namespace --job night -- sh -c "exit $1" </dev/null; }
+        shown() { phobos-blink jobs --json | tr -d ' \n'; }
+        night 0; shown; ! shown | grep night
+        night 3; shown | grep '"name":"night","state":"failed","text":"shfailedwithexitcode3"'
+        expect 0 "" ns exec --no-namespace --job other -- true
+        shown | grep '"name":"night","state":"failed"'
+        night 0; shown; ! shown | grep night
+        "#,
+    );
+}
+
+#[test]
 fn a_signal_reaches_the_command_and_its_end_is_passed_on() {
     tell(
         r#"

@@ -28,7 +28,7 @@ pub(crate) struct Inside {
 }
 
 impl Inside {
-    /// Whether this process is the one in the NAS.
+    /// Whether the chore has started itself in the namespaces.
     pub(crate) fn is_inside(&self) -> bool {
         self.inside.is_some()
     }

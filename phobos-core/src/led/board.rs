@@ -183,7 +183,7 @@ impl Board {
 
     /// Posts that this process, working for `job`, is in `state`.
     ///
-    /// `ok` makes an earlier failure of the job good; nothing else but [`Board::ack`] does.
+    /// `ok` makes an earlier failure of the job good; nothing else but [`Board::make_good`] and [`Board::ack`] does.
     ///
     /// # Errors
     ///
@@ -227,6 +227,19 @@ impl Board {
             State::Off => remove(&file(&self.run, job)),
             State::Working | State::Waiting | State::Attention | State::Unsafe => write(&self.run, job, &post),
         }
+    }
+
+    /// Takes `job` off the board, an earlier failure included: it has succeeded, and that is nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// [`LedError`] if the name is none or a file cannot be removed; the failure may still stand.
+    pub fn make_good(&self, job: &str) -> Result<(), LedError> {
+        check(job)?;
+        make_folder(&self.run)?;
+        let _lock = self.lock()?;
+        remove(&file(&self.run, job))?;
+        remove(&file(&self.kept, job))
     }
 
     /// What all jobs say, by name; a job whose process died at work has failed.

@@ -1,8 +1,8 @@
 //! The mail beside the original's pipeline, on the rig's Debian machine: its systemd, its journal, its exim and mailx.
 
 use super::{Cost, compare_wall, heading};
-use crate::say;
 use crate::test::runner;
+use crate::{say, setup};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use xshell::{Shell, cmd};
@@ -46,7 +46,8 @@ done
 /// # Errors
 ///
 /// If there is no machine, or a mail does not arrive.
-pub(super) fn run(sh: &Shell) -> Result<()> {
+pub(super) fn measure(sh: &Shell) -> Result<()> {
+    setup::run(sh)?;
     say("the mail, on the rig's machine");
     let rounds = ROUNDS.replace("RUNS", &RUNS.to_string()).replace('\n', " ");
     let runner = runner();

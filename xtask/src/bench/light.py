@@ -1,0 +1,96 @@
+"""Measures blinkstick and phobos-blink on one emulated stick, in the rig's machine.
+
+Prints `original KIB SECONDS...` and `phobos KIB SECONDS...`: the peak of a program's memory, and the times of runs that set
+a colour; and `breathing SHARE`: how much of a processor a breathing light takes.
+"""
+
+import os
+import subprocess
+import tempfile
+import time
+
+ORIGINAL = ["python3", "/opt/blinkstick/bin/blinkstick", "--index", "1", "--limit", "10"]
+PHOBOS = ["/usr/local/bin/phobos-blink", "--index", "1", "--limit", "10"]
+BREATHING = 20
+
+os.environ["PYTHONPATH"] = "/opt/blinkstick"
+
+
+def settled():
+    """Waits until the stick has its driver, which the original takes away and phobos's udev rule gives back."""
+    subprocess.run(["udevadm", "settle"], check=True)
+    while not os.path.isdir("/sys/class/hidraw") or not os.listdir("/sys/class/hidraw"):
+        time.sleep(0.05)
+
+
+def wall(call):
+    settled()
+    began = time.monotonic()
+    subprocess.run(call, check=True, close_fds=False)
+    return time.monotonic() - began
+
+
+def status(pid, name):
+    with open(f"/proc/{pid}/status") as file:
+        return next(line.split()[1] for line in file if line.startswith(name + ":"))
+
+
+def memory(call):
+    """The peak of its memory: strace holds the program up for a moment where it ends."""
+    settled()
+    with tempfile.NamedTemporaryFile() as log:
+        hold = "--inject=exit_group:delay_enter=1500000"
+        tracer = subprocess.Popen(["strace", "--trace=exit_group", hold, "--output", log.name, *call])
+        peak, name = 0, os.path.basename(call[0])
+        while tracer.poll() is None:
+            for pid in open(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read().split():
+                try:
+                    if status(pid, "Name") == name[:15]:
+                        peak = max(peak, int(status(pid, "VmHWM")))
+                except (OSError, StopIteration):
+                    pass
+            time.sleep(0.1)
+        assert tracer.returncode == 0 and peak > 0
+        return peak
+
+
+def breathing():
+    settled()
+    with open("/etc/phobos/phobos.toml", "a") as file:
+        file.write("[led]\nbreathe = true\n")
+    subprocess.run([PHOBOS[0], "job", "bench", "working", "--pid", str(os.getpid())], check=True)
+    process = subprocess.Popen([PHOBOS[0], "show", "--breathe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"breathing\n"
+
+    def ticks():
+        with open(f"/proc/{process.pid}/stat") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    began, before = time.monotonic(), ticks()
+    time.sleep(BREATHING)
+    share = (ticks() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+    process.stdin.close()
+    assert process.wait() == 0
+    return share
+
+
+subprocess.run(["systemctl", "stop", "fake-blinkstick"], check=True)
+fake = subprocess.Popen(["/usr/local/lib/rig/fake-blinkstick", "--traffic", "/run/bench.jsonl", "pro:BS000001-2.0"])
+try:
+    peaks, times = {}, {}
+    programs = [("original", ORIGINAL), ("phobos", PHOBOS)]
+    for name, call in programs:
+        # This run also reads the program from the disk, for those whose time is taken.
+        peaks[name], times[name] = memory([*call, "white"]), []
+    for color in ["red", "green", "blue", "yellow", "red"]:
+        for name, call in programs:
+            times[name].append(wall([*call, color]))
+    with open("/run/bench.jsonl") as file:
+        assert sum(1 for _ in file) == 12
+    for name in peaks:
+        print(name, peaks[name], *times[name])
+    print("breathing", breathing())
+finally:
+    fake.terminate()
+    fake.wait()
