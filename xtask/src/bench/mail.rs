@@ -2,42 +2,13 @@
 
 use super::{Cost, compare_wall, heading};
 use crate::test::runner;
-use crate::{say, setup};
+use crate::{project, say, setup};
 use anyhow::{Result, ensure};
 use std::time::Duration;
 use xshell::{Shell, cmd};
 
 /// How often each mail is sent.
 const RUNS: usize = 10;
-
-/// What the machine is told in one line: let a unit fail, then mail about it by the original's script and by phobos in
-/// turns, each once the mail before has been delivered. Each round gives a line: microseconds of the one, of the other.
-///
-/// Both run as root, because under the owner's unit the original's mail is lost.
-const ROUNDS: &str = r##"bash -c '
-set -eu;
-printf "[Service]\nType=oneshot\nExecStart=/bin/sh -c \"seq 200; exit 3\"\n" > /run/systemd/system/bench.service;
-systemctl daemon-reload;
-systemctl start bench.service 2>/dev/null || true;
-printf "#!/bin/sh\nsystemctl status --full \"\$1\" | mail -s \"unit \$1 failed\" root\n" > /run/systemd-email;
-chmod 755 /run/systemd-email;
-timed() {
-    start=$EPOCHREALTIME;
-    "$@" >&2;
-    end=$EPOCHREALTIME;
-    until [ "$(grep -c "^From " /var/mail/owner)" = $count ]; do sleep 0.1; done 2>/dev/null;
-    took=$((${end/./} - ${start/./}));
-};
-for round in $(seq RUNS); do
-    export STATE_DIRECTORY=$(mktemp -d);
-    count=$((2 * round - 1));
-    timed /run/systemd-email bench.service;
-    script=$took;
-    count=$((2 * round));
-    timed phobos-mail bench.service;
-    echo $script $took;
-done
-'"##;
 
 /// Sends mail from the machine and prints a line of the table.
 ///
@@ -49,11 +20,11 @@ done
 pub(super) fn measure(sh: &Shell) -> Result<()> {
     setup::run(sh)?;
     say("the mail, on the rig's machine");
-    let rounds = ROUNDS.replace("RUNS", &RUNS.to_string()).replace('\n', " ");
+    let script = project().join("xtask/src/bench/mail.sh");
+    let script = cmd!(sh, "base64 --wrap=0 {script}").quiet().read()?;
+    let lines = format!("echo {script} | base64 --decode >/root/mail.sh; bash /root/mail.sh {RUNS}\nquit\n");
     let runner = runner();
-    let said = cmd!(sh, "cargo run --quiet --locked --config {runner} --package phobos-tests --bin rig")
-        .stdin(format!("{rounds}\nquit\n"))
-        .read()?;
+    let said = cmd!(sh, "cargo run --quiet --config {runner} --package phobos-tests --bin rig").stdin(lines).read()?;
     let (script, phobos): (Vec<_>, Vec<_>) = said.lines().filter_map(round).unzip();
     ensure!(script.len() == RUNS, "the rig's machine said: {said}");
     heading();
@@ -81,12 +52,5 @@ mod tests {
         let (script, phobos) = round("520000 180000").unwrap();
         assert_eq!((script.wall.as_millis(), phobos.wall.as_millis()), (520, 180));
         assert!(round("ssh -q -F none").is_none() && round("1 2 3").is_none());
-    }
-
-    #[test]
-    fn the_rounds_are_one_line_of_shell() {
-        let line = ROUNDS.replace('\n', " ");
-        assert!(line.starts_with("bash -c '") && line.ends_with('\''));
-        assert_eq!(line.matches('\'').count(), 2, "nothing in it ends the quotes");
     }
 }
