@@ -91,9 +91,10 @@ cd /opt/debs/postfix
 for deb in libicu7* libsasl2-2_* libsasl2-modules-db_* libtlsrpt0_* postfix_*; do dpkg-deb --extract $deb /; done
 useradd --system postfix
 groupadd --system postdrop
+chown postfix: /var/lib/postfix
 chgrp postdrop /usr/sbin/postdrop /usr/sbin/postqueue
 chmod g+s /usr/sbin/postdrop /usr/sbin/postqueue
-awk '/^[a-z]/ && NF >= 8 { $5 = "n" } { print }' /usr/share/postfix/master.cf.dist > /etc/postfix/master.cf
+awk '/^[a-z]/ && NF >= 8 { $5 = "n" } { print }' /etc/postfix/master.cf.proto > /etc/postfix/master.cf
 cat > /etc/postfix/main.cf <<END
 compatibility_level = 3.9
 inet_interfaces = loopback-only
@@ -102,7 +103,9 @@ myhostname = phobos.home.arpa
 mydestination = phobos.home.arpa, localhost
 alias_maps = inline:{root=owner}
 END
-postfix start
+echo SYNC_CHROOT= > /etc/default/postfix
+systemctl daemon-reload
+systemctl start postfix
 "#;
 
 /// The owner's unit with nothing changed but the paths; the mail goes through whatever takes mail on the machine.
