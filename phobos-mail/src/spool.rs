@@ -341,6 +341,29 @@ mod tests {
         }
     }
 
+    /// Fills the spool without the care that each letter takes on its own.
+    fn fill_up(spool: &Spool, letters: usize, body: &str) {
+        let letter = serde_json::to_vec(&about("a", body)).unwrap();
+        for number in 0..letters {
+            fs::write(spool.folder.join(format!("{number:020}-x.json")), &letter).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_letters_and_64_megabytes_wait() {
+        for (letters, body) in [(1000, "a failed.\n".to_owned()), (63, format!("a failed.\n{}", "x".repeat(1 << 20)))] {
+            let folder = tempfile::tempdir().unwrap();
+            let spool = Spool::open(folder.path()).unwrap();
+            fill_up(&spool, letters, &body);
+            assert_eq!(spool.list().unwrap().len(), letters);
+            drop(spool.add(about("b", &format!("b failed.\n{}", "y".repeat(1 << 20)))).unwrap());
+            let paths = spool.list().unwrap();
+            assert!(paths.len() < letters && size(&paths) <= 64 << 20, "{} letters", paths.len());
+            let letters_in = |path: &PathBuf| Claim::take(path).unwrap().unwrap().letter.merged.max(1);
+            assert_eq!(paths.iter().map(letters_in).sum::<u64>(), u64::try_from(letters).unwrap() + 1, "none is lost");
+        }
+    }
+
     #[test]
     fn a_spool_of_many_units_stays_within_its_bytes() {
         let folder = tempfile::tempdir().unwrap();

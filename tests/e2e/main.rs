@@ -4,6 +4,7 @@ mod blinkstick;
 mod faults;
 mod jobs;
 mod light;
+mod mail;
 mod mirror;
 mod owner;
 mod refusals;

@@ -1,8 +1,9 @@
-//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, the history, then the scripts
-//! on one NAS in miniature, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, and the mail, both on the
+//! rig's machine; the history; then the scripts on one NAS in miniature, with loop-mounted ext4 and no LUKS.
 
 mod history;
 mod light;
+mod mail;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
 use crate::{list, project, say};
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Only measure the light
     #[arg(long)]
     light: bool,
+    /// Only measure the mail
+    #[arg(long, conflicts_with = "light")]
+    mail: bool,
 }
 
 /// The original, word by word, a stub for its light, and what stands for its mkbackupns.
@@ -53,8 +57,13 @@ const NAMESPACE_RUNS: usize = 50;
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     if !args.nas.is_inside() {
-        light::measure(sh)?;
-        if args.light {
+        if !args.mail {
+            light::measure(sh)?;
+        }
+        if !args.light {
+            mail::measure(sh)?;
+        }
+        if args.light || args.mail {
             return Ok(());
         }
         history::measure(sh)?;
@@ -98,8 +107,7 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         }
     }
 
-    say("");
-    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
+    heading();
     compare("mirror of 2 GB and 20,000 files", &script.cold, &phobos.cold, 1.02);
     compare("  again, nothing changed", &script.again, &phobos.again, 1.02);
     compare_wall("namespace is there", &script_ns, &phobos_ns, 0.5);
@@ -144,6 +152,12 @@ fn compare(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
     compare_wall(name, script, phobos, target);
     let cpu = |cost: &Cost| cost.cpu;
     say(&compared("    processor time", median(script, cpu), median(phobos, cpu)).0);
+}
+
+/// The table's first line.
+fn heading() {
+    say("");
+    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
 }
 
 fn compare_wall(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
