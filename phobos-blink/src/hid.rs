@@ -158,19 +158,21 @@ impl Opener {
     fn open(&self, device: &Device) -> Result<HidDevice, BusError> {
         let name = device.hidraw(Path::new(SYS))?;
         let node = format!("/dev/{name}");
-        // hidapi hides why it cannot open a node.
-        while let Err(source) = File::options().read(true).write(true).open(&node) {
-            if source.kind() != io::ErrorKind::PermissionDenied {
-                return Err(BusError::Other { action: format!("open {node}"), source });
-            }
-            if !is_new(&node) {
-                return Err(BusError::Denied { node });
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
         let failed = |source| BusError::Other { action: format!("open {node}"), source };
         let path = CString::new(node.as_str()).map_err(|error| failed(error.into()))?;
-        self.open_path(&path).map_err(|error| failed(to_io(error)))
+        loop {
+            if let Ok(hid) = self.open_path(&path) {
+                return Ok(hid);
+            }
+            // hidapi hides why it cannot open a node.
+            match File::options().read(true).write(true).open(&node) {
+                // udev has come round to it in this moment.
+                Ok(_) => return self.open_path(&path).map_err(|error| failed(to_io(error))),
+                Err(source) if source.kind() != io::ErrorKind::PermissionDenied => return Err(failed(source)),
+                Err(_) if !is_new(&node) => return Err(BusError::Denied { node }),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     fn open_path(&self, path: &CStr) -> Result<HidDevice, HidError> {
