@@ -84,7 +84,7 @@ fn plugged_in_busy_and_replaced() -> Story {
         nas.wait_for_light_again(Light::Red, "systemctl restart fake-blinkstick")?;
 
         // A stick that shifts data out refuses what comes then; one that refuses everything is told in strict mode.
-        nas.sh("phobos-blink ack")?;
+        nas.sh("phobos-blink ack; phobos-blink job ext off")?;
         warns_or_fails(nas, "nosuch", "\"nosuch\" is no color", 2)?;
         nas.sh("systemctl stop fake-blinkstick")?;
         warns_or_fails(nas, "red", "cannot find a BlinkStick", 69)?;
