@@ -1,7 +1,8 @@
 """Measures blinkstick and phobos-blink on one emulated stick, in the rig's machine.
 
 Prints `original KIB SECONDS...` and `phobos KIB SECONDS...`: the peak of a program's memory, and the times of runs that set
-a colour; and `breathing SHARE`: how much of a processor a breathing light takes.
+a colour; `breathing SHARE`: how much of a processor a breathing light takes; and `count SECONDS`: how long this processor
+takes to count to a million, by which its emulation can be told apart.
 """
 
 import os
@@ -54,6 +55,13 @@ def memory(call):
         return peak
 
 
+def count():
+    began = time.process_time()
+    for _ in range(1_000_000):
+        pass
+    return time.process_time() - began
+
+
 def breathing():
     settled()
     with open("/etc/phobos/phobos.toml", "a") as file:
@@ -91,6 +99,7 @@ try:
     for name in peaks:
         print(name, peaks[name], *times[name])
     print("breathing", breathing())
+    print("count", count())
 finally:
     fake.terminate()
     fake.wait()
