@@ -6,6 +6,7 @@ takes to count to a million, by which its emulation can be told apart.
 """
 
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -26,9 +27,14 @@ def settled():
 
 def wall(call):
     settled()
+    program = shutil.which(call[0])
     began = time.monotonic()
-    subprocess.run(call, check=True, close_fds=False)
-    return time.monotonic() - began
+    # subprocess.run would take longer than phobos-blink itself.
+    child = os.posix_spawn(program, call, os.environ)
+    status = os.waitpid(child, 0)[1]
+    took = time.monotonic() - began
+    assert status == 0
+    return took
 
 
 def status(pid, name):
