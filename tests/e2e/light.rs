@@ -82,9 +82,12 @@ fn plugged_in_busy_and_replaced() -> Story {
         nas.sh("phobos-blink job ext failed; phobos-blink job ext working")?;
         nas.wait_for_light(Light::Red, seconds(10))?;
         nas.wait_for_light_again(Light::Red, "systemctl restart fake-blinkstick")?;
+        // hidapi is kept from reading a thousand files.
+        let opened = nas.sh("strace --trace=openat --output=/root/opened phobos-blink show; wc -l </root/opened")?;
+        ensure!(opened.parse::<u32>()? < 200, "phobos-blink has opened {opened} files");
 
         // A stick that shifts data out refuses what comes then; one that refuses everything is told in strict mode.
-        nas.sh("phobos-blink ack")?;
+        nas.sh("phobos-blink ack; phobos-blink job ext off")?;
         warns_or_fails(nas, "nosuch", "\"nosuch\" is no color", 2)?;
         nas.sh("systemctl stop fake-blinkstick")?;
         warns_or_fails(nas, "red", "cannot find a BlinkStick", 69)?;
