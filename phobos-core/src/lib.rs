@@ -6,6 +6,7 @@
 
 pub mod borg;
 pub mod config;
+pub mod confine;
 pub mod exec;
 pub mod folders;
 pub mod history;
