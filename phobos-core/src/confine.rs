@@ -5,8 +5,9 @@
 //! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, DirBuilder, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -18,6 +19,7 @@ use nix::sys::prctl;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
 
 use crate::exec::Invocation;
+use crate::report::Chain;
 
 /// The newest rights that the tests have seen at work; older kernels get what they know of them.
 const KNOWN: ABI = ABI::V7;
@@ -74,6 +76,14 @@ pub enum Support {
     None,
 }
 
+/// A secret file lent to the user of confined programs: a copy in memory that nobody else but root can read.
+///
+/// What is lent may then belong to root alone, wherever it lies, and a confined program sees one key and no other.
+#[derive(Debug)]
+pub struct Lent {
+    path: Option<PathBuf>,
+}
+
 /// Why a program was not confined; it was not started either.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -114,6 +124,16 @@ pub enum ConfineError {
     /// The process that started this one has ended, and so must this.
     #[error("the program that started this one has ended")]
     Orphan,
+    /// The copy of a secret cannot be made or removed.
+    #[error("cannot lend {} as {}", original.display(), copy.display())]
+    Lend {
+        /// The secret.
+        original: PathBuf,
+        /// Its copy.
+        copy: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Landlock is there and refuses.
     #[error("cannot confine the program with Landlock")]
     Landlock(#[from] RulesetError),
@@ -151,7 +171,7 @@ impl Confinement {
         // What must be readable is tried as the user: a key that is not would be told as a failed login.
         for path in &self.read {
             let kind = fs::metadata(path).map_err(|source| open(path, source))?;
-            let tried = if kind.is_dir() { fs::read_dir(path).map(drop) } else { fs::File::open(path).map(drop) };
+            let tried = if kind.is_dir() { fs::read_dir(path).map(drop) } else { File::open(path).map(drop) };
             tried.map_err(|source| open(path, source))?;
         }
         prctl::set_no_new_privs().map_err(|source| ConfineError::Become { user: self.user.clone(), source })?;
@@ -191,6 +211,64 @@ impl Confinement {
             other => io::Error::other(other),
         };
         PathFd::new(path).map_err(|error| ConfineError::Open { path: path.to_owned(), source: cause(error) })
+    }
+}
+
+impl Lent {
+    /// Lends `original` to `user`, as the file `name` in `folder`, which should be in memory; one left from a process that
+    /// was killed is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If the original cannot be read or the copy not be made; there is none then.
+    pub fn new(original: &Path, user: &str, folder: &Path, name: &str) -> Result<Self, ConfineError> {
+        let user = find_user(user)?;
+        let copy = folder.join(name);
+        let lend = || {
+            let mut secret = File::open(original)?;
+            DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+            remove(&copy)?;
+            let lent = Self { path: Some(copy.clone()) };
+            let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
+            fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            io::copy(&mut secret, &mut file)?;
+            Ok(lent)
+        };
+        lend().map_err(|source| ConfineError::Lend { original: original.to_owned(), copy: copy.clone(), source })
+    }
+
+    /// The copy.
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Takes the copy away.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be removed; it is still there.
+    pub fn close(mut self) -> Result<(), ConfineError> {
+        self.close_once()
+    }
+
+    fn close_once(&mut self) -> Result<(), ConfineError> {
+        let Some(copy) = self.path.take() else { return Ok(()) };
+        remove(&copy).map_err(|source| ConfineError::Lend { original: copy.clone(), copy, source })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_once() {
+            log::error!("{}", Chain(&error));
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
@@ -287,6 +365,32 @@ mod tests {
         assert!(matches!(find_user("root"), Err(ConfineError::Root)));
         let error = find_user("no-such-user").unwrap_err();
         assert!(error.to_string().contains("useradd --system no-such-user"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_lent_to_one_user_and_taken_back() {
+        use std::os::unix::fs::MetadataExt;
+        let nobody = find_user("nobody").unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let (original, folder) = (scratch.path().join("key"), scratch.path().join("run/pull"));
+        fs::write(&original, "secret").unwrap();
+        if !nix::unistd::geteuid().is_root() {
+            let error = Lent::new(&original, "nobody", &folder, "luv.key").unwrap_err();
+            assert!(error.to_string().starts_with("cannot lend "), "{error}");
+            return;
+        }
+        for _ in 0..2 {
+            let lent = Lent::new(&original, "nobody", &folder, "luv.key").unwrap();
+            let metadata = fs::metadata(lent.path()).unwrap();
+            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
+            assert_eq!(fs::read_to_string(lent.path()).unwrap(), "secret");
+            fs::copy(lent.path(), folder.join("left")).unwrap();
+            lent.close().unwrap();
+            assert!(!folder.join("luv.key").exists());
+            fs::rename(folder.join("left"), folder.join("luv.key")).unwrap();
+        }
+        let error = Lent::new(Path::new("/no/key"), "nobody", &folder, "luv.key").unwrap_err();
+        assert!(error.to_string().starts_with("cannot lend /no/key as "), "{error}");
     }
 
     #[test]
