@@ -17,6 +17,7 @@ pub mod luks;
 pub mod mail;
 pub mod mount;
 pub mod namespace;
+pub mod pull;
 pub mod report;
 pub mod rsync;
 pub mod signal;
