@@ -190,9 +190,9 @@ impl Confinement {
     pub fn enter(&self) -> Result<(), ConfineError> {
         let user = find_user(&self.user)?;
         let open = |path: &Path, source| ConfineError::Open { path: path.to_owned(), source };
+        let rules = self.rules()?;
         // As root and by path; the program itself only ever sees its working directory.
         std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
-        let rules = self.rules()?;
         become_user(&user)?;
         // What must be readable is tried as the user: a key that is not would be told as a failed login.
         for path in &self.read {

@@ -51,8 +51,8 @@ pub struct Host {
     pub sources: Vec<Source>,
     /// What the client's key is restricted to (`rrsync -ro ROOT`): sources are below it, and asked for relative to it.
     pub root: AbsolutePath,
-    /// The user to log in as, where a source names none.
-    pub user: Option<User>,
+    /// The user to log in as, where a source names none; root, if none is configured.
+    pub user: User,
     /// ssh's port, if not 22.
     pub port: Option<u16>,
     /// The private key, if not [`IDENTITY`].
@@ -260,7 +260,7 @@ impl Host {
     /// The user to log in as at `origin`, if one is configured.
     pub fn user_at<'a>(&'a self, origin: &'a Origin) -> Option<&'a User> {
         match origin {
-            Origin::Ssh { user, .. } => user.as_ref().or(self.user.as_ref()),
+            Origin::Ssh { user, .. } => Some(user.as_ref().unwrap_or(&self.user)),
             Origin::Daemon { user, .. } => user.as_ref(),
             Origin::Local => None,
         }
@@ -439,7 +439,8 @@ impl RawHost {
             name,
             sources: self.source,
             root,
-            user: self.user,
+            // Whoever runs ssh here is an ordinary user of its own, whom no client knows.
+            user: self.user.unwrap_or_else(|| User("root".to_owned())),
             port: self.port,
             identity: self.identity,
             ssh_options: self.ssh_options,
@@ -777,10 +778,10 @@ mod tests {
     fn a_restricted_key_is_asked_for_paths_below_its_root() {
         let host = host("source = ['luv:/srv/a/', 'luv:/srv/b c']\nroot = '/srv'").unwrap();
         let connection = &host.connections()[0];
-        assert_eq!(host.arguments(connection), ["luv:/a/", ":/b c"]);
+        assert_eq!(host.arguments(connection), ["root@luv:/a/", ":/b c"]);
         assert_eq!(host.landing(connection.origin), Path::new("srv"));
         let whole = super::tests::host("source = ['luv:/srv/']\nroot = '/srv'").unwrap();
-        assert_eq!(whole.arguments(&whole.connections()[0]), ["luv:/"]);
+        assert_eq!(whole.arguments(&whole.connections()[0]), ["root@luv:/"]);
     }
 
     #[test]

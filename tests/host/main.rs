@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod ext;
 #[cfg(test)]
+mod guard;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod miniature;
