@@ -181,3 +181,24 @@ fn a_daemon_is_checked_too() {
         "#,
     );
 }
+
+#[test]
+fn x_hostile() {
+    tell_of_clients(
+        r#"
+        client luv
+        mkdir -p client/QQ; echo evil >client/QQ/evil; echo ok >client/ok
+        host luv "luv:$STORY/client/"
+        friend luv
+        ssh="ssh -F none -p $luv -o BatchMode=yes -o UserKnownHostsFile=$STORY/known_hosts -i $STORY/key"
+        cp keys/pull key; chown phobos-pull: key
+        receive() { phobos-pull confined --user phobos-pull --folder space/luv --read "$STORY/known_hosts" --read $STORY/key --connect 2200 -- rsync -aHAX --numeric-ids --fake-super --no-D --delete-after -e "$ssh" "$@" root@luv:$STORY/client/ .; }
+        receive; find space; 
+        liar luv 5151=2e2e
+        receive || echo rc $?; find space
+        liar luv 5151=2f78
+        receive || echo rc $?; find space
+        false
+        "#,
+    );
+}

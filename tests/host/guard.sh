@@ -42,3 +42,12 @@ pull() { phobos-pull --config "$CONFIG" "$@"; }
 # confined PROGRAM…: as phobos-pull runs rsync for luv.
 CONFINED=(phobos-pull confined --user phobos-pull --folder space/luv --read "$STORY/known_hosts" --connect 2200 --)
 confined() { "${CONFINED[@]}" "$@"; }
+
+# liar NAME LIE…: from now on, bytes of what the client sends are swapped; no lie, no swap.
+liar() {
+    local name=$1
+    shift
+    printf '#!/bin/sh\nexec "%s/a-client-that-lies" %s -- sh -c "$SSH_ORIGINAL_COMMAND"\n' "$STORY" "$*" >"$name.lie"
+    chmod 755 "$name.lie"
+    sed -i "s|^.* ssh-ed25519|command=\"$STORY/$name.lie\" ssh-ed25519|" "$name.keys"
+}
