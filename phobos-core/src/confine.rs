@@ -143,7 +143,8 @@ impl Confinement {
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
     /// ([`Invocation::through`]).
     pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
-        let mut words: Vec<OsString> = vec![phobos_pull.into(), "confined".into(), "--user".into(), (&self.user).into()];
+        let mut words: Vec<OsString> =
+            vec![phobos_pull.into(), "confined".into(), "--user".into(), (&self.user).into()];
         words.extend(["--folder".into(), self.folder.clone().into()]);
         words.extend(self.read.iter().flat_map(|path| ["--read".into(), path.into()]));
         words.extend(self.ports.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]));

@@ -348,18 +348,6 @@ impl Tolerated {
     }
 }
 
-/// Quotes the words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
-pub fn rsh(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        if word.is_empty() || word.contains([' ', '\'', '"']) {
-            format!("'{}'", word.replace('\'', "''"))
-        } else {
-            word.clone()
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
-}
-
 /// A path as ssh's configuration takes it: it splits at spaces, and expands `%` and `${…}`.
 fn quoted_path(path: &Path) -> String {
     format!("\"{}\"", path.display().to_string().replace('%', "%%"))
@@ -786,7 +774,7 @@ mod tests {
              -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyJump=gate -o ConnectTimeout=5 \
              -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
         );
-        assert_eq!(rsh(&["a".into(), "b c".into(), "d'e\"".into()]), "a 'b c' 'd''e\"'");
+        assert_eq!(crate::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]), "a 'b c' 'd''e\"'");
     }
 
     #[test]

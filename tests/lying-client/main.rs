@@ -23,7 +23,10 @@ fn lie() -> io::Result<u8> {
     let (Some(lies), Some([program, args @ ..])) = (lies, parts.next()) else {
         return Err(io::Error::other("usage: a-client-that-lies HEX=HEX… -- PROGRAM…"));
     };
-    #[expect(clippy::disallowed_methods, reason = "a stand-in for a client's own programs, with its streams in between")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a stand-in for a client's own programs, with its streams in between"
+    )]
     let mut child = std::process::Command::new(program).args(args).stdout(Stdio::piped()).spawn()?;
     let mut truth = child.stdout.take().ok_or_else(|| io::Error::other("no output to change"))?;
     let mut out = io::stdout().lock();
