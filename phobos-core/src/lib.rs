@@ -21,5 +21,6 @@ pub mod pull;
 pub mod report;
 pub mod rsync;
 pub mod signal;
+pub mod ssh;
 pub mod systemd;
 pub mod teardown;

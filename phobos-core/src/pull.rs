@@ -230,10 +230,11 @@ impl Host {
         self.identity.as_deref().map_or_else(|| folder.join(IDENTITY), Path::to_owned)
     }
 
-    /// ssh with its options, one word each, without user, host and command; `folder` is that of `phobos.toml`.
+    /// ssh with its options, one word each, without user, host and command; `folder` is that of `phobos.toml`, and
+    /// `identity` the private key as the one who runs ssh can read it ([`crate::confine::Lent`]).
     ///
     /// It asks nobody, trusts nobody new, reads no other configuration, and gives the host nothing of this machine.
-    pub fn ssh(&self, folder: &Path) -> Vec<String> {
+    pub fn ssh(&self, folder: &Path, identity: &Path) -> Vec<String> {
         let known_hosts = folder.join(KNOWN_HOSTS);
         // ssh takes the first value that it finds: what must hold comes first, what may be changed comes last.
         let must = [
@@ -242,7 +243,7 @@ impl Host {
             format!("UserKnownHostsFile={}", quoted_path(&known_hosts)),
             "GlobalKnownHostsFile=/dev/null".to_owned(),
             "UpdateHostKeys=no".to_owned(),
-            format!("IdentityFile={}", quoted_path(&self.identity(folder))),
+            format!("IdentityFile={}", quoted_path(identity)),
             "IdentitiesOnly=yes".to_owned(),
             "ForwardAgent=no".to_owned(),
             "ClearAllForwardings=yes".to_owned(),
@@ -587,6 +588,14 @@ impl SshOption {
     }
 }
 
+impl SshOption {
+    /// Whether it leads to the host through another.
+    pub(crate) fn is_proxy(&self) -> bool {
+        let key = self.0.split('=').next().unwrap_or_default().trim();
+        ["proxyjump", "proxycommand"].iter().any(|proxy| key.eq_ignore_ascii_case(proxy))
+    }
+}
+
 impl TryFrom<String> for SshOption {
     type Error = String;
 
@@ -765,7 +774,9 @@ mod tests {
     #[test]
     fn ssh_is_told_what_must_hold_before_what_may_be_changed() {
         let host = host("source = ['luv:/home/']\nport = 2222\nssh-options = ['ProxyJump=gate', 'ConnectTimeout=5']");
-        let words = host.unwrap().ssh(Path::new("/etc/phobos")).join(" ");
+        let host = host.unwrap();
+        let folder = Path::new("/etc/phobos");
+        let words = host.ssh(folder, &host.identity(folder)).join(" ");
         assert_eq!(
             words,
             "ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
