@@ -327,6 +327,16 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh { address, .. } => f.write_str(address),
+            Self::Daemon { address, module, .. } => write!(f, "{address}, module {module}"),
+            Self::Local => f.write_str("this machine"),
+        }
+    }
+}
+
 impl MaxDelete {
     /// How many of `files` may be deleted at once.
     pub fn of(self, files: u64) -> u64 {

@@ -105,9 +105,11 @@ fn parse_timers(json: &[u8]) -> Result<BTreeMap<String, DateTime<Utc>>, serde_js
         next: Option<i64>,
     }
     let timers: Vec<Timer> = serde_json::from_slice(json)?;
-    let next = |timer: Timer| Some((timer.unit, timer.next.filter(|next| *next > 0)?));
-    let times = timers.into_iter().filter_map(next);
-    Ok(times.filter_map(|(unit, micros)| Some((unit, DateTime::from_timestamp_micros(micros)?))).collect())
+    let next = |timer: Timer| {
+        let micros = timer.next.filter(|next| *next > 0)?;
+        Some((timer.unit, DateTime::from_timestamp_micros(micros)?))
+    };
+    Ok(timers.into_iter().filter_map(next).collect())
 }
 
 /// Stops `unit` without the units that depend on it, and waits until it has stopped.

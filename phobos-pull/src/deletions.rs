@@ -73,9 +73,16 @@ impl Tallies {
         self.0.iter()
     }
 
-    /// The tally of one place.
-    pub(crate) fn of(&self, place: &Path) -> Tally {
-        self.0.get(place).cloned().unwrap_or_default()
+    /// Adds what another copy did.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (place, tally) in &other.0 {
+            let sum = self.0.entry(place.clone()).or_default();
+            sum.created += tally.created;
+            sum.deleted += tally.deleted;
+            sum.deletions += tally.deletions;
+            let room = EXAMPLES.saturating_sub(sum.examples.len());
+            sum.examples.extend(tally.examples.iter().take(room).cloned());
+        }
     }
 
     /// How many deletions there are, those of folders included.
@@ -176,8 +183,14 @@ mod tests {
 
     fn tallies(lines: &[&str]) -> Tallies {
         let mut tallies = Tallies::new(["home".into(), "etc".into()]);
-        lines.iter().for_each(|line| tallies.take(line));
+        for line in lines {
+            tallies.take(line);
+        }
         tallies
+    }
+
+    fn tally(tallies: &Tallies, place: &str) -> Tally {
+        tallies.0[Path::new(place)].clone()
     }
 
     fn objection(lines: &[&str], home: u64, etc: u64) -> Option<String> {
@@ -196,9 +209,9 @@ mod tests {
             "*deleting   homework",
             "sent 5 bytes",
         ]);
-        let home = tallies.of(Path::new("home"));
+        let home = tally(&tallies, "home");
         assert_eq!((home.created, home.deleted, home.deletions), (1, 1, 2));
-        assert_eq!(tallies.of(Path::new("etc")), Tally::default());
+        assert_eq!(tally(&tallies, "etc"), Tally::default());
         assert_eq!(tallies.deletions(), 2);
     }
 

@@ -69,10 +69,15 @@ impl Screen {
     }
 
     fn draw(&self, lines: &[(HostName, String)]) {
-        if self.on_terminal {
+        if self.on_terminal && !lines.is_empty() {
             let width = lines.iter().map(|(host, _)| host.as_str().len()).max().unwrap_or_default();
             // A line that the terminal would wrap could not be wiped: without wrapping it is cut off.
-            write(&lines.iter().map(|(host, line)| format!("\x1b[?7l{host:width$}  {line}\x1b[?7h\n")).collect::<String>());
+            let mut text = String::from("\x1b[?7l");
+            for (host, line) in lines {
+                text.extend([host.as_str(), &" ".repeat(width - host.as_str().len() + 2), line, "\n"]);
+            }
+            text.push_str("\x1b[?7h");
+            write(&text);
         }
     }
 }
