@@ -327,6 +327,16 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ssh { address, .. } => f.write_str(address),
+            Self::Daemon { address, module, .. } => write!(f, "{address}, module {module}"),
+            Self::Local => f.write_str("this machine"),
+        }
+    }
+}
+
 impl MaxDelete {
     /// How many of `files` may be deleted at once.
     pub fn of(self, files: u64) -> u64 {
@@ -347,18 +357,6 @@ impl Tolerated {
             Self::Vanished => 24,
         }
     }
-}
-
-/// Quotes the words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
-pub fn rsh(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| {
-        if word.is_empty() || word.contains([' ', '\'', '"']) {
-            format!("'{}'", word.replace('\'', "''"))
-        } else {
-            word.clone()
-        }
-    });
-    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// A path as ssh's configuration takes it: it splits at spaces, and expands `%` and `${…}`.
@@ -798,7 +796,7 @@ mod tests {
              -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyJump=gate -o ConnectTimeout=5 \
              -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
         );
-        assert_eq!(rsh(&["a".into(), "b c".into(), "d'e\"".into()]), "a 'b c' 'd''e\"'");
+        assert_eq!(crate::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]), "a 'b c' 'd''e\"'");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use phobos_core::pull::{Host, HostName, Origin};
 use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh;
 
-use crate::client;
+use crate::{client, pull};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -24,7 +24,7 @@ pub(crate) struct Args {
 ///
 /// If the host is not configured or the key cannot be read or made.
 pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
-    let host = client::find(config, &args.host)?;
+    let host = pull::find(config, &args.host)?;
     client::servers(&host)?;
     let system = System::default();
     let identity = host.identity(&config.folder);

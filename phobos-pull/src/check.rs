@@ -11,12 +11,12 @@ use anyhow::Context;
 use phobos_core::config::Config;
 use phobos_core::confine::{Confinement, Lent, USER, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
-use phobos_core::pull::{self, Connection, Host, HostName, Origin};
+use phobos_core::pull::{Connection, Host, HostName, Origin};
 use phobos_core::report::{Exit, Stop};
 use phobos_core::signal::Signals;
-use phobos_core::{folders, ssh};
+use phobos_core::{folders, rsync, ssh};
 
-use crate::{authorize, client};
+use crate::{authorize, client, pull};
 
 /// ssh's own exit code, for a connection or a login that failed.
 const SSH_FAILED: i32 = 255;
@@ -43,7 +43,7 @@ pub(crate) struct Args {
 ///
 /// The first thing that does not work as a pull needs it.
 pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
-    let host = client::find(config, &args.host)?;
+    let host = pull::find(config, &args.host)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
     if host.is_local() {
@@ -60,7 +60,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         config,
         host: &host,
         system: &system,
-        program: client::this_program()?,
+        program: std::env::current_exe().context("cannot find this program")?,
         folder,
         identity: lent.as_ref().map(|lent| lent.path().to_owned()).unwrap_or_default(),
     };
@@ -228,7 +228,7 @@ impl Check<'_> {
             return call;
         }
         let words = self.host.ssh(&self.config.folder, &self.identity);
-        call.arg(format!("--rsh={}", pull::rsh(&words)))
+        call.arg(format!("--rsh={}", rsync::rsh(&words)))
     }
 
     fn ssh(&self, origin: &Origin) -> Invocation {

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use phobos_core::config::Config;
-use phobos_core::pull::{Host, HostName, KNOWN_HOSTS, Origin};
+use phobos_core::pull::{Host, KNOWN_HOSTS, Origin};
 use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh;
 
@@ -18,19 +18,6 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// Its port.
     pub(crate) port: u16,
-}
-
-/// The host called `name`.
-///
-/// # Errors
-///
-/// If there is none, or its configuration is wrong.
-pub(crate) fn find(config: &Config, name: &HostName) -> Result<Host, anyhow::Error> {
-    let nobody = || {
-        let file = config.folder.join(phobos_core::pull::FOLDER).join(format!("{name}.toml"));
-        Stop::new(Exit::Config, format!("no host is called {name}; write {} for it", file.display()))
-    };
-    Ok(config.host(name)?.ok_or_else(nobody)?)
 }
 
 /// The known-hosts file of phobos.
@@ -57,15 +44,6 @@ pub(crate) fn servers(host: &Host) -> Result<Vec<Server>, anyhow::Error> {
         return Err(Stop::new(Exit::Config, format!("{} has no source that is reached with ssh", host.name)).into());
     }
     Ok(servers)
-}
-
-/// The name of this program's own file, to start it again.
-///
-/// # Errors
-///
-/// If the system does not say.
-pub(crate) fn this_program() -> Result<PathBuf, anyhow::Error> {
-    std::env::current_exe().context("cannot tell where this program lies")
 }
 
 /// Writes results to standard output, as a whole.

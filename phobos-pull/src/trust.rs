@@ -13,6 +13,7 @@ use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh::{self, HostKey};
 
 use crate::client::{self, Server};
+use crate::pull;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,7 +31,7 @@ pub(crate) struct Args {
 ///
 /// If a server shows no keys or nobody trusts them; keys of other servers may have been pinned.
 pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
-    let host = client::find(config, &args.host)?;
+    let host = pull::find(config, &args.host)?;
     let system = System::default();
     let known_hosts = client::known_hosts(config);
     for server in client::servers(&host)? {
