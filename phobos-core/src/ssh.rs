@@ -162,7 +162,7 @@ fn fingerprints(exec: &dyn Exec, host: &str, keys: Vec<String>) -> Result<Vec<Ho
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let text: String = keys.iter().map(|key| format!("host {key}\n")).collect();
+    let text = keys.iter().map(|key| format!("host {key}\n")).collect::<Vec<_>>().concat();
     let call = Invocation::new("ssh-keygen").args(["-l", "-f", "-"]).stdin(text.into_bytes());
     let shown =
         exec.run(&call).map_err(|source| SshError::Tool { verb: "read the keys of", object: host.into(), source })?;

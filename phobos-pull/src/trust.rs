@@ -73,7 +73,7 @@ fn choose(
     if !known.is_empty() {
         client::say(&format!("{name} had other keys until now: {}\n", list(known)))?;
     }
-    let lines: String = shown.iter().map(|key| format!("  {key}\n")).collect();
+    let lines = shown.iter().map(|key| format!("  {key}\n")).collect::<Vec<_>>().concat();
     client::say(&format!(
         "{name} shows these keys; compare them with what this says on the host itself:\n  \
          for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done\n{lines}"

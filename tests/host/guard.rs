@@ -182,23 +182,125 @@ fn a_daemon_is_checked_too() {
     );
 }
 
+/// What a client sends never gets out of its holding space, and is nothing there but plain files and folders.
 #[test]
-fn x_hostile() {
+fn a_client_that_lies_changes_nothing_outside_its_holding_space() {
     tell_of_clients(
         r#"
+        spaces
         client luv
-        mkdir -p client/QQ; echo evil >client/QQ/evil; echo ok >client/ok
-        host luv "luv:$STORY/client/"
+        mkdir -p client/XX client/DQ outside; chmod 777 outside
+        echo evil >client/XX/evil; echo evil >client/DQ/evil; echo photo >client/photo
+        ln -s /etc/shadow client/absolute; ln -s ../../../../../../outside client/climbing; ln -s "$STORY/outside" client/LQ
+        mknod client/null c 1 3; mknod client/disk b 7 0
+        echo program >client/program; chmod 6755 client/program; echo odd >client/odd; chmod 751 client/odd
+        host luv "luv:$STORY/client/" "root = '$STORY/client'"
         friend luv
-        ssh="ssh -F none -p $luv -o BatchMode=yes -o UserKnownHostsFile=$STORY/known_hosts -i $STORY/key"
+        expect 0 "luv: copied" pull luv
+        space=/backup/holding/luv$STORY/client
+        inert() {
+            test -z "$(inside find /backup/holding/luv ! -type f ! -type d)"
+            test -z "$(inside find /backup/holding/luv -perm /6000)"
+            test -z "$(inside find /backup/holding/luv ! -user phobos-pull)"
+            test -z "$(ls -A outside)"
+            test "$(inside ls -A /backup/holding)" = "$(printf '.phobos\nluv')"
+        }
+        inert
+        # Links and modes are kept beside the files, and no link leads anywhere; devices are not kept.
+        inside getfattr -n user.rsync.%stat "$space/absolute" | grep 120777
+        inside getfattr -n user.rsync.%stat "$space/program" | grep 106755
+        inside test -f "$space/absolute" -a ! -e "$space/null" -a ! -e "$space/disk"
+
+        # Names that climb: XX becomes `..`.
+        liar luv 5858=2e2e
+        expect 1 "unsafe pathname from sender" pull luv
+        inert
+        # Names that start at the root: XX becomes /x, which is taken for a name like others.
+        liar luv 5858=2f78
+        expect 0 "luv: copied" pull luv
+        inside test -d "$space/x" -a ! -e /x
+        inert
+        # What was a file is said to be a device: 0100751 becomes 020751.
+        liar luv e9810000=e9210000
+        inside rm "$space/odd"
+        pull luv || true
+        inert; inside test ! -e "$space/odd"
+        # A link and a folder of one name, with a file to be written through it: DQ becomes LQ.
+        liar luv 4451=4c51
+        inside rm -r "$space/DQ" "$space/LQ"
+        pull luv || true
+        inert
+        # It is still a client like others when it stops lying.
+        liar luv
+        expect 0 "luv: copied" pull luv
+        inside cmp "$space/DQ/evil" "$STORY/client/DQ/evil"
+        inert
+        "#,
+    );
+}
+
+/// The worst case: an rsync with a hole that does whatever the client says. Landlock is what stops it.
+#[test]
+fn a_receiver_taken_over_by_its_client_is_kept_in_by_landlock() {
+    tell_of_clients(
+        r#"
+        spaces
+        client luv; client nuhc
+        mkdir -p client open; chmod 777 open; echo photo >client/photo
+        host luv "luv:$STORY/client/"; host nuhc "nuhc:$STORY/client/"
+        friend luv; friend nuhc
+        expect 0 "nuhc: copied" pull luv nuhc
+        neighbour=/backup/holding/nuhc$STORY/client/photo
+
+        setpriv --reuid phobos-pull --regid phobos-pull --clear-groups sleep 120 & bystander=$!
+        until readlink /proc/$bystander/exe | grep -q sleep; do kill -0 $bystander; done
+        # What the client sends, for a receiver that runs it.
+        cat >exploit <<-END
+		try() { if sh -c "\$2" 2>/dev/null; then echo "\$1 worked" >>report; fi; }
+		try "writing at home" "echo >mine"
+		try "changing a neighbour" "echo evil >>../nuhc$STORY/client/photo"
+		try "reading a neighbour" "cat ../nuhc$STORY/client/photo"
+		try "removing a neighbour" "mv ../nuhc$STORY/client ../nuhc/gone && mv ../nuhc/gone ../nuhc$STORY/client"
+		try "changing a mark" "echo evil >>../.phobos/luv.json"
+		try "writing elsewhere" "echo evil >$STORY/open/proof"
+		try "writing to memory" "echo evil >/dev/shm/proof"
+		try "reading a key" "cat $STORY/keys/pull"
+		try "asking the network" "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$nuhc'"
+		try "stopping others" "kill -CONT $bystander"
+		exit 12
+		END
+        cat >hole <<-'END'
+		#!/bin/bash
+		for arg; do
+		    case $arg in --rsh=*) rsh=${arg#--rsh=} ;; root@*:*) whom=${arg%%:*} ;; esac
+		done
+		eval "$rsh $whom hole" | bash
+		END
+        chmod 755 hole . client
+        printf 'command="cat %s/exploit" %s\n' "$STORY" "$(cat keys/pull.pub)" >luv.keys
+        mount --bind hole /usr/bin/rsync
+
+        # As the same user, with the same rsync and the same client, but without Landlock.
         cp keys/pull key; chown phobos-pull: key
-        receive() { phobos-pull confined --user phobos-pull --folder space/luv --read "$STORY/known_hosts" --read $STORY/key --connect 2200 -- rsync -aHAX --numeric-ids --fake-super --no-D --delete-after -e "$ssh" "$@" root@luv:$STORY/client/ .; }
-        receive; find space; 
-        liar luv 5151=2e2e
-        receive || echo rc $?; find space
-        liar luv 5151=2f78
-        receive || echo rc $?; find space
-        false
+        ssh="ssh -F none -p $luv -o BatchMode=yes -o UserKnownHostsFile=$STORY/known_hosts -i $STORY/key"
+        inside sh -c "cd /backup/holding/luv && exec setpriv --reuid phobos-pull --regid phobos-pull --clear-groups \
+            --no-new-privs rsync '--rsh=$ssh' root@luv:/ ./" || true
+        inside cat /backup/holding/luv/report
+        for what in "writing at home" "changing a neighbour" "reading a neighbour" "removing a neighbour" \
+            "writing elsewhere" "writing to memory" "asking the network" "stopping others"; do
+            inside grep -x "$what worked" /backup/holding/luv/report
+        done
+        inside grep evil "$neighbour"
+
+        # And as phobos-pull runs it.
+        inside rm /backup/holding/luv/report; rm open/proof /dev/shm/proof
+        inside sh -c "echo photo >$neighbour"
+        expect 1 "luv" pull luv
+        test "$(inside cat /backup/holding/luv/report)" = "writing at home worked"
+        test "$(inside cat "$neighbour")" = photo
+        test ! -e open/proof -a ! -e /dev/shm/proof
+        kill $bystander; wait $bystander || true
+        umount /usr/bin/rsync
         "#,
     );
 }
