@@ -65,7 +65,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print the line of authorized_keys that lets a host be read, and nothing else be done to it
+    /// Print what to add to a host so that it can be read, and nothing else be done to it
     Authorize(authorize::Args),
     /// Prove that a host can be read, and that nothing else can be done to it
     Check(check::Args),
