@@ -18,7 +18,7 @@ pub use board::{Board, Failure, Job, LedError, is_job_name};
 pub use process::Process;
 pub use settings::{BadSetting, Device, Look, Palette, Second, Settings};
 
-use crate::exec::{Exec, Hold, Invocation, Observer};
+use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
 use crate::report::Chain;
 
 /// The program that puts a state on the light.
@@ -102,7 +102,7 @@ pub fn breathe(exec: &dyn Exec, board: &Board, settings: &Settings) -> Option<Bo
     if !settings.breathe {
         return None;
     }
-    let call = show(board).arg("--breathe").shielded();
+    let call = call(board).arg("--breathe").shielded();
     let held = exec.hold(&call, BREATHING, &mut Unheard);
     held.map_err(|error| log::warn!("cannot let the light breathe: {}", Chain(&error))).ok()
 }
@@ -112,14 +112,24 @@ pub fn tell(exec: &dyn Exec, board: &Board, job: &str, state: State, text: &str)
     if let Err(error) = board.post(job, state, text) {
         log::warn!("cannot tell the light that {job} is {}: {}", state.word(), Chain(&error));
     }
-    if let Err(error) = exec.run(&show(board).shielded().limit(SHOW_LIMIT)) {
+    if let Err(error) = show(exec, board) {
         log::warn!("cannot put {} on the light: {}", state.word(), Chain(&error));
     }
 }
 
+/// Puts what is posted on this board on the light.
+///
+/// # Errors
+///
+/// When there is no light, or it cannot be set; it shows what it showed.
+pub fn show(exec: &dyn Exec, board: &Board) -> Result<(), ExecError> {
+    exec.run(&call(board).shielded().limit(SHOW_LIMIT)).map(drop)
+}
+
 /// The call that puts what is posted on this board on the light.
-fn show(board: &Board) -> Invocation {
+fn call(board: &Board) -> Invocation {
     let call = Invocation::new(PROGRAM).arg("show");
+    let call = board.config().into_iter().fold(call, |call, config| call.arg("--config").arg(config));
     board.environment().into_iter().fold(call, |call, (name, value)| call.env(name, value))
 }
 
@@ -201,8 +211,9 @@ mod tests {
         tell(&script, &board, "ext", State::Working, "");
         tell(&script, &board, "ext", State::Ok, "");
         tell(&script, &board, "../ext", State::Failed, "");
-        tell(&script, &board, "ext", State::Ok, "");
-        assert_eq!(script.calls(), ["phobos-blink show"; 4]);
+        tell(&script, &board.clone().lit_by(Some("/etc/other.toml".as_ref())), "ext", State::Ok, "");
+        let plain = "phobos-blink show";
+        assert_eq!(script.calls(), [plain, plain, plain, "phobos-blink show --config /etc/other.toml"]);
         assert_eq!(board.jobs().unwrap().len(), 1);
     }
 }

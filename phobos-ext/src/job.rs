@@ -56,6 +56,7 @@ struct Job<'a> {
 }
 
 /// The light, as one drive's job sees it.
+#[derive(Clone)]
 struct Light<'a> {
     exec: &'a dyn Exec,
     board: Board,
@@ -67,15 +68,19 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let words = format!("{} ({})", program(), cli.text.join(" "));
     say(format_args!("starting {words}"));
     report::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
-    let history = History::new(&folders::state().join("history.jsonl"));
-    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &history)?;
-    let cryptsetup = target.luks.is_some().then_some("cryptsetup");
-    let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
-    exec::require(&programs)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let light = Light { exec: &system, board: Board::system(), job: format!("{NAME}-{}", target.name) };
+    let history = History::new(&folders::state().join("history.jsonl"));
+    // Until the drive's lock is held, the drive's own light and the history are those of the run that holds it.
+    let early = Light { exec: &system, board: Board::system().lit_by(cli.config.as_deref()), job: NAME.to_owned() };
+    let told = |error: anyhow::Error| {
+        if !cli.dry_run {
+            early.post_failure(&Chain(error.as_ref()).to_string());
+        }
+        error
+    };
+    let (config, target) = prepare(cli, &history).map_err(told)?;
+    let light = Light { job: format!("{NAME}-{}", target.name), ..early.clone() };
     let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
     let job = Job {
         cli,
@@ -90,12 +95,25 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         waits: Cell::new(false),
         waited: Cell::default(),
     };
-    // Until the drive's lock is held, the light and the history are those of the run that holds it.
     let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-    let _drive = job.lock_until(&target.lock_name()?, job.deadline, &mut on_wait)?;
+    let _drive = target
+        .lock_name()
+        .map_err(anyhow::Error::from)
+        .and_then(|name| job.lock_until(&name, job.deadline, &mut on_wait))
+        .map_err(told)?;
     job.tell_and_mirror()?;
     say(format_args!("{words} finished"));
     Ok(())
+}
+
+/// Reads the configuration, finds the drive, and makes sure that every program is here, before anything is done.
+fn prepare(cli: &Cli, history: &History) -> Result<(Config, Target), anyhow::Error> {
+    let config = Config::load(cli.config.as_deref())?;
+    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), history)?;
+    let cryptsetup = target.luks.is_some().then_some("cryptsetup");
+    let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
+    exec::require(&programs)?;
+    Ok((config, target))
 }
 
 impl Job<'_> {
@@ -130,7 +148,10 @@ impl Job<'_> {
             log::warn!("{}", Chain(&error));
         }
         match &result {
-            Ok(_) => self.light.post(State::Ok, &format!("the drive {} is safe to take away", self.target.name)),
+            Ok(_) => {
+                self.light.forgive(NAME);
+                self.light.post(State::Ok, &format!("the drive {} is safe to take away", self.target.name));
+            }
             Err(_) => self.light.post(State::Failed, &error),
         }
         result.map(drop)
@@ -320,6 +341,24 @@ impl Job<'_> {
 impl Light<'_> {
     fn post(&self, state: State, text: &str) {
         led::tell(self.exec, &self.board, &self.job, state, text);
+    }
+
+    /// Posts a failure that is about to be told: what the light says to it is not worth a second line, for a configuration
+    /// that cannot be read is the light's too.
+    fn post_failure(&self, text: &str) {
+        if let Err(error) = self.board.post(&self.job, State::Failed, text) {
+            log::debug!("{}", Chain(&error));
+        }
+        if let Err(error) = led::show(self.exec, &self.board) {
+            log::debug!("{}", Chain(&error));
+        }
+    }
+
+    /// Ends the failure of `job`, if it has one: a run that could not begin has been made good.
+    fn forgive(&self, job: &str) {
+        if let Err(error) = self.board.ack(Some(job)) {
+            log::warn!("cannot take the failure of {job} off the light: {}", Chain(&error));
+        }
     }
 }
 

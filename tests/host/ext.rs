@@ -199,6 +199,28 @@ fn killed_or_stopped_in_the_middle_it_leaves_no_mount() {
 }
 
 #[test]
+fn a_run_that_could_not_begin_stays_red_until_one_succeeds() {
+    tell(
+        r#"
+        backup_disk; drive A
+        failed() { phobos-blink jobs --json | tr -d ' \n' | grep -o '"name":"ext[^"]*","state":"failed"'; }
+        expect 78 "no drive \"C\" is configured" ext --dry-run --drive C
+        ! failed
+        expect 78 "no drive \"C\" is configured" ext --drive C
+        failed | grep -xF '"name":"ext","state":"failed"'
+        expect 0 "finished" ext
+        ! failed
+        # Another run of the same drive that gives up waiting says nothing about the drive itself.
+        ns exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
+        until test -s held; do kill -0 $holder; done
+        expect 75 "gave up waiting for the lock drive/A" ext --lock-wait 0s
+        failed | grep -xF '"name":"ext","state":"failed"'
+        kill $holder
+        "#,
+    );
+}
+
+#[test]
 fn bad_input_is_one_line_and_does_nothing() {
     tell(
         r#"

@@ -46,7 +46,7 @@ const PACKAGES: [&str; 28] = [
 /// Mail servers that cannot be installed beside exim: each with its dependencies as packages in `/opt/debs/NAME`.
 const OTHER_MAIL_SERVERS: [&str; 2] = ["postfix", "msmtp-mta"];
 
-/// The Python original of `phobos-blink`, from PyPI; its wheel is unpacked into `/opt/blinkstick`.
+/// The Python original of `phobos-blink`, a package of Python; its wheel is unpacked into `/opt/blinkstick`.
 const ORIGINAL: &str = "BlinkStick==1.2.0";
 
 /// Counts up when this module builds something else from the same parts.

@@ -46,6 +46,7 @@ mod qmp;
 
 pub use image::PASSPHRASE;
 pub use light::{Light, Report, Witness};
+pub use machine::make_ready;
 pub use nas::{Drive, Failure, Mail, Nas, Story, Unit, minutes, seconds, story};
 
 /// Tells the person who runs the tests something.

@@ -48,6 +48,17 @@ struct Booted {
     folder: PathBuf,
 }
 
+/// Makes the machine and the programs ready, so that the next scenario begins at once.
+///
+/// # Errors
+///
+/// When the rig cannot have what it needs.
+pub fn make_ready() -> Result<()> {
+    host::require()?;
+    Booted::get(&host::folder()?)?;
+    programs::tar().map(drop)
+}
+
 impl Machine {
     /// Starts a clean machine that has just booted, as soon as fewer than [`SLOTS`] run.
     pub(crate) fn start() -> Result<Self> {

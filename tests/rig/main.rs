@@ -1,4 +1,5 @@
-//! A machine to play with: `cargo run -p phobos-tests --bin rig`, then one command a line.
+//! A machine to play with: `cargo run -p phobos-tests --bin rig`, then one command a line; with `--ready` it is only made
+//! ready for the scenarios.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -9,7 +10,8 @@ const HELP: &str = "plug DRIVE | pull DRIVE | slow KIB | cut | on [DRIVE...] | l
                     run in the machine";
 
 fn main() -> ExitCode {
-    match play() {
+    let is_ready_wanted = std::env::args().nth(1).is_some_and(|word| word == "--ready");
+    match if is_ready_wanted { phobos_tests::make_ready() } else { play() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));

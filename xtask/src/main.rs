@@ -114,10 +114,13 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 fn build(sh: &Shell, profile: &str) -> Result<PathBuf> {
     let packages = programs()?.into_iter().flat_map(|name| ["--package".to_owned(), name]);
     cmd!(sh, "cargo build --locked --bins --profile {profile} {packages...}").run()?;
-    // Where this program lies tells the target directory, however cargo was told to use another one.
+    Ok(target()?.join(if profile == "dev" { "debug" } else { profile }))
+}
+
+/// Cargo's target directory, however cargo was told to use another one: where this program lies tells it.
+fn target() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
-    let target = here.ancestors().nth(2).context("xtask was not started by cargo")?;
-    Ok(target.join(if profile == "dev" { "debug" } else { profile }))
+    Ok(here.ancestors().nth(2).context("xtask was not started by cargo")?.to_owned())
 }
 
 /// Whether this process is root.

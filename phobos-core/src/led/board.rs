@@ -36,6 +36,7 @@ const FOLDERS: [&str; 2] = ["/run/phobos/led", "/var/lib/phobos/led"];
 pub struct Board {
     run: PathBuf,
     kept: PathBuf,
+    config: Option<PathBuf>,
 }
 
 /// What one job says, or what must be thought of it.
@@ -139,7 +140,7 @@ impl Job {
 impl Board {
     /// A board in these folders, which are made when something is posted.
     pub fn new(run: &Path, kept: &Path) -> Self {
-        Self { run: run.to_owned(), kept: kept.to_owned() }
+        Self { run: run.to_owned(), kept: kept.to_owned(), config: None }
     }
 
     /// The machine's board: `/run/phobos/led` and `/var/lib/phobos/led`, unless `PHOBOS_LED_RUN` and `PHOBOS_LED_KEPT`
@@ -151,7 +152,18 @@ impl Board {
             let given = std::env::var_os(variable).filter(|given| !given.is_empty());
             given.map_or_else(|| PathBuf::from(default), PathBuf::from)
         };
-        Self { run: folder(VARIABLES[0], FOLDERS[0]), kept: folder(VARIABLES[1], FOLDERS[1]) }
+        Self { run: folder(VARIABLES[0], FOLDERS[0]), kept: folder(VARIABLES[1], FOLDERS[1]), config: None }
+    }
+
+    /// The same board, whose light is the one in this configuration; without one, in the default configuration.
+    #[must_use]
+    pub fn lit_by(self, config: Option<&Path>) -> Self {
+        Self { config: config.map(Path::to_owned), ..self }
+    }
+
+    /// The configuration that names the light, if it is not the default one.
+    pub fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// The variables that lead another process to this board.
