@@ -6,14 +6,8 @@
 use std::io::{self, Read, Write};
 use std::process::{ExitCode, Stdio};
 
-fn main() -> ExitCode {
-    match lie() {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            eprintln!("a-client-that-lies: {error}");
-            ExitCode::FAILURE
-        }
-    }
+fn main() -> io::Result<ExitCode> {
+    lie().map(ExitCode::from)
 }
 
 fn lie() -> io::Result<u8> {
