@@ -1,5 +1,8 @@
 //! `bench`: phobos beside the original's scripts on one NAS in miniature, in one run, with loop-mounted ext4 and no LUKS.
 
+pub(crate) mod delay;
+mod pull;
+
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
 use crate::{list, project, say};
 use anyhow::{Context, Result, ensure};
@@ -19,6 +22,18 @@ pub(crate) struct Args {
     /// How many times each mirror runs; the table shows medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Measure this alone
+    #[arg(value_name = "PART")]
+    part: Option<Part>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The mirror to an off-site drive, the namespace, sizes
+    Mirror,
+    /// Pulls of hosts
+    Pull,
 }
 
 /// The original, word by word, a stub for its light, and what stands for its mkbackupns.
@@ -44,7 +59,29 @@ const NAMESPACE_RUNS: usize = 50;
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
-    nas::run(sh, &args.nas, &["bench", "--runs", &runs], "release", Some(&disks), |sh| measure(sh, args.runs))
+    let mut call = vec!["bench", "--runs", &runs];
+    call.extend(args.part.map(Part::word));
+    nas::run(sh, &args.nas, &call, "release", Some(&disks), |sh| {
+        if args.part != Some(Part::Pull) {
+            measure(sh, args.runs)?;
+        }
+        if args.part != Some(Part::Mirror) {
+            pull::measure(sh, args.runs)?;
+        }
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let load = load.split_whitespace().next().unwrap_or_default();
+        say(&format!("load average {load}: above 2, other work has been measured too"));
+        Ok(())
+    })
+}
+
+impl Part {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Pull => "pull",
+        }
+    }
 }
 
 fn measure(sh: &Shell, runs: usize) -> Result<()> {
@@ -92,9 +129,6 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         }
     }
     say(&format!("\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace"));
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let load = load.split_whitespace().next().unwrap_or_default();
-    say(&format!("load average {load}: above 2, other work has been measured too"));
     Ok(())
 }
 
