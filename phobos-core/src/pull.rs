@@ -796,7 +796,8 @@ mod tests {
              -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyJump=gate -o ConnectTimeout=5 \
              -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
         );
-        assert_eq!(crate::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]), "a 'b c' 'd''e\"'");
+        let rsh = crate::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]);
+        assert_eq!(rsh, "setpriv --pdeathsig KILL -- a 'b c' 'd''e\"'");
     }
 
     #[test]

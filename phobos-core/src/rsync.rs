@@ -182,7 +182,9 @@ pub fn fetch(exec: &dyn Exec, call: &Invocation, teller: &mut dyn Teller) -> Res
 /// What rsync is to write, so that its output can be understood.
 pub const TOLD: [&str; 3] = ["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"];
 
-/// Quotes the words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
+/// The words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
+///
+/// The command ends when rsync is killed: its other process would go on to receive without it.
 pub fn rsh(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         if word.is_empty() || word.contains([' ', '\'', '"']) {
@@ -191,7 +193,8 @@ pub fn rsh(words: &[String]) -> String {
             word.clone()
         }
     });
-    quoted.collect::<Vec<_>>().join(" ")
+    let bound = ["setpriv", "--pdeathsig", "KILL", "--"].into_iter().map(str::to_owned);
+    bound.chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// A moment for each telling, so that the journal gets a line every so often and not a thousand.

@@ -304,3 +304,28 @@ fn a_receiver_taken_over_by_its_client_is_kept_in_by_landlock() {
         "#,
     );
 }
+
+#[test]
+fn a_killed_pull_leaves_neither_processes_nor_the_key() {
+    tell_of_clients(
+        r#"
+        spaces
+        client luv
+        mkdir client; head -c 6000000 /dev/urandom >client/photo
+        host luv "luv:$STORY/client/" 'bandwidth-limit = "100K"'
+        friend luv
+        phobos-pull --config "$CONFIG" luv & puller=$!
+        under_way() { inside find /backup/holding/luv -name '.photo.*' | grep .; }
+        until under_way; do kill -0 $puller; done
+        pgrep -u phobos-pull rsync; pgrep -u phobos-pull ssh
+        test "$(stat -c '%a %U' /run/phobos/pull/luv)" = "400 phobos-pull"
+        kill -KILL $puller; wait $puller || true
+        while pgrep -u phobos-pull; do :; done
+        # Nobody could take the copy back; the next pull does, and lends it anew.
+        test -e /run/phobos/pull/luv
+        sed -i '/^bandwidth/d' pull.d/luv.toml
+        expect 0 "luv: copied" pull luv
+        test -z "$(ls -A /run/phobos/pull)"
+        "#,
+    );
+}
