@@ -1,6 +1,6 @@
 //! Pulls: phobos-pull beside a loop of the same rsync commands and beside rsnapshot, from twenty hosts that are far away.
 //!
-//! The hosts are one ssh server on loopback with an address for each; what ssh connects through holds every byte up.
+//! The hosts are the folders of one ssh server on loopback; what ssh connects through holds every byte up.
 
 use super::{Cost, compare, compared, mark, median, shown, timed};
 use crate::nas::{DISKS, Disk, NAMESPACE};
@@ -17,7 +17,8 @@ const HOSTS: u32 = 20;
 const FOLDERS: u32 = 10;
 const FILES_PER_FOLDER: u32 = 100;
 
-/// The ssh server's port and the delay each way, in milliseconds.
+/// The ssh server's address and port, and the delay each way, in milliseconds.
+const ADDRESS: &str = "127.0.0.1";
 const PORT: u16 = 22_022;
 const DELAY: &str = "20";
 
@@ -46,8 +47,7 @@ pub(super) fn measure(sh: &Shell, runs: usize) -> Result<()> {
     let _disk = furnish(sh)?;
     serve(sh)?;
     configure(sh, (1..=HOSTS).map(|number| (number, far(number))))?;
-    let the_loop =
-        write_loop(sh, "far", |number| format!("--rsh={} root@{}:{}", quoted(&ssh()), address(number), tree(number)))?;
+    let the_loop = write_loop(sh, "far", |number| format!("--rsh={} root@{ADDRESS}:{}", quoted(&ssh()), tree(number)))?;
     let rsnapshot = rsnapshot(sh)?;
     say("pulling everything for the first time");
     for call in [pull_all(sh), inside(sh, &the_loop), inside(sh, &rsnapshot)] {
@@ -129,12 +129,9 @@ fn overhead(sh: &Shell, runs: usize) -> Result<Overhead> {
 /// The most memory that phobos-pull itself has while it pulls many hosts, in kB.
 fn memory(sh: &Shell) -> Result<u64> {
     say(&format!("pulls of {MANY} hosts"));
-    configure(sh, (1..=MANY).map(|number| (number, near(number % HOSTS + 1))))?;
+    // A folder of each: the disk is small.
+    configure(sh, (1..=MANY).map(|number| (number, near(number % HOSTS + 1).replace("/']", "/00/']"))))?;
     Ok(timed(pull_all(sh))?.peak_kib)
-}
-
-fn address(number: u32) -> String {
-    format!("127.0.9.{number}")
 }
 
 fn tree(number: u32) -> String {
@@ -143,8 +140,8 @@ fn tree(number: u32) -> String {
 
 /// The settings of a host that is far away.
 fn far(number: u32) -> String {
-    let (address, tree) = (address(number), tree(number));
-    format!("source = ['root@{address}:{tree}']\nport = {PORT}\nssh-options = ['ProxyCommand={}']\n", proxy())
+    let tree = tree(number);
+    format!("source = ['root@{ADDRESS}:{tree}']\nport = {PORT}\nssh-options = ['ProxyCommand={}']\n", proxy())
 }
 
 /// The settings of a host that answers at once.
@@ -205,7 +202,7 @@ fn write_loop(sh: &Shell, name: &str, source: impl Fn(u32) -> String) -> Result<
 fn rsnapshot(sh: &Shell) -> Result<std::path::PathBuf> {
     let ssh = ssh();
     let args = ssh.split_once(' ').map(|(_, args)| args).unwrap_or_default();
-    let lines = (1..=HOSTS).map(|number| format!("backup\troot@{}:{}\t{number}/", address(number), tree(number)));
+    let lines = (1..=HOSTS).map(|number| format!("backup\troot@{ADDRESS}:{}\t{number}/", tree(number)));
     let mut text = format!(
         "config_version\t1.2\nsnapshot_root\t/backup/rsnapshot/\ncmd_cp\t/bin/cp\ncmd_rm\t/bin/rm\n\
          cmd_rsync\t/usr/bin/rsync\ncmd_ssh\t/usr/bin/ssh\nssh_args\t{args}\nretain\talpha\t2\nverbose\t1\nloglevel\t1\n\
@@ -254,7 +251,7 @@ fn furnish(sh: &Shell) -> Result<Disk> {
     cmd!(sh, "truncate --size=3G {image}").quiet().run()?;
     let disk = Disk::attach(sh, &image, &["--direct-io=on"])?;
     let device = &disk.device;
-    cmd!(sh, "mkfs.ext4 -q {device}").run()?;
+    cmd!(sh, "mkfs.ext4 -q -N 400000 {device}").run()?;
     // What is measured before may have left a namespace with another disk in it.
     cmd!(sh, "phobos-ns remove").quiet().ignore_stderr().run()?;
     sh.write_file("/etc/fstab", format!("{device} /backup ext4 noauto 0 0\n"))?;
@@ -273,14 +270,14 @@ fn furnish(sh: &Shell) -> Result<Disk> {
     }
     cmd!(sh, "useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin phobos-pull").quiet().run()?;
     // This program, at a place where a confined ssh may run it.
+    sh.create_dir("/usr/local/lib")?;
     fs::copy("/proc/self/exe", DELAYED).context("cannot copy this program")?;
     sh.create_dir("/etc/phobos/keys")?;
     for key in [KEY, HOST_KEY] {
         cmd!(sh, "ssh-keygen -q -t ed25519 -N '' -C '' -f {key}").quiet().run()?;
     }
     let host_key = sh.read_file(format!("{HOST_KEY}.pub"))?;
-    let known = (1..=HOSTS).map(|number| format!("[{}]:{PORT} {host_key}", address(number)));
-    sh.write_file(KNOWN_HOSTS, known.collect::<Vec<_>>().concat())?;
+    sh.write_file(KNOWN_HOSTS, format!("[{ADDRESS}]:{PORT} {host_key}"))?;
     cmd!(sh, "phobos-ns").quiet().run()?;
     cmd!(sh, "nsenter --mount={NAMESPACE} mkdir -p /backup/holding /backup/rsnapshot").quiet().run()?;
     Ok(disk)
@@ -288,10 +285,8 @@ fn furnish(sh: &Shell) -> Result<Disk> {
 
 /// Starts the ssh server of all hosts and their rsync daemon; this is PID 1, with which they end.
 fn serve(sh: &Shell) -> Result<()> {
-    let addresses: String =
-        (1..=HOSTS).fold(String::new(), |all, number| all + "ListenAddress " + &address(number) + "\n");
     let settings = format!(
-        "Port {PORT}\n{addresses}HostKey {HOST_KEY}\nAuthorizedKeysFile {KEY}.pub\nStrictModes no\nUsePAM no\n\
+        "Port {PORT}\nListenAddress {ADDRESS}\nHostKey {HOST_KEY}\nAuthorizedKeysFile {KEY}.pub\nStrictModes no\nUsePAM no\n\
              PidFile none\nMaxStartups 100\nPermitRootLogin prohibit-password\n"
     );
     sh.write_file("/etc/phobos/sshd", settings)?;
