@@ -127,7 +127,7 @@ impl Transfer<'_> {
     fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
         let host = self.host;
         // Devices are left out: nothing that a host sends is to be one here.
-        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative"].map(str::to_owned).to_vec();
+        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative", "--sparse"].map(str::to_owned).to_vec();
         let switches = [
             ("--numeric-ids", host.numeric_ids),
             ("--hard-links", host.hard_links),
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
-                "rsync --archive --no-devices --relative --numeric-ids --hard-links --acls --xattrs \
+                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
                  --partial-dir=.phobos-partial --timeout=600 --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
@@ -368,7 +368,7 @@ mod tests {
                    one-file-system = true\nexclude = ['- x']\nfilter-files = ['/etc/phobos/f f']\nbandwidth-limit = '5'";
         assert_eq!(
             call(all, Deletions::Never),
-            "rsync --archive --no-devices --relative --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
+            "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
              --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );
