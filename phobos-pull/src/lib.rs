@@ -3,6 +3,7 @@
 mod confined;
 mod deletions;
 mod host;
+mod leftovers;
 mod list;
 mod mark;
 mod pull;

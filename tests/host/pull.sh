@@ -12,6 +12,7 @@ backup_disk
 # The holding space that the mirror's stories have is no host's here.
 mount "$bdisk" disk.bdisk; rm -r disk.bdisk/holding/luv; umount disk.bdisk
 CLIENTS=0
+# What a mark says is JSON, one key a line.
 HOLDING=/backup/holding
 RRSYNC='restrict,command="rrsync -ro /"'
 
@@ -73,8 +74,8 @@ tree() {
         find . -printf '%P\0%y %m %U %G %n %T@ %l\0' | sed -z 'N;s/\n/\\n/g;s/\x00/ /' | tr '\0' '\n' | sed 's/^\(.*\) d \(.*\) [0-9]* \([0-9.]*\) $/\1 d \2 \3/' | LC_ALL=C sort
         find . -type f -links +1 -printf '%i %P\0' | LC_ALL=C sort -z | LC_ALL=C awk 'BEGIN { RS = "\0" } { if ($1 != last) { printf "\nlinks" } last = $1; sub(/^[0-9]+ /, ""); printf " %s", $0 }' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum -z | tr '\0' '\n'
-        getfacl -RPpn . | grep -v '^$'
-        getfattr -RPhd -m - . 2>/dev/null | grep -v '^$' | grep -v '^user.rsync\.'
+        getfacl -RPpn . | sed '/^$/d'
+        getfattr -RPhd -m - . | sed '/^$/d; /^user\.rsync\./d'
     )
 }
 
@@ -98,4 +99,10 @@ same() {
 big_file() { head -c 6000000 /dev/urandom >"$1/home/$2"; }
 
 # under_way NAME FILE: waits until the file has come in part.
-under_way() { until inside sh -c "ls -A $HOLDING/$1/home 2>/dev/null" | grep -q "^\.$2\."; do kill -0 "$3"; done; }
+under_way() {
+    until [ "$(stat -fc %T $NS 2>/dev/null)" = nsfs ]; do kill -0 "$3"; done
+    until inside sh -c "ls -A $HOLDING/$1/home 2>/dev/null" | grep -q "^\.$2\."; do kill -0 "$3"; done
+}
+
+# received NAME: how many bytes have come from the client so far.
+received() { awk -v name="v$1:" '$1 == name { print $2 }' /proc/net/dev; }
