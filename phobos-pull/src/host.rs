@@ -23,6 +23,7 @@ use phobos_core::{folders, teardown};
 use serde::Serialize;
 
 use crate::deletions::{self, Limits, Tallies};
+use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
 use crate::screen::Screen;
 use crate::transfer::{Copied, Deletions, Transfer};
@@ -214,6 +215,10 @@ impl Puller<'_> {
     /// Copies from all of the host's connections, and stops at the first that fails.
     fn copy_all(&self, host: &Host, earlier: Option<&Mark>, done: &mut Done) -> Result<(), anyhow::Error> {
         let space = self.prepare_space(host)?;
+        if earlier.is_some_and(|mark| mark.state == State::Running) {
+            let failed = || format!("cannot end what an earlier pull has left in {}", space.display());
+            leftovers::end(&space).with_context(failed)?;
+        }
         let configuration = &self.config.folder;
         let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
         let lend = || {

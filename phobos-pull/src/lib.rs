@@ -6,6 +6,7 @@ mod client;
 mod confined;
 mod deletions;
 mod host;
+mod leftovers;
 mod list;
 mod mark;
 mod pull;

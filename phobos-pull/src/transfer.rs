@@ -25,11 +25,25 @@ const SHOWN: usize = 3;
 
 /// rsync's exit codes with a meaning of their own here (rsync(1), "EXIT VALUES").
 const SOCKET: i32 = 10;
+const CLOSED: i32 = 12;
 const KEPT_BACK: i32 = 25;
 const NO_DAEMON: i32 = 35;
 const NOT_CONFINED: i32 = 78;
 const NO_PROGRAM: i32 = 127;
 const SSH_FAILED: i32 = 255;
+
+/// How the lines begin with which ssh says that there is no connection, or no more.
+const NO_CONNECTION: [&str; 9] = [
+    "ssh: ",
+    "ssh_exchange_identification",
+    "kex_exchange_identification",
+    "client_loop: ",
+    "Connection ",
+    "Timeout, server ",
+    "Host key verification failed",
+    "Load key ",
+    "Too many authentication failures",
+];
 
 /// What a copy may delete, always last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,7 +141,7 @@ impl Transfer<'_> {
     fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
         let host = self.host;
         // Devices are left out: nothing that a host sends is to be one here.
-        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative"].map(str::to_owned).to_vec();
+        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative", "--sparse"].map(str::to_owned).to_vec();
         let switches = [
             ("--numeric-ids", host.numeric_ids),
             ("--hard-links", host.hard_links),
@@ -231,7 +245,11 @@ fn in_bytes(limit: &Size) -> String {
 fn meaning(code: i32, complaints: &Complaints) -> (Exit, String) {
     let said = complaints.summary();
     let has = |text: &str| complaints.lines.iter().any(|line| line.contains(text));
-    match code {
+    // rsync's own code for a closed connection, if it sees that before it sees how ssh ended.
+    let ssh_failed = code == CLOSED
+        && (complaints.lines.iter().any(|line| NO_CONNECTION.iter().any(|start| line.starts_with(start)))
+            || has(": Permission denied ("));
+    match if ssh_failed { SSH_FAILED } else { code } {
         SSH_FAILED if has("Host key verification failed") || has("host key is known") => (
             Exit::Refused,
             "its host key is not the one that is known; if it was changed by those who may, see `phobos-pull trust`"
@@ -273,6 +291,7 @@ impl Complaints {
             !line.starts_with("rsync error: ")
                 && !line.starts_with("rsync warning: ")
                 && !line.contains("connection unexpectedly closed")
+                && !line.ends_with("write error: Broken pipe (32)")
         };
         let news: Vec<_> = self.lines.iter().filter(is_news).map(String::as_str).collect();
         let Some(first) = news.get(..SHOWN.min(news.len())).filter(|first| !first.is_empty()) else {
@@ -357,7 +376,7 @@ mod tests {
         assert_eq!(
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
-                "rsync --archive --no-devices --relative --numeric-ids --hard-links --acls --xattrs \
+                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
                  --partial-dir=.phobos-partial --timeout=600 --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
@@ -368,7 +387,7 @@ mod tests {
                    one-file-system = true\nexclude = ['- x']\nfilter-files = ['/etc/phobos/f f']\nbandwidth-limit = '5'";
         assert_eq!(
             call(all, Deletions::Never),
-            "rsync --archive --no-devices --relative --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
+            "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
              --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );
@@ -394,6 +413,13 @@ mod tests {
         let ssh = |line: &str| end(255, &[line, closed, unexplained]);
         let refused = "ssh: connect to host luv port 22: Connection refused";
         assert_eq!(ssh(refused), format!("66 it is not there: {refused}"));
+        let closed_12 = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [Receiver=3.5.0]";
+        assert_eq!(end(12, &[refused, closed, closed_12]), format!("66 it is not there: {refused}"));
+        assert!(end(12, &["Host key verification failed.", closed, closed_12]).starts_with("65 "));
+        assert!(
+            end(12, &["root@luv: Permission denied (publickey).", closed, closed_12]).starts_with("1 it does not let")
+        );
+        assert_eq!(end(12, &["Killed", closed, closed_12]), "1 one of rsync's processes was killed: Killed");
         assert!(ssh("Host key verification failed.").starts_with("65 its host key is not the one that is known"));
         let denied = "root@luv: Permission denied (publickey).";
         assert_eq!(ssh(denied), format!("1 it does not let phobos-pull in: {denied}; see `phobos-pull authorize`"));

@@ -10,3 +10,5 @@ mod jobs;
 mod miniature;
 #[cfg(test)]
 mod ns;
+#[cfg(test)]
+mod pull;
