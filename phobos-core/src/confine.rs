@@ -218,25 +218,16 @@ impl Confinement {
             .add_rules(path_beneath_rules(PROGRAMS, run))?
             .add_rules(path_beneath_rules(READABLE, read))?
             .add_rules(path_beneath_rules(["/dev/null"], null))?
-            .add_rule(PathBeneath::new(self.open(&self.folder)?, writable()))?;
+            .add_rule(PathBeneath::new(opened(&self.folder)?, writable()))?;
         for path in &self.read {
             // A missing one is told by name, instead of leaving the program to stumble over it.
-            self.open(path)?;
+            opened(path)?;
             rules = rules.add_rules(path_beneath_rules([path], read))?;
         }
         for port in &self.ports {
             rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
         }
         Ok(rules)
-    }
-
-    #[expect(clippy::unused_self, reason = "reads as what it is: a path of this confinement")]
-    fn open(&self, path: &Path) -> Result<PathFd, ConfineError> {
-        let cause = |error: landlock::PathFdError| match error {
-            landlock::PathFdError::OpenCall { source, .. } => source,
-            other => io::Error::other(other),
-        };
-        PathFd::new(path).map_err(|error| ConfineError::Open { path: path.to_owned(), source: cause(error) })
     }
 }
 
@@ -335,6 +326,15 @@ impl Support {
             ),
         }
     }
+}
+
+/// A descriptor that stands for `path` in a rule.
+fn opened(path: &Path) -> Result<PathFd, ConfineError> {
+    let cause = |error: landlock::PathFdError| match error {
+        landlock::PathFdError::OpenCall { source, .. } => source,
+        other => io::Error::other(other),
+    };
+    PathFd::new(path).map_err(|error| ConfineError::Open { path: path.to_owned(), source: cause(error) })
 }
 
 /// Everything but running what was received and making devices, sockets and named pipes.
