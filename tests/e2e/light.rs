@@ -108,6 +108,19 @@ fn plugged_in_busy_and_replaced() -> Story {
             Ok(())
         })?;
 
+        // The light breathes on the job's LED alone, for as long as the job holds it.
+        with_stick(nas, "nano:BS000003-3.0", |nas| {
+            nas.sh("phobos-blink job ext working; sleep 6 | phobos-blink show --breathe; phobos-blink job ext off")?;
+            let sent = nas.sh("grep -o '\"data\":\"[^\"]*' /run/rig-stick.jsonl | cut -d '\"' -f 4")?;
+            let mut sent: Vec<_> = sent.lines().collect();
+            ensure!(sent.iter().all(|data| data.starts_with("050001")), "another LED was set: {sent:?}");
+            ensure!(sent.ends_with(&["050001191900", "050001000000"]), "steady, then dark: {sent:?}");
+            sent.sort_unstable();
+            sent.dedup();
+            ensure!(sent.len() > 8, "it hardly breathes: {sent:?}");
+            Ok(())
+        })?;
+
         // The keyboard's LED, which has one colour.
         nas.sh("modprobe ledtrig-timer")?;
         let led = nas.sh("ls /sys/class/leds | grep -m 1 capslock")?;
