@@ -94,7 +94,7 @@ fn a_check_while_a_drive_comes() -> Story {
         nas.wait_until("borg check runs", "pgrep -x borg", minutes(2))?;
         // A pull does not touch the repository: it runs beside the check.
         nas.sh(&format!(
-            "{} && systemctl is-active phobos-borg-check.service",
+            "{} && systemctl show --property=ActiveState phobos-borg-check.service | grep =activating",
             PULL.replace("systemd-run", "systemd-run --wait")
         ))?;
         nas.plug(&a)?;

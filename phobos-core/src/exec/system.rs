@@ -431,7 +431,7 @@ pub(super) fn replace(invocation: &Invocation) -> ExecError {
     };
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
     let mut command = std::process::Command::new(program);
-    let source = command.args(&invocation.args).envs(invocation.env.iter().cloned()).exec();
+    let source = command.arg0(&invocation.program).args(&invocation.args).envs(invocation.env.iter().cloned()).exec();
     ExecError::Start { invocation: invocation.to_string(), source }
 }
 
