@@ -435,7 +435,7 @@ pub(super) fn replace(invocation: &Invocation) -> ExecError {
     if invocation.only_env.is_some() {
         command.env_clear();
     }
-    let source = command.args(&invocation.args).envs(variables(invocation)).exec();
+    let source = command.arg0(&invocation.program).args(&invocation.args).envs(variables(invocation)).exec();
     ExecError::Start { invocation: invocation.to_string(), source }
 }
 
