@@ -76,6 +76,7 @@ pub(super) fn measure(sh: &Shell) -> Result<()> {
         mark(size < SIZE_TARGET)
     ));
     say(&format!("\nmedians of {RUNS} runs in turns, {} in the rig", rig.phobos.len()));
+    say("with a stick, 50 ms of phobos-blink's time are the kernel's: it lets a HID device settle when it is opened");
     let emulated = rig.breathing * 100.0;
     say(&format!(
         "breathing takes {emulated:.2} % in the rig, whose processor is {slowdown:.0} times slower than this one\n"
