@@ -63,6 +63,8 @@ fn a_confined_program_is_nobody_and_sees_little() {
         expect 1 "Permission denied" confined cat "$STORY/keys/other"
         expect 1 "Permission denied" confined cat /etc/ssh/sshd_config
         expect 0 "" confined cat "$STORY/known_hosts"
+        # It does not begin without the process that it must not outlive.
+        expect 78 "the program that started this one has ended" phobos-pull confined --user phobos-pull --folder space/luv --parent 1000000 -- true
         # Another program of the same user.
         setpriv --reuid phobos-pull --regid phobos-pull --clear-groups sleep 60 & neighbour=$!
         until readlink /proc/$neighbour/exe | grep -q sleep; do kill -0 $neighbour; done
