@@ -22,7 +22,7 @@ use phobos_core::signal::Signals;
 use phobos_core::{folders, teardown};
 use serde::Serialize;
 
-use crate::deletions::{self, Limits, Tallies};
+use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
 use crate::screen::Screen;
@@ -220,6 +220,7 @@ impl Puller<'_> {
             leftovers::end(&space).with_context(failed)?;
         }
         let configuration = &self.config.folder;
+        let temporary = Temporary::make(&space, self.scope)?;
         let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
         let lend = || {
             let folder = folders::runtime().join("pull");
@@ -240,7 +241,8 @@ impl Puller<'_> {
             };
             self.copy(&transfer, earlier, done)
         });
-        teardown::join(work.map_err(boxed), key.map_or(Ok(()), Lent::close))?;
+        let work = teardown::join(work.map_err(boxed), temporary.remove().map_err(boxed));
+        teardown::join(work, key.map_or(Ok(()), Lent::close))?;
         if self.scope == Scope::DryRun {
             return Ok(());
         }
@@ -517,6 +519,56 @@ impl Done {
             self.files,
             self.bytes / 1_000_000
         )
+    }
+}
+
+/// The folder in which rsync makes files: what a killed one leaves there is not taken for the host's.
+#[derive(Debug)]
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    /// Makes it anew, for the owner of `space`.
+    fn make(space: &Path, scope: Scope) -> Result<Self, anyhow::Error> {
+        if scope == Scope::DryRun {
+            return Ok(Self(None));
+        }
+        let temporary = Self(Some(space.join(TEMPORARY)));
+        temporary.clear()?;
+        let make = |folder: &Path| {
+            let owner = fs::metadata(space)?;
+            DirBuilder::new().mode(SPACE_MODE).create(folder)?;
+            chown(folder, Some(owner.uid()), Some(owner.gid()))
+        };
+        if let Some(folder) = &temporary.0 {
+            make(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(temporary)
+    }
+
+    fn clear(&self) -> Result<(), anyhow::Error> {
+        let Some(folder) = &self.0 else { return Ok(()) };
+        // It follows no link, and nobody else works here while the host's lock is held.
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(anyhow::Error::new(error).context(format!("cannot remove {}", folder.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes it and what rsync has left in it.
+    fn remove(mut self) -> Result<(), anyhow::Error> {
+        let result = self.clear();
+        self.0 = None;
+        result
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            log::error!("{error:#}");
+        }
     }
 }
 

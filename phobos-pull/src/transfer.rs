@@ -11,7 +11,7 @@ use phobos_core::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
 use phobos_core::report::{Exit, Stop};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
 
-use crate::deletions::{PARTIAL, Tallies};
+use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
 use crate::screen::{self, Screen};
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
@@ -154,6 +154,10 @@ impl Transfer<'_> {
         args.extend(host.exclude.iter().map(|pattern| format!("--exclude={}", pattern.as_str())));
         args.extend(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
         args.extend([format!("--partial-dir={PARTIAL}"), format!("--timeout={SILENCE}")]);
+        // rsync finds it from the folder that it copies into.
+        let landing = host.landing(self.connection.origin);
+        let up = "../".repeat(landing.components().count());
+        args.extend([format!("--temp-dir={up}{TEMPORARY}"), format!("--filter=protect /{TEMPORARY}/")]);
         args.extend(match deletions {
             Deletions::Never => vec![],
             Deletions::KeptBack => vec!["--delete-after".to_owned(), "--max-delete=0".to_owned()],
@@ -174,7 +178,6 @@ impl Transfer<'_> {
             Origin::Daemon { .. } => args.push("--no-motd".to_owned()),
             Origin::Local => {}
         }
-        let landing = host.landing(self.connection.origin);
         let mut target: OsString = if *self.connection.origin == Origin::Local {
             self.space.join(&landing).into()
         } else {
@@ -377,7 +380,7 @@ mod tests {
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
                 "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
-                 --partial-dir=.phobos-partial --timeout=600 --delete-after --max-delete=0 --outbuf=Line \
+                 --partial-dir=.phobos-partial --timeout=600 --temp-dir=.phobos-temp '--filter=protect /.phobos-temp/' --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
                 rsync::rsh(&ssh).replace('\'', r"'\''")
@@ -388,7 +391,7 @@ mod tests {
         assert_eq!(
             call(all, Deletions::Never),
             "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
-             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 --outbuf=Line --no-human-readable \
+             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 --temp-dir=.phobos-temp '--filter=protect /.phobos-temp/' --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );
         let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));

@@ -33,7 +33,7 @@ fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
         expect 0 "chew: copied 100 files with 0 MB, deleted 0" pull --all --jobs 3
         same nuhc; same chew
         test "$(inside stat -c %b $HOLDING/luv/home/sparse)" -lt 100
-        test "$(inside stat -c '%U %a' $HOLDING/luv)" = 'phobos-pull 755'
+        test "$(inside stat -c '%U %a' $HOLDING/luv)" = 'phobos-pull 700'
         test -z "$(inside find $HOLDING/luv $HOLDING/nuhc $HOLDING/chew ! -user phobos-pull)"
 
         # A second pull moves nothing.
@@ -75,8 +75,8 @@ fn a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time() {
     tell(
         r#"
         client luv "bandwidth-limit = '2MiB'" "ssh-options = ['ServerAliveInterval=1', 'ServerAliveCountMax=1']"
-        echo old >luv/home/kept
-        expect 0 "luv: copied 1 files" pull luv
+        echo old >luv/home/kept; echo old >luv/home/other
+        expect 0 "luv: copied 2 files" pull luv
         big_file luv photo; rm luv/home/kept
         phobos-pull --config "$CONFIG" luv >said.pull 2>&1 & job=$!
         under_way luv photo $job
