@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -267,6 +267,7 @@ impl Puller<'_> {
             Scope::Usual => Deletions::KeptBack,
         };
         let copied = self.run(transfer, first)?;
+        let was_good = earlier.is_some_and(|mark| mark.state == State::Ok);
         let recorded = |place: &Path| earlier?.success.as_ref()?.sources.get(place).copied();
         let landing = host.landing(transfer.connection.origin);
         let counted = |place: &Path| {
@@ -275,7 +276,10 @@ impl Puller<'_> {
         };
         if self.scope == Scope::DryRun {
             done.settle(transfer, &copied)?;
-            let before = copied.tallies.iter().map(|(place, _)| Ok((place.clone(), counted(place)?)));
+            let before = copied.tallies.iter().map(|(place, _)| {
+                let good = counted(place)?.min(recorded(&landing.join(place)).unwrap_or(u64::MAX));
+                Ok((place.clone(), good))
+            });
             let before = before.collect::<Result<BTreeMap<_, _>, anyhow::Error>>()?;
             if let Some(objection) = copied.tallies.objection(Limits { most: host.max_delete, before: &before }) {
                 self.screen.say(
@@ -291,7 +295,8 @@ impl Puller<'_> {
             for (place, tally) in copied.tallies.iter() {
                 let full = landing.join(place);
                 let files = match recorded(&full) {
-                    Some(files) if tally.deleted == 0 => files + tally.created,
+                    // A pull that failed may have created files that nobody has counted.
+                    Some(files) if tally.deleted == 0 && was_good => files + tally.created,
                     _ => counted(place)?,
                 };
                 done.sources.insert(full, files);
@@ -537,7 +542,8 @@ impl Temporary {
         let make = |folder: &Path| {
             let owner = fs::metadata(space)?;
             DirBuilder::new().mode(SPACE_MODE).create(folder)?;
-            chown(folder, Some(owner.uid()), Some(owner.gid()))
+            // Of the link, should the host have put one there.
+            lchown(folder, Some(owner.uid()), Some(owner.gid()))
         };
         if let Some(folder) = &temporary.0 {
             make(folder).with_context(|| format!("cannot make {}", folder.display()))?;
