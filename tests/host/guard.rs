@@ -95,6 +95,13 @@ fn a_key_reads_what_is_configured_and_can_do_nothing_else() {
         other=SHA256:KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg
         expect 65 "shows none of the keys that you trust" pull trust luv --fingerprint $other
         test ! -e known_hosts
+        # Somebody at a terminal compares, and answers.
+        at_terminal() { echo "$1" | script -qec "phobos-pull --config $CONFIG trust luv" /dev/null; }
+        expect 65 "the keys of [luv]:$luv are not trusted; nothing was changed" at_terminal no
+        test ! -e known_hosts
+        expect 0 "Are they the same?" at_terminal yes
+        grep -F "trusted from now on for [luv]:$luv: $real" out
+        rm known_hosts
         expect 0 "trusted from now on" pull trust luv --fingerprint "$real"
         expect 0 "are known" pull trust luv
         test "$(stat -c %a known_hosts)" = 644
