@@ -324,7 +324,7 @@ fn a_killed_pull_leaves_neither_processes_nor_the_key() {
         host luv "luv:$STORY/client/" 'bandwidth-limit = "100K"'
         friend luv
         phobos-pull --config "$CONFIG" luv & puller=$!
-        under_way() { inside find /backup/holding/luv -name '.photo.*' | grep .; }
+        under_way() { inside find /backup/holding/luv -name 'photo.*' | grep .; }
         until under_way; do kill -0 $puller; done
         pgrep -u phobos-pull rsync; pgrep -u phobos-pull ssh
         test "$(stat -c '%a %U' /run/phobos/pull/luv)" = "400 phobos-pull"
