@@ -1,9 +1,14 @@
 //! Stories of who is protected from whom: the server from its clients, and the clients from the server.
 
+use phobos_core::exec;
+
 use crate::miniature::tell;
 
 /// Tells a story with clients.
 fn tell_of_clients(story: &str) {
+    if let Err(missing) = exec::require(&["sshd", "ssh", "rrsync", "getfattr", "script", "ip"]) {
+        panic!("{missing}, for instance with `cargo xtask setup`");
+    }
     tell(&format!("{}\n{story}", include_str!("guard.sh")));
 }
 
