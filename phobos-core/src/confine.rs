@@ -16,6 +16,7 @@ use landlock::{
 };
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
 
 use crate::exec::Invocation;
@@ -71,6 +72,8 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// The TCP ports that it may connect to.
     pub ports: Vec<u16>,
+    /// The process that it must not outlive.
+    pub parent: Option<u32>,
 }
 
 /// How much of a confinement this kernel can do beyond what file permissions do.
@@ -162,7 +165,7 @@ impl Confinement {
             ports.push(SSH);
         }
         ports.dedup();
-        Self { user: user.to_owned(), folder: space.to_owned(), read, ports }
+        Self { user: user.to_owned(), folder: space.to_owned(), read, ports, parent: Some(std::process::id()) }
     }
 
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
@@ -173,6 +176,7 @@ impl Confinement {
         words.extend(["--folder".into(), self.folder.clone().into()]);
         words.extend(self.read.iter().flat_map(|path| ["--read".into(), path.into()]));
         words.extend(self.ports.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]));
+        words.extend(self.parent.iter().flat_map(|parent| ["--parent".into(), parent.to_string().into()]));
         words
     }
 
@@ -193,7 +197,7 @@ impl Confinement {
         let rules = self.rules()?;
         // As root and by path; the program itself only ever sees its working directory.
         std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
-        become_user(&user)?;
+        become_user(&user, self.parent)?;
         // What must be readable is tried as the user: a key that is not would be told as a failed login.
         for path in &self.read {
             let kind = fs::metadata(path).map_err(|source| open(path, source))?;
@@ -344,17 +348,16 @@ fn writable() -> BitFlags<AccessFs> {
     })
 }
 
-fn become_user(user: &User) -> Result<(), ConfineError> {
+fn become_user(user: &User, parent: Option<u32>) -> Result<(), ConfineError> {
     let failed = |source| ConfineError::Become { user: user.name.clone(), source };
-    // A change of user makes the kernel forget whom this process must not outlive.
-    let (parent, bound_by) = (getppid(), prctl::get_pdeathsig().map_err(failed)?);
     setgroups(&[]).map_err(failed)?;
     let (uid, gid): (Uid, Gid) = (user.uid, user.gid);
     setresgid(gid, gid, gid).map_err(failed)?;
     setresuid(uid, uid, uid).map_err(failed)?;
-    if bound_by.is_some() {
-        prctl::set_pdeathsig(bound_by).map_err(failed)?;
-        if getppid() != parent {
+    if let Some(parent) = parent {
+        // Only now: with a change of user the kernel forgets whom this process must not outlive.
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+        if u32::try_from(getppid().as_raw()) != Ok(parent) {
             return Err(ConfineError::Orphan);
         }
     }
@@ -373,13 +376,14 @@ mod tests {
             folder: "/backup/holding/luv".into(),
             read: vec!["/etc/phobos/pull/luv.key".into()],
             ports: vec![22],
+            parent: Some(7),
         };
         let words = confinement.words(Path::new("/usr/local/bin/phobos-pull"));
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         assert_eq!(
             words.join(" "),
             "/usr/local/bin/phobos-pull confined --user phobos-pull --folder /backup/holding/luv \
-             --read /etc/phobos/pull/luv.key --connect 22"
+             --read /etc/phobos/pull/luv.key --connect 22 --parent 7"
         );
         let call = confinement.confine(Path::new("/no/phobos-pull"), Invocation::new("true"));
         assert_eq!(call.to_string(), "true", "messages show the program that counts");

@@ -292,7 +292,8 @@ impl Invocation {
     /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
     /// to end by SIGTERM, as it may have work of its own to finish.
     ///
-    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program.
+    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
+    /// ([`Invocation::through`]), if there is one.
     #[must_use]
     pub fn bound(mut self) -> Self {
         self.bound = true;

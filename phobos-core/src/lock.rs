@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::folders;
 use crate::led::Process;
 use crate::systemd;
 
@@ -215,7 +216,7 @@ impl Locks {
     fn open(&self, file: &str) -> Result<File, LockError> {
         let path = self.folder.join(file);
         let failed = |source| LockError::File { path: path.clone(), source };
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        path.parent().map_or(Ok(()), folders::make_shared).map_err(failed)?;
         OpenOptions::new().create(true).append(true).mode(0o644).open(&path).map_err(failed)
     }
 
@@ -269,7 +270,7 @@ impl Locks {
         // A process may stand at one lock more than once, in several threads.
         let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
         let failed = |source| LockError::File { path: path.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        folders::make_shared(&folder).map_err(failed)?;
         let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
         let fresh = path.with_extension("new");
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;

@@ -6,10 +6,10 @@
 
 mod inspect;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use crate::exec::{Exec, ExecError, Invocation};
+use crate::folders;
 use crate::lock::{LockError, LockName, Locks, Mode, Patience};
 use crate::mount::{self as mounts, Entry, MountError};
 
@@ -199,7 +200,7 @@ fn prepare_file(file: &Path, table: &[Entry]) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
-    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(io_error("make", folder))?;
+    folders::make_shared(folder).map_err(io_error("make", folder))?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
     match mounts::at(table, folder) {
         Some(entry) if !entry.propagates => {}

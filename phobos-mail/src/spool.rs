@@ -80,30 +80,41 @@ pub(crate) fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// When a file must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// Before anything else is done.
+    Now,
+    /// Whenever the kernel writes it: a power cut may take it, but not half of it.
+    Whenever,
+}
+
 /// Writes `bytes` to the new file `path` so that it is there as a whole or not at all, and returns it locked.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<File> {
+pub(crate) fn write(path: &Path, bytes: &[u8], synced: Synced) -> io::Result<File> {
     let (folder, name) = match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let new = folder.join(format!(".{name}.{}", crate::host::unique()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = fill(&mut file, folder, bytes).and_then(|()| fs::rename(&new, path));
+    let written = fill(&mut file, folder, bytes, synced).and_then(|()| fs::rename(&new, path));
     if let Err(error) = written {
         if let Err(error) = fs::remove_file(&new) {
             log::debug!("cannot remove {}: {error}", new.display());
         }
         return Err(error);
     }
-    sync_folder(folder)?;
+    if synced == Synced::Now {
+        sync_folder(folder)?;
+    }
     Ok(file)
 }
 
-fn fill(file: &mut File, folder: &Path, bytes: &[u8]) -> io::Result<()> {
+fn fill(file: &mut File, folder: &Path, bytes: &[u8], synced: Synced) -> io::Result<()> {
     fs2::FileExt::try_lock_exclusive(file)?;
     give_to_owner(file, folder)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    if synced == Synced::Now { file.sync_all() } else { Ok(()) }
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -142,7 +153,7 @@ impl Spool {
     fn add_as(&self, name: &str, letter: Letter) -> Result<Claim> {
         let path = self.folder.join(name);
         let bytes = serde_json::to_vec(&letter)?;
-        let lock = write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        let lock = write(&path, &bytes, Synced::Now).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Claim { _lock: lock, path, letter })
     }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::message::fingerprint;
-use crate::spool;
+use crate::spool::{self, Synced};
 
 /// How long after a mail about a unit the next one must wait, in seconds.
 const HOUR: i64 = 3600;
@@ -244,7 +244,10 @@ impl Open {
     /// When the disk does not take it; the old one stands.
     pub(crate) fn save(&self) -> Result<()> {
         let bytes = serde_json::to_vec(&self.record)?;
-        let written = spool::write(&self.path, &bytes);
+        // If a power cut takes the record that a failure was told, more is told rather than less; a sync takes its time.
+        let only_tells = self.record.told && self.record.held.is_none();
+        let synced = if only_tells { Synced::Whenever } else { Synced::Now };
+        let written = spool::write(&self.path, &bytes, synced);
         written.map(drop).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

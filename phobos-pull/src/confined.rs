@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// A TCP port that may be connected to
     #[arg(long, value_name = "PORT")]
     connect: Vec<u16>,
+    /// The process that started this one, which the program must not outlive
+    #[arg(long, value_name = "PID")]
+    parent: Option<u32>,
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -32,9 +35,9 @@ pub(crate) struct Args {
 ///
 /// Why the program was not started. The exit code is none that rsync or ssh has.
 pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
-    let Args { user, folder, read, connect: ports, command } = args;
+    let Args { user, folder, read, connect: ports, parent, command } = args;
     let (program, rest) = command.split_first().ok_or_else(|| Stop::new(Exit::Usage, "no command was given"))?;
     let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
-    Confinement { user, folder, read, ports }.enter()?;
+    Confinement { user, folder, read, ports, parent }.enter()?;
     Err(exec::replace(&Invocation::new(program).args(rest)).into())
 }

@@ -12,6 +12,9 @@ use phobos_core::rsync::Change;
 /// Where rsync keeps what it has of a file that was cut off: below each folder, and never deleted with it.
 pub(crate) const PARTIAL: &str = ".phobos-partial";
 
+/// Where rsync makes files before they get their names: at the top of the holding space, and only while a pull runs.
+pub(crate) const TEMPORARY: &str = ".phobos-temp";
+
 /// How many names a refusal gives.
 const EXAMPLES: usize = 3;
 

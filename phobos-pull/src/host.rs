@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ use phobos_core::signal::Signals;
 use phobos_core::{folders, teardown};
 use serde::Serialize;
 
-use crate::deletions::{self, Limits, Tallies};
+use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
 use crate::screen::Screen;
@@ -220,6 +220,7 @@ impl Puller<'_> {
             leftovers::end(&space).with_context(failed)?;
         }
         let configuration = &self.config.folder;
+        let temporary = Temporary::make(&space, self.scope)?;
         let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
         let lend = || {
             let folder = folders::runtime().join("pull");
@@ -240,7 +241,8 @@ impl Puller<'_> {
             };
             self.copy(&transfer, earlier, done)
         });
-        teardown::join(work.map_err(boxed), key.map_or(Ok(()), Lent::close))?;
+        let work = teardown::join(work.map_err(boxed), temporary.remove().map_err(boxed));
+        teardown::join(work, key.map_or(Ok(()), Lent::close))?;
         if self.scope == Scope::DryRun {
             return Ok(());
         }
@@ -265,6 +267,7 @@ impl Puller<'_> {
             Scope::Usual => Deletions::KeptBack,
         };
         let copied = self.run(transfer, first)?;
+        let was_good = earlier.is_some_and(|mark| mark.state == State::Ok);
         let recorded = |place: &Path| earlier?.success.as_ref()?.sources.get(place).copied();
         let landing = host.landing(transfer.connection.origin);
         let counted = |place: &Path| {
@@ -273,7 +276,10 @@ impl Puller<'_> {
         };
         if self.scope == Scope::DryRun {
             done.settle(transfer, &copied)?;
-            let before = copied.tallies.iter().map(|(place, _)| Ok((place.clone(), counted(place)?)));
+            let before = copied.tallies.iter().map(|(place, _)| {
+                let good = counted(place)?.min(recorded(&landing.join(place)).unwrap_or(u64::MAX));
+                Ok((place.clone(), good))
+            });
             let before = before.collect::<Result<BTreeMap<_, _>, anyhow::Error>>()?;
             if let Some(objection) = copied.tallies.objection(Limits { most: host.max_delete, before: &before }) {
                 self.screen.say(
@@ -289,7 +295,8 @@ impl Puller<'_> {
             for (place, tally) in copied.tallies.iter() {
                 let full = landing.join(place);
                 let files = match recorded(&full) {
-                    Some(files) if tally.deleted == 0 => files + tally.created,
+                    // A pull that failed may have created files that nobody has counted.
+                    Some(files) if tally.deleted == 0 && was_good => files + tally.created,
                     _ => counted(place)?,
                 };
                 done.sources.insert(full, files);
@@ -517,6 +524,57 @@ impl Done {
             self.files,
             self.bytes / 1_000_000
         )
+    }
+}
+
+/// The folder in which rsync makes files: what a killed one leaves there is not taken for the host's.
+#[derive(Debug)]
+struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    /// Makes it anew, for the owner of `space`.
+    fn make(space: &Path, scope: Scope) -> Result<Self, anyhow::Error> {
+        if scope == Scope::DryRun {
+            return Ok(Self(None));
+        }
+        let temporary = Self(Some(space.join(TEMPORARY)));
+        temporary.clear()?;
+        let make = |folder: &Path| {
+            let owner = fs::metadata(space)?;
+            DirBuilder::new().mode(SPACE_MODE).create(folder)?;
+            // Of the link, should the host have put one there.
+            lchown(folder, Some(owner.uid()), Some(owner.gid()))
+        };
+        if let Some(folder) = &temporary.0 {
+            make(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(temporary)
+    }
+
+    fn clear(&self) -> Result<(), anyhow::Error> {
+        let Some(folder) = &self.0 else { return Ok(()) };
+        // It follows no link, and nobody else works here while the host's lock is held.
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(anyhow::Error::new(error).context(format!("cannot remove {}", folder.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes it and what rsync has left in it.
+    fn remove(mut self) -> Result<(), anyhow::Error> {
+        let result = self.clear();
+        self.0 = None;
+        result
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            log::error!("{error:#}");
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use phobos_core::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
 use phobos_core::report::{Exit, Stop};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
 
-use crate::deletions::{PARTIAL, Tallies};
+use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
 use crate::screen::{self, Screen};
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
@@ -154,6 +154,11 @@ impl Transfer<'_> {
         args.extend(host.exclude.iter().map(|pattern| format!("--exclude={}", pattern.as_str())));
         args.extend(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
         args.extend([format!("--partial-dir={PARTIAL}"), format!("--timeout={SILENCE}")]);
+        let landing = host.landing(self.connection.origin);
+        if landing.as_os_str().is_empty() {
+            args.push(format!("--filter=protect /{TEMPORARY}/"));
+            args.extend((deletions != Deletions::Rehearsed).then(|| format!("--temp-dir={TEMPORARY}")));
+        }
         args.extend(match deletions {
             Deletions::Never => vec![],
             Deletions::KeptBack => vec!["--delete-after".to_owned(), "--max-delete=0".to_owned()],
@@ -174,7 +179,6 @@ impl Transfer<'_> {
             Origin::Daemon { .. } => args.push("--no-motd".to_owned()),
             Origin::Local => {}
         }
-        let landing = host.landing(self.connection.origin);
         let mut target: OsString = if *self.connection.origin == Origin::Local {
             self.space.join(&landing).into()
         } else {
@@ -184,6 +188,7 @@ impl Transfer<'_> {
             Path::new(".").join(&landing).into()
         };
         if !landing.as_os_str().is_empty() {
+            // The folder is a host's to give and to take: nothing is made in it but by rsync itself.
             args.push("--mkpath".to_owned());
         }
         if !target.as_encoded_bytes().ends_with(b"/") {
@@ -377,7 +382,7 @@ mod tests {
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
                 "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
-                 --partial-dir=.phobos-partial --timeout=600 --delete-after --max-delete=0 --outbuf=Line \
+                 --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
                 rsync::rsh(&ssh).replace('\'', r"'\''")
@@ -388,7 +393,7 @@ mod tests {
         assert_eq!(
             call(all, Deletions::Never),
             "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
-             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 --outbuf=Line --no-human-readable \
+             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );
         let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));

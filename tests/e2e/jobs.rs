@@ -92,6 +92,11 @@ fn a_check_while_a_drive_comes() -> Story {
         nas.slow_backup_disk(300)?;
         nas.sh("systemctl start phobos-ns.service; systemctl start --no-block phobos-borg-check.service")?;
         nas.wait_until("borg check runs", "pgrep -x borg", minutes(2))?;
+        // A pull does not touch the repository: it runs beside the check.
+        nas.sh(&format!(
+            "{} && systemctl show --property=ActiveState phobos-borg-check.service | grep =activating",
+            PULL.replace("systemd-run", "systemd-run --wait")
+        ))?;
         nas.plug(&a)?;
         waits(nas, "ext-A", "repository", "borg-check")?;
         nas.wait_for_light(WAITING, seconds(60))?;
@@ -101,11 +106,6 @@ fn a_check_while_a_drive_comes() -> Story {
             nas.light()?.iter().all(|report| report.witness.mappings.is_empty()),
             "the drive was unlocked too early"
         );
-        // Pulls only read nothing of the repository: they run beside the check.
-        nas.sh(&format!(
-            "{} && systemctl is-active phobos-borg-check.service",
-            PULL.replace("systemd-run", "systemd-run --wait")
-        ))?;
         // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
         nas.sh("set -e; umount /media/stick; e2fsck -fn /root/disk; ! losetup --associated /root/disk | grep .")?;
         nas.slow_backup_disk(0)?;

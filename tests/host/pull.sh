@@ -1,4 +1,5 @@
 # The shell of stories about pulls: clients with a network, an sshd and a /home of their own.
+set -E
 { cat /etc/passwd; echo 'phobos-pull:x:990:990::/nonexistent:/usr/sbin/nologin'; } >passwd
 { cat /etc/group; echo 'phobos-pull:x:990:'; } >group
 echo '127.0.0.1 localhost' >hosts
@@ -70,8 +71,10 @@ mark() { inside cat "$HOLDING/.phobos/$1.json" | sed -n "s/^ *\"$2\": \"\?\([^\"
 tree() {
     (
         cd "$1"
-        # Hard links by the first name of each, in the order of names.
-        find . -printf '%P\0%y %m %U %G %n %T@ %l\0' | sed -z 'N;s/\n/\\n/g;s/\x00/ /' | tr '\0' '\n' | sed 's/^\(.*\) d \(.*\) [0-9]* \([0-9.]*\) $/\1 d \2 \3/' | LC_ALL=C sort
+        # rsync keeps the times of folders to the second, and how many links they have is the file system's business.
+        find . \( -type d -printf '%P d %m %U %G %TY-%Tm-%Td %TT\0' \) -o -printf '%P %y %m %U %G %n %T@ %l\0' |
+            sed -z 's/\n/\\n/g; s/^\(.* d .*:[0-9][0-9]\)\.[0-9]*$/\1/' | tr '\0' '\n' | LC_ALL=C sort
+        # Hard links: the names of each file, in their order.
         find . -type f -links +1 -printf '%i %P\0' | LC_ALL=C sort -z | LC_ALL=C awk 'BEGIN { RS = "\0" } { if ($1 != last) { printf "\nlinks" } last = $1; sub(/^[0-9]+ /, ""); printf " %s", $0 }' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum -z | tr '\0' '\n'
         getfacl -RPpn . | sed '/^$/d'
@@ -101,7 +104,7 @@ big_file() { head -c 6000000 /dev/urandom >"$1/home/$2"; }
 # under_way NAME FILE: waits until the file has come in part.
 under_way() {
     until [ "$(stat -fc %T $NS 2>/dev/null)" = nsfs ]; do kill -0 "$3"; done
-    until inside sh -c "ls -A $HOLDING/$1/home 2>/dev/null" | grep -q "^\.$2\."; do kill -0 "$3"; done
+    until inside sh -c "ls -A $HOLDING/$1/.phobos-temp 2>/dev/null" | grep -q "^$2\."; do kill -0 "$3"; done
 }
 
 # received NAME: how many bytes have come from the client so far.

@@ -435,7 +435,7 @@ pub(super) fn replace(invocation: &Invocation) -> ExecError {
     if invocation.only_env.is_some() {
         command.env_clear();
     }
-    let source = command.args(&invocation.args).envs(variables(invocation)).exec();
+    let source = command.arg0(&invocation.program).args(&invocation.args).envs(variables(invocation)).exec();
     ExecError::Start { invocation: invocation.to_string(), source }
 }
 
@@ -485,7 +485,9 @@ fn status_of(status: std::process::ExitStatus) -> Status {
 
 /// The program with its arguments; a bound one gets `signal` when this process dies.
 fn program_of(invocation: &Invocation, program: &std::path::Path, signal: &str) -> duct::Expression {
-    let setpriv = invocation.bound.then(|| find("setpriv".as_ref())).flatten();
+    // A program in front binds itself: it may have to become another user first, with which the kernel forgets it.
+    let bound = invocation.bound && invocation.through.is_empty();
+    let setpriv = bound.then(|| find("setpriv".as_ref())).flatten();
     let mut line: Vec<OsString> = Vec::new();
     if let Some(setpriv) = setpriv {
         line.extend([setpriv.into(), "--pdeathsig".into(), signal.into(), "--".into()]);

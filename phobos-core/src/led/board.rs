@@ -1,8 +1,8 @@
 //! Where the jobs post: one file per job, replaced as a whole, under one lock.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use super::process::{Process, boot_id};
+use crate::folders;
 use crate::report::Chain;
 
 /// The version of the files; another one is not understood.
@@ -442,17 +443,8 @@ fn write(folder: &Path, job: &str, post: &Post) -> Result<(), LedError> {
     fs::rename(&temporary, &path).map_err(io_error("write", &path))
 }
 
-/// Makes a folder that everybody may read, whatever the unit's umask is.
 fn make_folder(folder: &Path) -> Result<(), LedError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(folder)
-        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o755)))
-        .map_err(io_error("make", folder))
+    folders::make_shared(folder).map_err(io_error("make", folder))
 }
 
 fn remove(path: &Path) -> Result<(), LedError> {

@@ -34,9 +34,10 @@ const HOST_KEY: &str = "/etc/phobos/host";
 const KEY: &str = "/etc/phobos/keys/pull";
 const KNOWN_HOSTS: &str = "/etc/phobos/known_hosts";
 
-/// What phobos-pull tells rsync, as far as it matters for the time.
-const RSYNC: &str = "rsync --archive --no-devices --relative --numeric-ids --hard-links --acls --xattrs \
-                     --partial-dir=.phobos-partial --delete-after";
+/// What phobos-pull tells rsync.
+const RSYNC: &str = "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
+                     --partial-dir=.phobos-partial --timeout=600 --delete-after --max-delete=0 --outbuf=Line \
+                     --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --fake-super";
 
 /// Measures and prints the table.
 ///
@@ -113,7 +114,7 @@ impl Overhead {
 fn overhead(sh: &Shell, runs: usize) -> Result<Overhead> {
     say("pulls of hosts that are near");
     configure(sh, (1..=HOSTS).map(|number| (number, near(number))))?;
-    let the_loop = write_loop(sh, "near", |number| format!("rsync://127.0.0.1:{DAEMON}/{number}/"))?;
+    let the_loop = write_loop(sh, "near", folder)?;
     let one_by_one = || cmd!(sh, "phobos-pull --all --jobs 1");
     for call in [inside(sh, &the_loop), one_by_one()] {
         timed(call)?;
@@ -129,8 +130,7 @@ fn overhead(sh: &Shell, runs: usize) -> Result<Overhead> {
 /// The most memory that phobos-pull itself has while it pulls many hosts, in kB.
 fn memory(sh: &Shell) -> Result<u64> {
     say(&format!("pulls of {MANY} hosts"));
-    // A folder of each: the disk is small.
-    configure(sh, (1..=MANY).map(|number| (number, near(number % HOSTS + 1).replace("/']", "/00/']"))))?;
+    configure(sh, (1..=MANY).map(|number| (number, near(number % HOSTS + 1))))?;
     Ok(timed(pull_all(sh))?.peak_kib)
 }
 
@@ -146,7 +146,12 @@ fn far(number: u32) -> String {
 
 /// The settings of a host that answers at once.
 fn near(number: u32) -> String {
-    format!("source = ['rsync://127.0.0.1:{DAEMON}/{number}/']\n")
+    format!("source = ['{}']\n", folder(number))
+}
+
+/// One folder of a host that answers at once.
+fn folder(number: u32) -> String {
+    format!("rsync://{ADDRESS}:{DAEMON}/{number}/00/")
 }
 
 fn proxy() -> String {
@@ -294,11 +299,11 @@ fn serve(sh: &Shell) -> Result<()> {
     cmd!(sh, "/usr/sbin/sshd -f /etc/phobos/sshd -E /run/sshd.log").quiet().run()?;
     let modules = (1..=HOSTS).map(|number| format!("[{number}]\npath = /srv/{number}\nread only = yes\n"));
     let modules = modules.collect::<Vec<_>>().concat();
-    let settings = format!("use chroot = no\nuid = root\ngid = root\naddress = 127.0.0.1\nport = {DAEMON}\n{modules}");
+    let settings = format!("use chroot = no\nuid = root\ngid = root\naddress = {ADDRESS}\nport = {DAEMON}\n{modules}");
     sh.write_file("/etc/phobos/rsyncd", settings)?;
     cmd!(sh, "rsync --daemon --config=/etc/phobos/rsyncd").quiet().run()?;
     let began = Instant::now();
-    while std::net::TcpStream::connect(("127.0.0.1", DAEMON)).is_err() {
+    while std::net::TcpStream::connect((ADDRESS, DAEMON)).is_err() {
         ensure!(began.elapsed() < Duration::from_secs(20), "the rsync daemon does not come up on port {DAEMON}");
         std::thread::yield_now();
     }
