@@ -2,7 +2,7 @@
 
 Prints `original KIB SECONDS...` and `phobos KIB SECONDS...`: the peak of a program's memory, and the times of runs that set
 a colour; `breathing SHARE`: how much of a processor a breathing light takes; and `count SECONDS`: how long this processor
-takes to count to a million, by which its emulation can be told apart.
+takes to count to a million, by which its emulation can be told apart; `nothing SECONDS`: what a program takes that does nothing.
 """
 
 import os
@@ -107,6 +107,7 @@ try:
         print(name, peaks[name], *times[name])
     print("breathing", breathing())
     print("count", count())
+    print("nothing", sorted(wall(["true"]) for _ in range(5))[2])
 finally:
     fake.terminate()
     fake.wait()

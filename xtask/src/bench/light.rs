@@ -1,6 +1,6 @@
 //! phobos-blink beside the Python original, with no stick on this machine and with an emulated one in the rig's.
 
-use super::{Cost, compared, mark, median, timed};
+use super::{Cost, compared, mark, median, shown, timed};
 use crate::{build, project, say, setup, test};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -76,7 +76,8 @@ pub(super) fn measure(sh: &Shell) -> Result<()> {
         mark(size < SIZE_TARGET)
     ));
     say(&format!("\nmedians of {RUNS} runs in turns, {} in the rig", rig.phobos.len()));
-    say("with a stick, 50 ms of phobos-blink's time are the kernel's: it lets a HID device settle when it is opened");
+    let nothing = shown(Duration::from_secs_f64(rig.nothing));
+    say(&format!("in the rig, a program that does nothing takes {nothing}, and the kernel 50 ms to open a HID device"));
     let emulated = rig.breathing * 100.0;
     say(&format!(
         "breathing takes {emulated:.2} % in the rig, whose processor is {slowdown:.0} times slower than this one\n"
@@ -122,6 +123,8 @@ struct InTheRig {
     breathing: f64,
     /// The seconds in which the processor counts to a million.
     count: f64,
+    /// The seconds that a program takes that does nothing.
+    nothing: f64,
 }
 
 fn in_the_rig(sh: &Shell) -> Result<InTheRig> {
@@ -141,8 +144,8 @@ fn in_the_rig(sh: &Shell) -> Result<InTheRig> {
         Ok(times.iter().map(cost).collect())
     };
     let one = |name: &str| numbers(name)?.first().copied().context("no number");
-    let (breathing, count) = (one("breathing")?, one("count")?);
-    Ok(InTheRig { original: costs("original")?, phobos: costs("phobos")?, breathing, count })
+    let (breathing, count, nothing) = (one("breathing")?, one("count")?, one("nothing")?);
+    Ok(InTheRig { original: costs("original")?, phobos: costs("phobos")?, breathing, count, nothing })
 }
 
 /// The numbers on the line that begins with `name`.
