@@ -269,7 +269,7 @@ fn a_killed_pull_leaves_a_mark_and_the_next_one_goes_on() {
         for pid in $left $other; do until inside readlink /proc/$pid/cwd | grep -q luv; do kill -0 $pid; done; done
         # A signal ends all of them in an orderly way.
         phobos-pull --config "$CONFIG" luv nuhc & job=$!
-        under_way luv photo $job; under_way nuhc photo $job
+        until [ "$(pgrep -c -u phobos-pull ssh)" = 2 ]; do kill -0 $job; done
         code=0; wait $left || code=$?; test $code = 137; kill $other
         kill -TERM $job; code=0; wait $job || code=$?
         test $code = 143; ! pgrep -u phobos-pull rsync
