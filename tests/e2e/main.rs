@@ -3,6 +3,7 @@
 mod faults;
 mod mirror;
 mod owner;
+mod pulls;
 mod refusals;
 mod rig;
 mod surroundings;
