@@ -1,9 +1,14 @@
 //! Stories of who is protected from whom: the server from its clients, and the clients from the server.
 
+use phobos_core::exec;
+
 use crate::miniature::tell;
 
 /// Tells a story with clients.
 fn tell_of_clients(story: &str) {
+    if let Err(missing) = exec::require(&["sshd", "ssh", "rrsync", "getfattr", "script", "ip"]) {
+        panic!("{missing}, for instance with `cargo xtask setup`");
+    }
     tell(&format!("{}\n{story}", include_str!("guard.sh")));
 }
 
@@ -63,6 +68,8 @@ fn a_confined_program_is_nobody_and_sees_little() {
         expect 1 "Permission denied" confined cat "$STORY/keys/other"
         expect 1 "Permission denied" confined cat /etc/ssh/sshd_config
         expect 0 "" confined cat "$STORY/known_hosts"
+        # It does not begin without the process that it must not outlive.
+        expect 78 "the program that started this one has ended" phobos-pull confined --user phobos-pull --folder space/luv --parent 1000000 -- true
         # Another program of the same user.
         setpriv --reuid phobos-pull --regid phobos-pull --clear-groups sleep 60 & neighbour=$!
         until readlink /proc/$neighbour/exe | grep -q sleep; do kill -0 $neighbour; done
@@ -103,7 +110,7 @@ fn a_key_reads_what_is_configured_and_can_do_nothing_else() {
         grep -F "trusted from now on for [luv]:$luv: $real" out
         rm known_hosts
         expect 0 "trusted from now on" pull trust luv --fingerprint "$real"
-        expect 0 "are known" pull trust luv
+        expect 0 "is known" pull trust luv
         test "$(stat -c %a known_hosts)" = 644
 
         expect 1 "cannot log in as root@luv: root@luv: Permission denied (publickey" pull check luv

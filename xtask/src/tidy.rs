@@ -80,6 +80,7 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     config.led.second = None;
+    config.folder = Config::default().folder;
     let to = std::mem::take(&mut config.mail).to;
     config.mail.to = to;
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
