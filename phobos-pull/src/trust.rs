@@ -38,8 +38,8 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         let shown = ssh::scan(&system, &server.address, server.port)?;
         let known = ssh::known(&system, &known_hosts, &server.known_as())?;
         let name = server.known_as();
-        if shown.iter().all(|key| known.contains(key)) {
-            log::info!("the host keys of {name} are known: {}", list(&shown));
+        if is_settled(&shown, &known, &args.fingerprint) {
+            log::info!("the host key of {name} is known: {}", list(&known));
             continue;
         }
         let trusted = choose(&server, &shown, &known, &args.fingerprint)?;
@@ -47,6 +47,12 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         log::info!("trusted from now on for {name}: {}", list(&trusted));
     }
     Ok(())
+}
+
+/// Whether the server still has all keys that are known, and nobody wants others.
+fn is_settled(shown: &[HostKey], known: &[HostKey], fingerprints: &[String]) -> bool {
+    let wanted = |fingerprint: &String| known.iter().any(|key| key.fingerprint == *fingerprint);
+    !known.is_empty() && known.iter().all(|key| shown.contains(key)) && fingerprints.iter().all(wanted)
 }
 
 /// The keys that somebody trusts, of those that the server shows.
@@ -131,6 +137,22 @@ mod tests {
         assert!(fingerprint("SHA256:KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_ok());
         assert!(fingerprint("KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_err());
         assert!(fingerprint("SHA256:short").is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_settled_until_it_is_gone_or_another_is_wanted() {
+        let key = |fingerprint: &str| HostKey {
+            key: format!("ssh-ed25519 {fingerprint}"),
+            fingerprint: fingerprint.into(),
+            kind: "ED25519".into(),
+        };
+        let (a, b) = (key("SHA256:a"), key("SHA256:b"));
+        let both = [a.clone(), b.clone()];
+        let settled = |known: &[HostKey], wanted: &[&str]| {
+            is_settled(&both, known, &wanted.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(settled(std::slice::from_ref(&a), &[]) && settled(&both, &["SHA256:b"]));
+        assert!(!settled(&[], &[]) && !settled(&[key("SHA256:old")], &[]) && !settled(&[a], &["SHA256:b"]));
     }
 
     #[test]

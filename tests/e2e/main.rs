@@ -7,6 +7,7 @@ mod light;
 mod mail;
 mod mirror;
 mod owner;
+mod pulls;
 mod refusals;
 mod rig;
 mod surroundings;

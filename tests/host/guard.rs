@@ -110,7 +110,7 @@ fn a_key_reads_what_is_configured_and_can_do_nothing_else() {
         grep -F "trusted from now on for [luv]:$luv: $real" out
         rm known_hosts
         expect 0 "trusted from now on" pull trust luv --fingerprint "$real"
-        expect 0 "are known" pull trust luv
+        expect 0 "is known" pull trust luv
         test "$(stat -c %a known_hosts)" = 644
 
         expect 1 "cannot log in as root@luv: root@luv: Permission denied (publickey" pull check luv
