@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use hidapi::{HidApi, HidDevice, HidError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::stick::{Bus, BusError, Identity, Stick};
 use crate::usb::{self, Device};
@@ -44,7 +45,7 @@ pub(crate) struct Usb {
     opener: Opener,
 }
 
-/// Opens device files. hidapi reads hundreds of files in sysfs before it does so for the first time; all sticks share that.
+/// Opens device files; all sticks share what hidapi needs for that.
 #[derive(Clone, Default)]
 struct Opener {
     api: Rc<OnceCell<HidApi>>,
@@ -158,28 +159,45 @@ impl Opener {
     fn open(&self, device: &Device) -> Result<HidDevice, BusError> {
         let name = device.hidraw(Path::new(SYS))?;
         let node = format!("/dev/{name}");
-        // hidapi hides why it cannot open a node.
-        while let Err(source) = File::options().read(true).write(true).open(&node) {
-            if source.kind() != io::ErrorKind::PermissionDenied {
-                return Err(BusError::Other { action: format!("open {node}"), source });
-            }
-            if !is_new(&node) {
-                return Err(BusError::Denied { node });
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
         let failed = |source| BusError::Other { action: format!("open {node}"), source };
         let path = CString::new(node.as_str()).map_err(|error| failed(error.into()))?;
-        self.open_path(&path).map_err(|error| failed(to_io(error)))
+        loop {
+            if let Ok(hid) = self.open_path(&path) {
+                return Ok(hid);
+            }
+            // hidapi hides why it cannot open a node.
+            match File::options().read(true).write(true).open(&node) {
+                // udev has come round to it in this moment.
+                Ok(_) => return self.open_path(&path).map_err(|error| failed(to_io(error))),
+                Err(source) if source.kind() != io::ErrorKind::PermissionDenied => return Err(failed(source)),
+                Err(_) if !is_new(&node) => return Err(BusError::Denied { node }),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
     }
 
     fn open_path(&self, path: &CStr) -> Result<HidDevice, HidError> {
         if let Some(api) = self.api.get() {
             return api.open_path(path);
         }
-        let api = HidApi::new()?;
+        let api = without_list()?;
         self.api.get_or_init(|| api).open_path(path)
     }
+}
+
+/// hidapi, without the list of the machine's HID devices that it makes before anything can be opened.
+///
+/// For that list it reads every file in sysfs from each device up to the root, which is a thousand and takes many times as
+/// long as setting a colour does. Without a file descriptor to spare it finds no device at once, and does not mind.
+fn without_list() -> Result<HidApi, HidError> {
+    let usual = getrlimit(Resource::Nofile);
+    let lowered = setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual });
+    let api = HidApi::new();
+    match lowered {
+        Ok(()) => setrlimit(Resource::Nofile, usual).map_err(|error| HidError::IoError { error: error.into() })?,
+        Err(error) => log::debug!("hidapi has listed all devices: {error}"),
+    }
+    api.or_else(|_| HidApi::new())
 }
 
 /// Whether a device file was made just now, so that udev may not have come round to it yet.

@@ -14,10 +14,14 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 
 use crate::luks::{MapperName, Uuid};
+use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";
+
+/// The usual name of the file.
+const DEFAULT_NAME: &str = "phobos.toml";
 
 /// Everything that can be configured; the defaults are the original's values.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -33,6 +37,11 @@ pub struct Config {
     pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
+    /// The hosts that are pulled; [`Config::hosts`] adds those with a file of their own.
+    pub pull: Vec<Host>,
+    /// The folder that the file is in, and other files of the configuration beside it.
+    #[serde(skip, default = "default_folder")]
+    pub folder: PathBuf,
 }
 
 /// `[backup]`: the backup file system and its namespace.
@@ -155,8 +164,44 @@ impl Config {
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
         match read(path)? {
             Some((file, text)) => Self::parse(file, &text),
-            None => Ok(Self::default()),
+            None => Ok(Self { folder: default_folder(), ..Self::default() }),
         }
+    }
+
+    /// All hosts that are pulled: those of the file, and those with a file of their own in `pull.d` beside it.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in one of the files; two hosts of one name are one.
+    pub fn hosts(&self) -> Result<Vec<Host>, ConfigError> {
+        let folder = self.folder.join(pull::FOLDER);
+        let mut hosts = self.pull.clone();
+        for name in host_files(&folder)? {
+            hosts.extend(self.host_of_file(&name)?);
+        }
+        Ok(hosts)
+    }
+
+    /// The host called `name`, if there is one; a mistake in another host's file does not matter.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake in the host's own file.
+    pub fn host(&self, name: &HostName) -> Result<Option<Host>, ConfigError> {
+        let own = self.host_of_file(name)?;
+        Ok(own.or_else(|| self.pull.iter().find(|host| host.name == *name).cloned()))
+    }
+
+    /// The host of the file `pull.d/NAME.toml`, if there is such a file.
+    fn host_of_file(&self, name: &HostName) -> Result<Option<Host>, ConfigError> {
+        let file = self.folder.join(pull::FOLDER).join(format!("{name}.toml"));
+        let Some(text) = read_trusted(&file)? else { return Ok(None) };
+        let host = Host::parse(name, &text).map_err(|error| wrong(&file, &text, &error))?;
+        if self.pull.iter().any(|other| other.name == *name) {
+            let message = format!("host: {name} is in the file {DEFAULT_NAME} too; keep one of them");
+            return Err(ConfigError::Wrong { path: file, line: 1, message });
+        }
+        Ok(Some(host))
     }
 
     /// Reads the light's table alone; a mistake elsewhere in the file must not leave the machine without a light.
@@ -179,6 +224,7 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let mut config: Self = understand(path, text)?;
         config.led = light(path, text)?;
+        config.folder = path.parent().filter(|folder| folder.is_absolute()).map_or_else(default_folder, Path::to_owned);
         config.check().map_err(|(key, message)| ConfigError::Wrong {
             path: path.to_owned(),
             line: line_of(text, key),
@@ -199,6 +245,11 @@ impl Config {
             return Err(("mount", "the backup and the drive cannot be mounted within each other".to_owned()));
         }
         self.mail.check()?;
+        let mut hosts: Vec<_> = self.pull.iter().map(|host| host.name.as_str()).collect();
+        hosts.sort_unstable();
+        if let Some(name) = hosts.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
+            return Err(("host", format!("two hosts are named {name}")));
+        }
         let mut names: Vec<_> = self.external.drive.iter().map(|drive| drive.name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair.first() == pair.last()) {
@@ -213,16 +264,63 @@ impl Config {
 /// The file and its text, if it may be trusted; `None` if the default one is absent.
 fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
     let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+    match read_trusted(file)? {
+        Some(text) => Ok(Some((file, text))),
+        None if path.is_none() => Ok(None),
+        None => Err(ConfigError::Read { path: file.to_owned(), source: io::ErrorKind::NotFound.into() }),
+    }
+}
+
+/// The text of a file that nobody but root can write; `None` if there is no such file.
+fn read_trusted(file: &Path) -> Result<Option<String>, ConfigError> {
     let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    if !is_trusted(file)? {
+        return Ok(None);
+    }
+    fs::read_to_string(file).map(Some).map_err(failed)
+}
+
+/// Whether the file or folder is there; one that others than root can write is an error.
+fn is_trusted(file: &Path) -> Result<bool, ConfigError> {
     let metadata = match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => return Ok(None),
-        other => other.map_err(failed)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(|source| ConfigError::Read { path: file.to_owned(), source })?,
     };
     let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    if !trusted || metadata.mode() & 0o022 != 0 {
-        return Err(ConfigError::Writable { path: file.to_owned() });
+    if trusted && metadata.mode() & 0o022 == 0 {
+        Ok(true)
+    } else {
+        Err(ConfigError::Writable { path: file.to_owned() })
     }
-    Ok(Some((file, fs::read_to_string(file).map_err(failed)?)))
+}
+
+/// The hosts that have a file in `folder`, in the order of their names.
+fn host_files(folder: &Path) -> Result<Vec<HostName>, ConfigError> {
+    if !is_trusted(folder)? {
+        return Ok(Vec::new());
+    }
+    let failed = |source| ConfigError::Read { path: folder.to_owned(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = HostName::try_from(name).map_err(|error| ConfigError::Wrong {
+            path: path.clone(),
+            line: 1,
+            message: error.to_string(),
+        })?;
+        names.push(name);
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The folder of the default file.
+fn default_folder() -> PathBuf {
+    Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 /// The light's table of the text, or its first mistake.
@@ -241,14 +339,17 @@ fn read_apart<'de, D: Deserializer<'de>>(table: D) -> Result<led::Settings, D::E
 
 /// The text as a `T`, or the first mistake with its line and key.
 fn understand<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| {
-        let start = error.span().map_or(0, |span| span.start);
-        let (line, key) = place(text, start);
-        let message = error.message().replace('\n', " ");
-        let key = key.filter(|key| !message.starts_with(key));
-        let message = key.map_or(message.clone(), |key| format!("{key}: {message}"));
-        ConfigError::Wrong { path: path.to_owned(), line, message }
-    })
+    toml::from_str(text).map_err(|error| wrong(path, text, &error))
+}
+
+/// TOML's error, with line and key.
+fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let (line, key) = place(text, start);
+    let message = error.message().replace('\n', " ");
+    let key = key.filter(|key| error.span().is_some() && !message.starts_with(key));
+    let message = key.map_or(message.clone(), |key| format!("{key}: {message}"));
+    ConfigError::Wrong { path: path.to_owned(), line, message }
 }
 
 /// The line of a byte offset, counted from 1, and the key that stands there or above it.
@@ -328,7 +429,7 @@ impl Default for External {
 
 impl AbsolutePath {
     /// A path of our own, known to be absolute.
-    fn fixed(path: &str) -> Self {
+    pub(crate) fn fixed(path: &str) -> Self {
         Self(path.into())
     }
 }
@@ -478,6 +579,10 @@ mod tests {
                 "phobos.toml:2: name: \"../A\" is no name for a drive: use letters, digits, - and _",
             ),
         ];
+        let hosts = "[[pull]]\nhost = 'a'\nsource = ['a:/']\n".repeat(2);
+        assert_eq!(mistake(&hosts), "phobos.toml:2: host: two hosts are named a");
+        let unnamed = "\n[[pull]]\nsource = ['a:/']";
+        assert_eq!(mistake(unnamed), "phobos.toml:2: missing field `host`");
         for (text, want) in cases {
             assert_eq!(mistake(text), want, "{text}");
         }
@@ -488,6 +593,36 @@ mod tests {
         let twice =
             "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n[[external.drive]]\nname = 'A'\ndevice = '/dev/y'\n";
         assert_eq!(mistake(twice), "phobos.toml:2: name: two drives are named A");
+    }
+
+    #[test]
+    fn hosts_are_tables_or_files_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phobos.toml");
+        fs::write(&file, "[[pull]]\nhost = 'luv'\nsource = ['luv:/home/']\n").unwrap();
+        let pull_d = folder.path().join(pull::FOLDER);
+        fs::create_dir(&pull_d).unwrap();
+        let write = |name: &str, text: &str| fs::write(pull_d.join(name), text).unwrap();
+        write("chew.toml", "source = ['chew:/']");
+        write("chew.toml~", "nonsense");
+        let config = Config::load(Some(&file)).unwrap();
+        let names: Vec<_> = config.hosts().unwrap().into_iter().map(|host| host.name.to_string()).collect();
+        assert_eq!(names, ["luv", "chew"]);
+        let found = |name: &str| config.host(&name.parse().unwrap()).map(|host| host.is_some());
+        assert!(found("luv").unwrap() && found("chew").unwrap() && !found("nuhc").unwrap());
+
+        let mistake = || config.hosts().unwrap_err().to_string().replace(&format!("{}/", pull_d.display()), "");
+        write("nuhc.toml", "\nsource = 'nuhc'");
+        assert_eq!(mistake(), "nuhc.toml:2: source: invalid type: string \"nuhc\", expected a sequence");
+        assert!(found("chew").unwrap(), "a mistake in one host's file is that host's alone");
+        write("nuhc.toml", "source = ['nuhc:/a', 'nuhc:/a']");
+        assert_eq!(mistake(), "nuhc.toml:1: source: a and a are copied into each other");
+        fs::remove_file(pull_d.join("nuhc.toml")).unwrap();
+        write("luv.toml", "source = ['luv:/']");
+        assert_eq!(mistake(), "luv.toml:1: host: luv is in the file phobos.toml too; keep one of them");
+        fs::remove_file(pull_d.join("luv.toml")).unwrap();
+        write("-x.toml", "source = ['x:/']");
+        assert!(mistake().starts_with("-x.toml:1: \"-x\" is no name for a host"), "{}", mistake());
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Invocation {
     shielded: bool,
     own_group: bool,
     bound: bool,
+    through: Vec<OsString>,
+    only_env: Option<&'static [&'static str]>,
     limit: Option<Duration>,
 }
 
@@ -239,6 +241,8 @@ impl Invocation {
             shielded: false,
             own_group: false,
             bound: false,
+            through: Vec::new(),
+            only_env: None,
             limit: None,
         }
     }
@@ -288,11 +292,28 @@ impl Invocation {
     /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
     /// to end by SIGTERM, as it may have work of its own to finish.
     ///
-    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program.
+    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
+    /// ([`Invocation::through`]), if there is one.
     #[must_use]
     pub fn bound(mut self) -> Self {
         self.bound = true;
         self.own_group()
+    }
+
+    /// Starts the program through another, which gets these words, `--` and the call, and becomes the program.
+    ///
+    /// Messages show the call without it.
+    #[must_use]
+    pub fn through<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, wrapper: I) -> Self {
+        self.through = wrapper.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Gives the program no variables of this process's environment but those named; [`Invocation::env`] adds to them.
+    #[must_use]
+    pub fn only_env(mut self, names: &'static [&'static str]) -> Self {
+        self.only_env = Some(names);
+        self
     }
 
     /// Ends the program if it runs longer than `limit`.

@@ -6,6 +6,7 @@
 
 pub mod borg;
 pub mod config;
+pub mod confine;
 pub mod exec;
 pub mod folders;
 pub mod history;
@@ -16,8 +17,10 @@ pub mod luks;
 pub mod mail;
 pub mod mount;
 pub mod namespace;
+pub mod pull;
 pub mod report;
 pub mod rsync;
 pub mod signal;
+pub mod ssh;
 pub mod systemd;
 pub mod teardown;

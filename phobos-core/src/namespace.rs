@@ -147,10 +147,11 @@ pub fn enter(
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
     }
-    if mounts::at(&mounts::table()?, plan.target).is_some() {
+    let table = mounts::table()?;
+    if mounts::at(&table, plan.target).is_some() {
         return Err(NamespaceError::MountedOutside { target: plan.target.to_owned() });
     }
-    prepare_file(plan.file)?;
+    prepare_file(plan.file, &table)?;
     if is_namespace(plan.file)? {
         match open(plan.file).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNS)?)) {
             Ok(()) => {
@@ -195,14 +196,13 @@ pub fn is_inside(file: &Path) -> Result<bool, NamespaceError> {
 }
 
 /// Makes the folder of the namespace's file a private mount that only root can look into, and the file itself.
-fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
+fn prepare_file(file: &Path, table: &[Entry]) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
     folders::make_shared(folder).map_err(io_error("make", folder))?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
-    let table = mounts::table()?;
-    match mounts::at(&table, folder) {
+    match mounts::at(table, folder) {
         Some(entry) if !entry.propagates => {}
         Some(_) => set_propagation(folder, MsFlags::MS_PRIVATE)?,
         None => {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::borg::BorgError;
 use crate::config::ConfigError;
+use crate::confine::ConfineError;
 use crate::exec::{ExecError, MissingPrograms};
 use crate::lock::LockError;
 use crate::luks::LuksError;
@@ -113,7 +114,7 @@ fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return Some(stop.exit);
     }
-    if error.is::<ConfigError>() || error.is::<MissingPrograms>() {
+    if error.is::<ConfigError>() || error.is::<MissingPrograms>() || error.is::<ConfineError>() {
         return Some(Exit::Config);
     }
     let exit = match error.downcast_ref::<ExecError>() {

@@ -46,6 +46,30 @@ pub struct Stats {
     pub deleted: u64,
     /// The size of the whole tree in bytes.
     pub total_bytes: u64,
+    /// Files, folders, links and whatever else is in the whole tree.
+    pub total_files: u64,
+}
+
+/// What rsync did in a copy whose exit codes have meanings that its caller sorts out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// What it did.
+    pub stats: Stats,
+    /// Its exit code.
+    pub code: i32,
+    /// How many files it did not delete because `--max-delete` did not allow it; 0 if it had none to delete.
+    pub kept_back: u64,
+}
+
+/// A change as rsync itemizes it with `--out-format='%i %n%L'`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// Something that was not there before.
+    Created(&'a str),
+    /// Something that was there.
+    Changed(&'a str),
+    /// Something that goes.
+    Deleted(&'a str),
 }
 
 /// How far a copy has come.
@@ -108,7 +132,7 @@ fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn 
         text
     };
     let call = call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
-    let mut lines = Lines { teller, stats: Stats::default() };
+    let mut lines = Lines { teller, stats: Stats::default(), kept_back: 0 };
     match exec.stream(&call, &mut lines) {
         Ok(_) => Ok(lines.stats),
         Err(source) => {
@@ -138,6 +162,39 @@ pub fn stage(
 ) -> Result<Stats, RsyncError> {
     let stage = Mirror { source, target, max_alloc, filters: &[], extras: Extras::HardLinks, rehearsal: false };
     run(exec, &stage, base(&stage).arg("--delay-updates"), teller)
+}
+
+/// Runs `call`, a copy with rsync that is told to write what [`TOLD`] asks for.
+///
+/// # Errors
+///
+/// When rsync could not be started, was ended, or was killed; an exit code of its own is no error.
+pub fn fetch(exec: &dyn Exec, call: &Invocation, teller: &mut dyn Teller) -> Result<Fetched, ExecError> {
+    let mut lines = Lines { teller, stats: Stats::default(), kept_back: 0 };
+    let code = match exec.stream(call, &mut lines) {
+        Ok(_) => 0,
+        Err(ExecError::Failed { status: Status::Code(code), .. }) => code,
+        Err(error) => return Err(error),
+    };
+    Ok(Fetched { stats: lines.stats, code, kept_back: lines.kept_back })
+}
+
+/// What rsync is to write, so that its output can be understood.
+pub const TOLD: [&str; 3] = ["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"];
+
+/// The words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
+///
+/// The command ends when rsync is killed: its other process would go on to receive without it.
+pub fn rsh(words: &[String]) -> String {
+    let quoted = words.iter().map(|word| {
+        if word.is_empty() || word.contains([' ', '\'', '"']) {
+            format!("'{}'", word.replace('\'', "''"))
+        } else {
+            word.clone()
+        }
+    });
+    let bound = ["setpriv", "--pdeathsig", "KILL", "--"].into_iter().map(str::to_owned);
+    bound.chain(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// A moment for each telling, so that the journal gets a line every so often and not a thousand.
@@ -178,11 +235,7 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
         Extras::HardLinks => call,
         Extras::All => call.args(["--acls", "--xattrs"]),
     };
-    call.arg(format!("--max-alloc={}", mirror.max_alloc)).args([
-        "--outbuf=Line",
-        "--no-human-readable",
-        "--info=progress2,stats2,nonreg0",
-    ])
+    call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(TOLD)
 }
 
 /// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
@@ -216,6 +269,7 @@ pub fn meaning(code: i32) -> Option<&'static str> {
 struct Lines<'a> {
     teller: &'a mut dyn Teller,
     stats: Stats,
+    kept_back: u64,
 }
 
 impl Observer for Lines<'_> {
@@ -228,7 +282,10 @@ impl Observer for Lines<'_> {
     }
 
     fn err(&mut self, line: &str) {
-        self.teller.complaint(line);
+        match parse_kept_back(line) {
+            Some(files) => self.kept_back = self.kept_back.max(files),
+            None => self.teller.complaint(line),
+        }
     }
 
     fn tick(&mut self) -> Result<(), String> {
@@ -248,6 +305,7 @@ impl Stats {
             "Total transferred file size" => self.bytes_transferred = number,
             "Number of deleted files" => self.deleted = number,
             "Total file size" => self.total_bytes = number,
+            "Number of files" => self.total_files = number,
             _ => return false,
         }
         true
@@ -261,6 +319,27 @@ fn parse_progress(line: &str) -> Option<Progress<'_>> {
     let percent = fields.next()?.strip_suffix('%')?.parse().ok()?;
     let speed = fields.next().filter(|speed| speed.ends_with("B/s"))?;
     Some(Progress { bytes, percent, speed })
+}
+
+/// Reads `Deletions stopped due to --max-delete limit (6 skipped)`.
+fn parse_kept_back(line: &str) -> Option<u64> {
+    let number = line.strip_prefix("Deletions stopped due to --max-delete limit (")?.strip_suffix(" skipped)")?;
+    number.parse().ok()
+}
+
+impl<'a> Change<'a> {
+    /// Reads a line that itemizes a change.
+    pub fn parse(line: &'a str) -> Option<Self> {
+        if !is_change(line) {
+            return None;
+        }
+        let (item, name) = (line.get(..11)?, line.get(12..)?);
+        Some(match item.get(2..) {
+            _ if item.starts_with('*') => Self::Deleted(name),
+            Some("+++++++++") => Self::Created(name),
+            _ => Self::Changed(name),
+        })
+    }
 }
 
 /// Whether a line itemizes a change: `>f+++++++++ name` or `*deleting   name` (rsync(1), `--itemize-changes`).
@@ -309,11 +388,43 @@ mod tests {
         let script = Script::new().says(output);
         let mut notes = Notes::default();
         let stats = mirror(&script, &a_mirror(true, &[]), &mut notes).unwrap();
-        let want = Stats { files_transferred: 2, bytes_transferred: 1_000_006, deleted: 2, total_bytes: 1_000_006 };
+        let want = Stats {
+            files_transferred: 2,
+            bytes_transferred: 1_000_006,
+            deleted: 2,
+            total_bytes: 1_000_006,
+            total_files: 4,
+        };
         assert_eq!(stats, want);
         assert!(notes.0.iter().any(|line| line.starts_with(">f+++++++++ ")), "{:?}", notes.0);
         assert!(notes.0.iter().any(|line| line.starts_with("*deleting ")), "{:?}", notes.0);
         assert!(notes.0.iter().any(|line| line.contains("% at ")), "{:?}", notes.0);
+    }
+
+    #[test]
+    fn what_is_kept_back_is_counted_and_changes_are_told_apart() {
+        assert_eq!(parse_kept_back("Deletions stopped due to --max-delete limit (6 skipped)"), Some(6));
+        assert_eq!(parse_kept_back("rsync: Deletions stopped"), None);
+        let cases = [
+            (">f+++++++++ home/d/f1", Some(Change::Created("home/d/f1"))),
+            ("cL+++++++++ home/l -> f1", Some(Change::Created("home/l -> f1"))),
+            (">f.st...... home/ f", Some(Change::Changed("home/ f"))),
+            ("*deleting   home/d/", Some(Change::Deleted("home/d/"))),
+            ("cannot delete non-empty directory: home/d", None),
+            ("", None),
+        ];
+        for (line, want) in cases {
+            assert_eq!(Change::parse(line), want, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_exit_code_of_rsync_is_left_to_the_caller() {
+        let call = Invocation::new("rsync");
+        let mut notes = Notes::default();
+        let fetched = fetch(&Script::new().fails(25, ""), &call, &mut notes).unwrap();
+        assert_eq!(fetched.code, 25);
+        assert!(fetch(&Script::new().killed(9), &call, &mut notes).is_err());
     }
 
     #[test]

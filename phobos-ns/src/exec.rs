@@ -59,13 +59,13 @@ struct LockArg {
 }
 
 pub(crate) fn run(config: &Config, args: &Args, board: Board) -> Result<ExitCode, anyhow::Error> {
-    let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
-    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board };
     let call = invocation(&args.command)?;
     if args.job.is_none() && args.lock.is_empty() {
-        job.enter()?;
+        enter(config, args, None)?;
         return Ok(ExitCode::from(not_run(&exec::replace(&call))));
     }
+    let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
+    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board };
     job.run(&call.bound())
 }
 
@@ -81,7 +81,7 @@ impl Job<'_> {
     fn run(&self, call: &Invocation) -> Result<ExitCode, anyhow::Error> {
         let start = Utc::now();
         let began = Instant::now();
-        let locks = self.enter().and_then(|()| self.take_locks());
+        let locks = enter(self.config, self.args, Some(self.signals)).and_then(|()| self.take_locks());
         let waited = began.elapsed();
         let mut run = Run { waited_secs: waited.as_secs(), ..Run::new(self.name(), "", start) };
         let result = locks.map(|locks| self.attach(call, locks, &mut run));
@@ -96,19 +96,6 @@ impl Job<'_> {
         run.end = Utc::now();
         self.tell(&run);
         result.map(ExitCode::from)
-    }
-
-    /// Enters the namespace, unless it is not wanted, and stays in the caller's folder.
-    fn enter(&self) -> Result<(), anyhow::Error> {
-        if self.args.no_namespace {
-            return Ok(());
-        }
-        let folder = std::env::current_dir();
-        make::enter(self.config, self.system, self.signals)?;
-        if let Ok(folder) = folder {
-            return_to(&folder);
-        }
-        Ok(())
     }
 
     /// Runs the command while the locks are held; returns its exit code.
@@ -206,6 +193,19 @@ impl Job<'_> {
     fn name(&self) -> &str {
         self.args.job.as_deref().unwrap_or("phobos-ns exec")
     }
+}
+
+/// Enters the namespace, unless it is not wanted, and stays in the caller's folder.
+fn enter(config: &Config, args: &Args, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
+    if args.no_namespace {
+        return Ok(());
+    }
+    let folder = std::env::current_dir();
+    make::enter(config, signals)?;
+    if let Ok(folder) = folder {
+        return_to(&folder);
+    }
+    Ok(())
 }
 
 fn is_watched() -> bool {

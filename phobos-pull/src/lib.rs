@@ -1,35 +1,127 @@
-//! `phobos-pull`: will pull the hosts of the house into holding spaces. It does not pull yet, and says so.
+//! `phobos-pull`: pulls the hosts of the house into holding spaces, side by side and each under its own lock.
 
+mod authorize;
+mod check;
+mod client;
+mod confined;
+mod deletions;
+mod host;
+mod leftovers;
+mod list;
+mod mark;
+mod pull;
+mod screen;
+mod transfer;
+mod trust;
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::anyhow;
-use clap::Parser;
+use clap::{Parser, Subcommand};
+use phobos_core::config::Config;
+use phobos_core::pull::HostName;
 use phobos_core::{journal, report};
 
-/// Pull hosts into their holding spaces (not yet: it only says so)
+/// Pull hosts into their holding spaces
 #[derive(Debug, Parser)]
-#[command(name = "phobos-pull", version)]
+#[command(
+    name = "phobos-pull",
+    version,
+    subcommand_negates_reqs = true,
+    subcommand_precedence_over_arg = true,
+    disable_help_subcommand = true
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Cli {
-    /// The hosts
-    #[arg(value_name = "HOST")]
-    hosts: Vec<String>,
+    /// Read this configuration instead of /etc/phobos/phobos.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Pull these hosts
+    #[arg(value_name = "HOST", required_unless_present = "all", conflicts_with = "all")]
+    hosts: Vec<HostName>,
+    /// Pull all hosts
+    #[arg(long)]
+    all: bool,
+    /// Pull so many hosts at once
+    #[arg(short, long, value_name = "N", default_value = "4")]
+    jobs: NonZeroU8,
+    /// Wait this long for locks, such as 12h
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    lock_wait: Option<Duration>,
+    /// Delete whatever the hosts no longer have, however much it is
+    #[arg(long, conflicts_with = "all")]
+    allow_delete: bool,
+    /// Say what would be copied and deleted, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print the outcomes as JSON
+    #[arg(long)]
+    json: bool,
+    /// Do something else than pull
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what to add to a host so that it can be read, and nothing else be done to it
+    Authorize(authorize::Args),
+    /// Prove that a host can be read, and that nothing else can be done to it
+    Check(check::Args),
+    /// Show the keys of a host's ssh server, and trust them
+    Trust(trust::Args),
+    /// Show when each host was pulled last, how that went, and when it is pulled next
+    List(list::Args),
+    /// Confine this process and become a program
+    #[command(hide = true)]
+    Confined(confined::Args),
 }
 
 /// Runs the program and returns its exit code.
-pub fn main(cli: &Cli) -> ExitCode {
+pub fn main(mut cli: Cli) -> ExitCode {
     journal::init(log::LevelFilter::Info);
-    let hosts = if cli.hosts.is_empty() { "anything".to_owned() } else { cli.hosts.join(", ") };
-    report::conclude(Err(anyhow!(
-        "cannot pull {hosts}: phobos-pull does not pull yet; keep the rsync job that you have"
-    )))
+    let result = match cli.command.take() {
+        Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
+        None => pull::run(&cli),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => report::conclude(Err(error)),
+    }
+}
+
+fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {
+    report::require_root()?;
+    let config = || Config::load(cli.config.as_deref());
+    match command {
+        Command::List(args) => list::run(cli, &args),
+        Command::Authorize(args) => authorize::run(&config()?, &args),
+        Command::Check(args) => check::run(&config()?, &args),
+        Command::Trust(args) => trust::run(&config()?, &args),
+        Command::Confined(args) => confined::run(args),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn hosts_or_all_and_never_a_path() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["phobos-pull"], args].concat());
+        assert_eq!(parse(&["luv", "chew", "-j", "2"]).unwrap().hosts.len(), 2);
+        assert!(parse(&["--all"]).unwrap().all);
+        for wrong in [&[][..], &["--all", "luv"], &["../luv"], &["--all", "--allow-delete"], &["luv", "--jobs", "0"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(matches!(parse(&["list", "--json"]).unwrap().command, Some(Command::List(_))));
     }
 }

@@ -4,5 +4,5 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    phobos_pull::main(&phobos_pull::Cli::parse())
+    phobos_pull::main(phobos_pull::Cli::parse())
 }

@@ -82,7 +82,7 @@ fn blinkstick_and_phobos_blink_do_the_same() -> Story {
              --property=StandardOutput=truncate:/root/result.json --property=StandardError=journal python3 /root/beside.py /root/plan.json",
         )?;
         let ended = "[ \"$(systemctl show --property=SubState --value rig-beside)\" != running ]";
-        nas.wait_until("both programs have run", ended, minutes(6))?;
+        nas.wait_until("both programs have run", ended, minutes(12))?;
         say(&nas.journal("rig-beside")?);
         ensure!(nas.unit("rig-beside")?.result == "success", "{}", nas.journal("rig-beside")?);
 

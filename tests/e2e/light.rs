@@ -82,9 +82,12 @@ fn plugged_in_busy_and_replaced() -> Story {
         nas.sh("phobos-blink job ext failed; phobos-blink job ext working")?;
         nas.wait_for_light(Light::Red, seconds(10))?;
         nas.wait_for_light_again(Light::Red, "systemctl restart fake-blinkstick")?;
+        // hidapi is kept from reading a thousand files.
+        let opened = nas.sh("strace --trace=openat --output=/root/opened phobos-blink show; wc -l </root/opened")?;
+        ensure!(opened.parse::<u32>()? < 200, "phobos-blink has opened {opened} files");
 
         // A stick that shifts data out refuses what comes then; one that refuses everything is told in strict mode.
-        nas.sh("phobos-blink ack")?;
+        nas.sh("phobos-blink ack; phobos-blink job ext off")?;
         warns_or_fails(nas, "nosuch", "\"nosuch\" is no color", 2)?;
         nas.sh("systemctl stop fake-blinkstick")?;
         warns_or_fails(nas, "red", "cannot find a BlinkStick", 69)?;
@@ -102,6 +105,19 @@ fn plugged_in_busy_and_replaced() -> Story {
         })?;
         with_stick(nas, "pro:BS000002-2.0:stall", |nas| {
             warns_or_fails(nas, "red", "cannot send report 0x01 to the BlinkStick BS000002-2.0: ", 74)?;
+            Ok(())
+        })?;
+
+        // The light breathes on the job's LED alone, for as long as the job holds it.
+        with_stick(nas, "nano:BS000003-3.0", |nas| {
+            nas.sh("phobos-blink job ext working; sleep 6 | phobos-blink show --breathe; phobos-blink job ext off")?;
+            let sent = nas.sh("grep -o '\"data\":\"[^\"]*' /run/rig-stick.jsonl | cut -d '\"' -f 4")?;
+            let mut sent: Vec<_> = sent.lines().collect();
+            ensure!(sent.iter().all(|data| data.starts_with("050001")), "another LED was set: {sent:?}");
+            ensure!(sent.ends_with(&["050001191900", "050001000000"]), "steady, then dark: {sent:?}");
+            sent.sort_unstable();
+            sent.dedup();
+            ensure!(sent.len() > 8, "it hardly breathes: {sent:?}");
             Ok(())
         })?;
 

@@ -2,10 +2,12 @@
 
 mod blinkstick;
 mod faults;
+mod jobs;
 mod light;
 mod mail;
 mod mirror;
 mod owner;
+mod pulls;
 mod refusals;
 mod rig;
 mod surroundings;

@@ -3,8 +3,12 @@
 #[cfg(test)]
 mod ext;
 #[cfg(test)]
+mod guard;
+#[cfg(test)]
 mod jobs;
 #[cfg(test)]
 mod miniature;
 #[cfg(test)]
 mod ns;
+#[cfg(test)]
+mod pull;

@@ -29,11 +29,13 @@ pub(crate) fn tell(story: &str) {
         ("phobos-blink", env!("CARGO_BIN_EXE_e2e-phobos-blink")),
         ("phobos-ns", env!("CARGO_BIN_EXE_e2e-phobos-ns")),
         ("phobos-ext", env!("CARGO_BIN_EXE_e2e-phobos-ext")),
+        ("phobos-pull", env!("CARGO_BIN_EXE_e2e-phobos-pull")),
+        ("a-client-that-lies", env!("CARGO_BIN_EXE_a-client-that-lies")),
     ] {
         symlink(program, folder.path().join(name)).unwrap();
     }
     let call = Invocation::new("unshare")
-        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
+        .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
         .args(["bash", "-c", &format!("{SHELL}\n{story}\n")])
         .env("STORY", folder.path())
         .limit(LIMIT);

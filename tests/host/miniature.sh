@@ -18,10 +18,12 @@ mount -t tmpfs tmpfs /var/lib/phobos
 mount --bind fstab /etc/fstab
 printf '[led]\ndevice = "none"\n' >"$CONFIG"
 
-# disk NAME MB: a disk with ext4 on it, its device in $NAME.
+# disk NAME MB: a disk with ext4 on it, made with the options $EXT4, its device in $NAME.
+EXT4=
 disk() {
     truncate -s "$2M" "$1.img"
-    mkfs.ext4 -q -F -L "$1" "$1.img"
+    # shellcheck disable=SC2086 # several words
+    mkfs.ext4 -q -F $EXT4 -L "$1" "$1.img"
     local device
     device=$(losetup --find --show "$1.img")
     echo "$device" >>loops

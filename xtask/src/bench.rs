@@ -1,8 +1,11 @@
 //! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, and the mail, both on the
-//! rig's machine; then the scripts on one NAS in miniature, with loop-mounted ext4 and no LUKS.
+//! rig's machine; the history; then mirrors and pulls on one NAS in miniature, with loop-mounted ext4 and no LUKS.
 
+pub(crate) mod delay;
+mod history;
 mod light;
 mod mail;
+mod pull;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
 use crate::{list, project, say};
@@ -23,12 +26,24 @@ pub(crate) struct Args {
     /// How many times each mirror runs; the table shows medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only measure the light
-    #[arg(long)]
-    light: bool,
-    /// Only measure the mail
-    #[arg(long, conflicts_with = "light")]
-    mail: bool,
+    /// Measure this alone
+    #[arg(value_name = "PART")]
+    part: Option<Part>,
+}
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Setting a light
+    Light,
+    /// A mail, from a unit's failure to its server
+    Mail,
+    /// Reading the history
+    History,
+    /// The mirror to an off-site drive, the namespace, sizes
+    Mirror,
+    /// Pulls of hosts
+    Pull,
 }
 
 /// The original, word by word, a stub for its light, and what stands for its mkbackupns.
@@ -43,6 +58,9 @@ const REPOSITORY_BYTES: u64 = 2_000_000_000;
 const FOLDERS: u32 = 200;
 const FILES_PER_FOLDER: u32 = 100;
 
+/// How often a command is run in the namespace.
+const EXEC_RUNS: usize = 200;
+
 /// How often the namespace is asked for.
 const NAMESPACE_RUNS: usize = 50;
 
@@ -52,20 +70,50 @@ const NAMESPACE_RUNS: usize = 50;
 ///
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
+    let is_wanted = |part| args.part.is_none_or(|wanted| wanted == part);
     if !args.nas.is_inside() {
-        if !args.mail {
+        if is_wanted(Part::Light) {
             light::measure(sh)?;
         }
-        if !args.light {
+        if is_wanted(Part::Mail) {
             mail::measure(sh)?;
         }
-        if args.light || args.mail {
-            return Ok(());
+        if is_wanted(Part::History) {
+            history::measure(sh)?;
         }
+    }
+    let (mirror, pull) = (is_wanted(Part::Mirror), is_wanted(Part::Pull));
+    if !(mirror || pull) {
+        return Ok(());
     }
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
-    nas::run(sh, &args.nas, &["bench", "--runs", &runs], "release", Some(&disks), |sh| measure(sh, args.runs))
+    let mut call = vec!["bench", "--runs", &runs];
+    call.extend(args.part.map(Part::word));
+    nas::run(sh, &args.nas, &call, "release", Some(&disks), |sh| {
+        if mirror {
+            measure(sh, args.runs)?;
+        }
+        if pull {
+            pull::measure(sh, args.runs)?;
+        }
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let load = load.split_whitespace().next().unwrap_or_default();
+        say(&format!("load average {load}: above 2, other work has been measured too"));
+        Ok(())
+    })
+}
+
+impl Part {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Light => "light",
+            Self::Mail => "mail",
+            Self::History => "history",
+            Self::Mirror => "mirror",
+            Self::Pull => "pull",
+        }
+    }
 }
 
 fn measure(sh: &Shell, runs: usize) -> Result<()> {
@@ -90,11 +138,23 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         script_ns.push(timed(cmd!(sh, "mkbackupns"))?);
         phobos_ns.push(timed(cmd!(sh, "phobos-ns"))?);
     }
+    say("a command in it");
+    let (mut nsenter, mut exec) = (Vec::new(), Vec::new());
+    for round in 0..EXEC_RUNS {
+        if round % 2 == 0 {
+            nsenter.push(timed(cmd!(sh, "nsenter --mount={NAMESPACE} true"))?);
+            exec.push(timed(cmd!(sh, "phobos-ns exec -- true"))?);
+        } else {
+            exec.push(timed(cmd!(sh, "phobos-ns exec -- true"))?);
+            nsenter.push(timed(cmd!(sh, "nsenter --mount={NAMESPACE} true"))?);
+        }
+    }
 
     heading();
     compare("mirror of 2 GB and 20,000 files", &script.cold, &phobos.cold, 1.02);
     compare("  again, nothing changed", &script.again, &phobos.again, 1.02);
     compare_wall("namespace is there", &script_ns, &phobos_ns, 0.5);
+    compare_wall("`true` in it, beside nsenter's", &nsenter, &exec, 1.3);
     let runs_of_phobos = phobos.cold.iter().chain(&phobos.again);
     let peak = runs_of_phobos.map(|run| run.peak_kib).max().unwrap_or_default();
     say(&format!(
@@ -111,10 +171,9 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
             say(&format!("{:34}{:>12}{:>9} kB", format!("size of {name}"), "", fs::metadata(&path)?.len() / 1000));
         }
     }
-    say(&format!("\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace"));
-    let load = fs::read_to_string("/proc/loadavg")?;
-    let load = load.split_whitespace().next().unwrap_or_default();
-    say(&format!("load average {load}: above 2, other work has been measured too"));
+    say(&format!(
+        "\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace, {EXEC_RUNS} in it"
+    ));
     Ok(())
 }
 

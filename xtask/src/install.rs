@@ -127,6 +127,7 @@ fn target(source: &Path) -> Option<PathBuf> {
         "service" | "timer" | "path" | "socket" | "target" => PathBuf::from("etc/systemd/system"),
         "rules" => "etc/udev/rules.d".into(),
         "toml" => "etc/phobos".into(),
+        "conf" if source.parent()?.ends_with("sysusers.d") => "etc/sysusers.d".into(),
         // A drop-in is for a unit of the administrator's own, who puts it there.
         "conf" => Path::new("usr/local/share/phobos").join(source.parent()?.file_name()?),
         _ => return None,
@@ -355,6 +356,9 @@ fn write_manifest(tree: &Path, last: &Manifest, now: &Manifest) -> Result<()> {
 fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
     let any = |folder: &str| changed.iter().any(|target| target.starts_with(folder));
     let mut steps = Vec::new();
+    if any("etc/sysusers.d") {
+        steps.push("  systemd-sysusers    # makes the user phobos-pull");
+    }
     if any("etc/systemd") {
         steps.push("  systemctl daemon-reload");
     }
@@ -576,6 +580,7 @@ mod tests {
         let steps = next_steps(&["etc/systemd/system/phobos-mail.service".into()]);
         assert_eq!(steps, ["next:", "  systemctl daemon-reload"]);
         assert_eq!(next_steps(&["etc/systemd/system/phobos-ext@.service".into()]).len(), 4);
+        assert_eq!(next_steps(&["etc/sysusers.d/phobos-pull.conf".into()]).len(), 2);
     }
 
     #[test]

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 22] = [
+const NEEDS: [Need; 25] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -28,6 +28,9 @@ const NEEDS: [Need; 22] = [
     need("iproute2", "ip", "network namespaces as hosts to pull from"),
     need("openssh-client", "ssh", "the rig's shell, pulls"),
     need("openssh-server", "sshd", "a host to pull from, on loopback"),
+    need("acl", "getfacl", "compares what was pulled with what the host has"),
+    need("attr", "getfattr", "compares what was pulled with what the host has"),
+    need("rsnapshot", "rsnapshot", "what the bench compares pulls with"),
     need("python3", "python3", "the rig's fake light inside the guest image"),
     need("python3-pip", "pip3", "the Python original of phobos-blink, which the rig compares it with"),
     need("mmdebstrap", "mmdebstrap", "the rig's root file system"),

@@ -79,7 +79,19 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     let mut config = Config::parse(&path, &settings.replace(auto, relay)).unwrap();
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
+    // What the example of a host sets has its default, but for what has none.
+    let own =
+        ["host", "source", "user", "port", "identity", "ssh-options", "exclude", "filter-files", "bandwidth-limit"];
+    let host = settings
+        .split("[[pull]]")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .filter(|line| own.contains(&line.split(" = ").next().unwrap()));
+    let host = format!("[[pull]]\n{}", host.collect::<Vec<_>>().join("\n"));
+    assert_eq!(std::mem::take(&mut config.pull), Config::parse(&path, &host).unwrap().pull);
     config.led.second = None;
+    config.folder = Config::default().folder;
     let to = std::mem::take(&mut config.mail).to;
     config.mail.to = to;
     assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));

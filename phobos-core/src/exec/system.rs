@@ -1,5 +1,6 @@
 //! Runs calls for real: duct starts the child, one poll loop watches it.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -431,7 +432,10 @@ pub(super) fn replace(invocation: &Invocation) -> ExecError {
     };
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
     let mut command = std::process::Command::new(program);
-    let source = command.args(&invocation.args).envs(invocation.env.iter().cloned()).exec();
+    if invocation.only_env.is_some() {
+        command.env_clear();
+    }
+    let source = command.arg0(&invocation.program).args(&invocation.args).envs(variables(invocation)).exec();
     ExecError::Start { invocation: invocation.to_string(), source }
 }
 
@@ -447,8 +451,22 @@ fn is_from_terminal(signal: i32) -> bool {
 
 /// The program with its arguments and variables, and nothing else changed.
 fn bare(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
-    let expression = program_of(invocation, program, "TERM");
-    invocation.env.iter().fold(expression, |expression, (name, value)| expression.env(name, value))
+    with_variables(program_of(invocation, program, "TERM"), invocation)
+}
+
+/// The variables that are set for the call, those kept of this process's first.
+fn variables(invocation: &Invocation) -> Vec<(OsString, OsString)> {
+    let kept = invocation.only_env.unwrap_or_default().iter();
+    let kept = kept.filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+    kept.chain(invocation.env.iter().cloned()).collect()
+}
+
+fn with_variables(expression: duct::Expression, invocation: &Invocation) -> duct::Expression {
+    let variables = variables(invocation);
+    if invocation.only_env.is_some() {
+        return expression.full_env(variables);
+    }
+    variables.into_iter().fold(expression, |expression, (name, value)| expression.env(name, value))
 }
 
 /// A descriptor that becomes readable when the child ends.
@@ -467,24 +485,27 @@ fn status_of(status: std::process::ExitStatus) -> Status {
 
 /// The program with its arguments; a bound one gets `signal` when this process dies.
 fn program_of(invocation: &Invocation, program: &std::path::Path, signal: &str) -> duct::Expression {
-    let setpriv = invocation.bound.then(|| find("setpriv".as_ref())).flatten();
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
-    match setpriv {
-        Some(setpriv) => {
-            let head = ["--pdeathsig".into(), signal.into(), "--".into(), program.as_os_str().to_owned()];
-            duct::cmd(setpriv, head.into_iter().chain(invocation.args.iter().cloned()))
-        }
-        None => duct::cmd(program, &invocation.args),
+    // A program in front binds itself: it may have to become another user first, with which the kernel forgets it.
+    let bound = invocation.bound && invocation.through.is_empty();
+    let setpriv = bound.then(|| find("setpriv".as_ref())).flatten();
+    let mut line: Vec<OsString> = Vec::new();
+    if let Some(setpriv) = setpriv {
+        line.extend([setpriv.into(), "--pdeathsig".into(), signal.into(), "--".into()]);
     }
+    if !invocation.through.is_empty() {
+        line.extend(invocation.through.iter().cloned().chain(["--".into()]));
+    }
+    line.push(program.into());
+    line.extend(invocation.args.iter().cloned());
+    let first = line.remove(0);
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
+    duct::cmd(first, line)
 }
 
 /// The call as duct takes it.
 fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
     let expression = program_of(invocation, program, "KILL");
-    let expression = invocation
-        .env
-        .iter()
-        .fold(expression.env("LC_ALL", "C.UTF-8"), |expression, (name, value)| expression.env(name, value));
+    let expression = with_variables(expression.env("LC_ALL", "C.UTF-8"), invocation);
     if invocation.own_group {
         expression.before_spawn(|command| {
             command.process_group(0);
@@ -561,6 +582,15 @@ mod tests {
         );
         let error = System::default().run(&sh("kill -9 $$")).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'kill -9 $$'` was killed by signal 9");
+    }
+
+    #[test]
+    fn a_call_goes_through_another_program_and_messages_do_not_show_it() {
+        let through = ["sh", "-c", "shift; echo through; exec \"$@\"", "sh"];
+        let call = sh("echo $PATH$HOME; exit 3").through(through);
+        assert_eq!(call.to_string(), "sh -c 'echo $PATH$HOME; exit 3'");
+        let call = sh("echo $MORE${HOME-none}$LC_ALL").through(through).only_env(&["PATH"]).env("MORE", "more ");
+        assert_eq!(System::default().run(&call).unwrap().text(), "through\nmore noneC.UTF-8");
     }
 
     #[test]

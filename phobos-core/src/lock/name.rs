@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pull::HostName;
+
 /// What can be locked, in the one order in which a job takes several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockName {
@@ -39,6 +41,22 @@ impl LockName {
     /// When the name cannot be part of a lock's name.
     pub fn drive(name: &str) -> Result<Self, BadLockName> {
         word(name).map(Self::Drive)
+    }
+
+    /// The lock of the holding space of the host called `name`.
+    ///
+    /// # Errors
+    ///
+    /// When the name cannot be part of a lock's name.
+    pub fn host(name: &str) -> Result<Self, BadLockName> {
+        word(name).map(Self::Host)
+    }
+}
+
+impl Word {
+    /// A host's name is a word by its own rules.
+    pub(crate) fn of_host(name: &HostName) -> Self {
+        Self(name.as_str().to_owned())
     }
 }
 

@@ -1,0 +1,447 @@
+//! Confinement: a program that handles what a stranger sends runs as an ordinary user and gets at one folder only.
+//!
+//! Two layers, and either holds alone. The program becomes a system user without groups, capabilities and new privileges,
+//! so what is not this user's is not its to change. Landlock then leaves it one folder to write in, a few to read, and
+//! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, make_bitflags, path_beneath_rules,
+};
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
+
+use crate::exec::Invocation;
+use crate::pull::{Host, Origin, SshOption};
+use crate::report::Chain;
+
+/// The system user that handles what clients send.
+pub const USER: &str = "phobos-pull";
+
+/// The newest rights that the tests have seen at work; older kernels get what they know of them.
+const KNOWN: ABI = ABI::V7;
+
+/// Where programs and their libraries lie.
+const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+
+/// What programs read to load libraries, to find users, hosts and services, and to tell the time.
+const READABLE: [&str; 18] = [
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/hosts",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/localtime",
+    "/etc/ssl/openssl.cnf",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/dev/random",
+    "/dev/urandom",
+];
+
+/// The variables of this process's environment that a confined program gets.
+const VARIABLES: [&str; 5] = ["PATH", "LC_ALL", "TZ", "TERM", "RSYNC_PASSWORD"];
+
+/// The ports of ssh and of rsync's daemon, where no other is named.
+const SSH: u16 = 22;
+const RSYNC: u16 = 873;
+
+/// What a confined program may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confinement {
+    /// The system user that it becomes.
+    pub user: String,
+    /// Its working directory, and the only place where it may write; no folder above needs to be open to the user.
+    pub folder: PathBuf,
+    /// Files and folders that it may read besides the system's programs and what they need.
+    pub read: Vec<PathBuf>,
+    /// The TCP ports that it may connect to.
+    pub ports: Vec<u16>,
+    /// The process that it must not outlive.
+    pub parent: Option<u32>,
+}
+
+/// How much of a confinement this kernel can do beyond what file permissions do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    /// All of it.
+    Whole,
+    /// The folder, but not the network or signals.
+    Files,
+    /// Nothing: the kernel has no Landlock, or it is not among its security modules.
+    None,
+}
+
+/// A secret file lent to the user of confined programs: a copy in memory that nobody else but root can read.
+///
+/// What is lent may then belong to root alone, wherever it lies, and a confined program sees one key and no other.
+#[derive(Debug)]
+pub struct Lent {
+    path: Option<PathBuf>,
+}
+
+/// Why a program was not confined; it was not started either.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfineError {
+    /// There is no such user.
+    #[error("there is no user {user}; make it with `systemd-sysusers` or `useradd --system {user}`")]
+    NoUser {
+        /// Its name.
+        user: String,
+    },
+    /// The user is root, which nothing confines.
+    #[error("refusing to confine a program as root; name an ordinary user")]
+    Root,
+    /// The users of the system cannot be read.
+    #[error("cannot look up the user {user}")]
+    Users {
+        /// Its name.
+        user: String,
+        /// What the system said.
+        source: Errno,
+    },
+    /// The folder cannot be entered, or something cannot be read.
+    #[error("cannot open {} for the confined program", path.display())]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This process cannot become the user.
+    #[error("cannot become the user {user}")]
+    Become {
+        /// Its name.
+        user: String,
+        /// What the system said.
+        source: Errno,
+    },
+    /// The process that started this one has ended, and so must this.
+    #[error("the program that started this one has ended")]
+    Orphan,
+    /// The copy of a secret cannot be made or removed.
+    #[error("cannot lend {} as {}", original.display(), copy.display())]
+    Lend {
+        /// The secret.
+        original: PathBuf,
+        /// Its copy.
+        copy: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Landlock is there and refuses.
+    #[error("cannot confine the program with Landlock")]
+    Landlock(#[from] RulesetError),
+}
+
+impl Confinement {
+    /// What rsync may do that copies from `origin` of `host` into `space`; `secrets` are the files that its ssh reads.
+    pub fn of(host: &Host, origin: &Origin, user: &str, space: &Path, secrets: &[&Path]) -> Self {
+        let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
+        read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
+        let mut ports = match origin {
+            Origin::Ssh { .. } => vec![host.port.unwrap_or(SSH)],
+            Origin::Daemon { port, .. } => vec![port.unwrap_or(RSYNC)],
+            Origin::Local => Vec::new(),
+        };
+        // The host in between may be reached at ssh's own port.
+        if matches!(origin, Origin::Ssh { .. }) && host.ssh_options.iter().any(SshOption::is_proxy) {
+            ports.push(SSH);
+        }
+        ports.dedup();
+        Self { user: user.to_owned(), folder: space.to_owned(), read, ports, parent: Some(std::process::id()) }
+    }
+
+    /// The words to put before a program so that it runs confined; `phobos_pull` understands them
+    /// ([`Invocation::through`]).
+    pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
+        let mut words: Vec<OsString> =
+            vec![phobos_pull.into(), "confined".into(), "--user".into(), (&self.user).into()];
+        words.extend(["--folder".into(), self.folder.clone().into()]);
+        words.extend(self.read.iter().flat_map(|path| ["--read".into(), path.into()]));
+        words.extend(self.ports.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]));
+        words.extend(self.parent.iter().flat_map(|parent| ["--parent".into(), parent.to_string().into()]));
+        words
+    }
+
+    /// The call, confined: it is started by `phobos_pull`, without this process's environment.
+    #[must_use]
+    pub fn confine(&self, phobos_pull: &Path, call: Invocation) -> Invocation {
+        call.through(self.words(phobos_pull)).only_env(&VARIABLES)
+    }
+
+    /// Confines this process, for good; it is about to become the program.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfineError`]; this process may be confined in part, and must end.
+    pub fn enter(&self) -> Result<(), ConfineError> {
+        let user = find_user(&self.user)?;
+        let open = |path: &Path, source| ConfineError::Open { path: path.to_owned(), source };
+        let rules = self.rules()?;
+        // As root and by path; the program itself only ever sees its working directory.
+        std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
+        become_user(&user, self.parent)?;
+        // What must be readable is tried as the user: a key that is not would be told as a failed login.
+        for path in &self.read {
+            let kind = fs::metadata(path).map_err(|source| open(path, source))?;
+            let tried = if kind.is_dir() { fs::read_dir(path).map(drop) } else { File::open(path).map(drop) };
+            tried.map_err(|source| open(path, source))?;
+        }
+        prctl::set_no_new_privs().map_err(|source| ConfineError::Become { user: self.user.clone(), source })?;
+        rules.restrict_self()?;
+        Ok(())
+    }
+
+    /// What Landlock is to allow; everything else that it knows of is forbidden.
+    fn rules(&self) -> Result<landlock::RulesetCreated, ConfineError> {
+        let (read, run) = (AccessFs::ReadFile | AccessFs::ReadDir, AccessFs::from_read(KNOWN));
+        let null = make_bitflags!(AccessFs::{ReadFile | WriteFile});
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(KNOWN))?
+            .handle_access(AccessNet::from_all(KNOWN))?
+            .scope(Scope::from_all(KNOWN))?
+            .create()?
+            .add_rules(path_beneath_rules(PROGRAMS, run))?
+            .add_rules(path_beneath_rules(READABLE, read))?
+            .add_rules(path_beneath_rules(["/dev/null"], null))?
+            .add_rule(PathBeneath::new(opened(&self.folder)?, writable()))?;
+        for path in &self.read {
+            // A missing one is told by name, instead of leaving the program to stumble over it.
+            opened(path)?;
+            rules = rules.add_rules(path_beneath_rules([path], read))?;
+        }
+        for port in &self.ports {
+            rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
+        }
+        Ok(rules)
+    }
+}
+
+impl Lent {
+    /// Lends `original` to `user`, as the file `name` in `folder`, which should be in memory; one left from a process that
+    /// was killed is replaced.
+    ///
+    /// # Errors
+    ///
+    /// If the original cannot be read or the copy not be made; there is none then.
+    pub fn new(original: &Path, user: &str, folder: &Path, name: &str) -> Result<Self, ConfineError> {
+        let user = find_user(user)?;
+        let copy = folder.join(name);
+        let lend = || {
+            let mut secret = File::open(original)?;
+            DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+            remove(&copy)?;
+            let lent = Self { path: Some(copy.clone()) };
+            let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
+            fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            io::copy(&mut secret, &mut file)?;
+            Ok(lent)
+        };
+        lend().map_err(|source| ConfineError::Lend { original: original.to_owned(), copy: copy.clone(), source })
+    }
+
+    /// The copy.
+    pub fn path(&self) -> &Path {
+        self.path.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// Takes the copy away.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be removed; it is still there.
+    pub fn close(mut self) -> Result<(), ConfineError> {
+        self.close_once()
+    }
+
+    fn close_once(&mut self) -> Result<(), ConfineError> {
+        let Some(copy) = self.path.take() else { return Ok(()) };
+        remove(&copy).map_err(|source| ConfineError::Lend { original: copy.clone(), copy, source })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_once() {
+            log::error!("{}", Chain(&error));
+        }
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// The user with this name.
+///
+/// # Errors
+///
+/// If there is none, or it is root.
+pub fn find_user(name: &str) -> Result<User, ConfineError> {
+    let found = User::from_name(name).map_err(|source| ConfineError::Users { user: name.to_owned(), source })?;
+    let user = found.ok_or_else(|| ConfineError::NoUser { user: name.to_owned() })?;
+    if user.uid.is_root() { Err(ConfineError::Root) } else { Ok(user) }
+}
+
+/// What the running kernel can do; asking it changes nothing.
+pub fn support() -> Support {
+    let can = |rules: Result<Ruleset, RulesetError>| rules.is_ok();
+    let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    if !can(hard().handle_access(AccessFs::from_all(ABI::V1))) {
+        return Support::None;
+    }
+    let network = can(hard().handle_access(AccessNet::from_all(KNOWN)));
+    if network && can(hard().scope(Scope::from_all(KNOWN))) { Support::Whole } else { Support::Files }
+}
+
+impl Support {
+    /// What this kernel cannot do, for a warning; `None` if it can do everything.
+    pub fn shortfall(self) -> Option<&'static str> {
+        match self {
+            Self::Whole => None,
+            Self::Files => Some(
+                "this kernel (before 6.12) cannot keep a program from network connections and signals; what a host \
+                 sends still stays in its holding space",
+            ),
+            Self::None => Some(
+                "this kernel has no Landlock: only file permissions keep what a host sends in its holding space, and \
+                 nothing keeps it out of the other hosts'; add landlock to `lsm=` on the kernel's command line",
+            ),
+        }
+    }
+}
+
+/// A descriptor that stands for `path` in a rule.
+fn opened(path: &Path) -> Result<PathFd, ConfineError> {
+    let cause = |error: landlock::PathFdError| match error {
+        landlock::PathFdError::OpenCall { source, .. } => source,
+        other => io::Error::other(other),
+    };
+    PathFd::new(path).map_err(|error| ConfineError::Open { path: path.to_owned(), source: cause(error) })
+}
+
+/// Everything but running what was received and making devices, sockets and named pipes.
+fn writable() -> BitFlags<AccessFs> {
+    make_bitflags!(AccessFs::{
+        ReadFile | ReadDir | WriteFile | Truncate | Refer | MakeReg | MakeDir | MakeSym | RemoveFile | RemoveDir
+    })
+}
+
+fn become_user(user: &User, parent: Option<u32>) -> Result<(), ConfineError> {
+    let failed = |source| ConfineError::Become { user: user.name.clone(), source };
+    setgroups(&[]).map_err(failed)?;
+    let (uid, gid): (Uid, Gid) = (user.uid, user.gid);
+    setresgid(gid, gid, gid).map_err(failed)?;
+    setresuid(uid, uid, uid).map_err(failed)?;
+    if let Some(parent) = parent {
+        // Only now: with a change of user the kernel forgets whom this process must not outlive.
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
+        if u32::try_from(getppid().as_raw()) != Ok(parent) {
+            return Err(ConfineError::Orphan);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exec::{Exec, System};
+
+    #[test]
+    fn the_words_before_a_program_say_what_it_may_do() {
+        let confinement = Confinement {
+            user: "phobos-pull".to_owned(),
+            folder: "/backup/holding/luv".into(),
+            read: vec!["/etc/phobos/pull/luv.key".into()],
+            ports: vec![22],
+            parent: Some(7),
+        };
+        let words = confinement.words(Path::new("/usr/local/bin/phobos-pull"));
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        assert_eq!(
+            words.join(" "),
+            "/usr/local/bin/phobos-pull confined --user phobos-pull --folder /backup/holding/luv \
+             --read /etc/phobos/pull/luv.key --connect 22 --parent 7"
+        );
+        let call = confinement.confine(Path::new("/no/phobos-pull"), Invocation::new("true"));
+        assert_eq!(call.to_string(), "true", "messages show the program that counts");
+        assert!(System::default().run(&call).is_err(), "it is started through phobos-pull");
+    }
+
+    #[test]
+    fn rsync_may_connect_to_the_host_it_copies_from() {
+        let ports = |text: &str| {
+            let host = Host::parse(&"luv".parse().unwrap(), text).unwrap();
+            let connection = host.connections().remove(0);
+            Confinement::of(&host, connection.origin, "phobos-pull", Path::new("/space"), &[]).ports
+        };
+        assert_eq!(ports("source = ['luv:/home/']"), [22]);
+        assert_eq!(ports("source = ['luv:/home/']\nport = 2222"), [2222]);
+        assert_eq!(ports("source = ['luv:/home/']\nport = 2222\nssh-options = ['proxyjump=gate']"), [2222, 22]);
+        assert_eq!(ports("source = ['rsync://luv/home/']\nport = 2222"), [873]);
+        assert_eq!(ports("source = ['rsync://luv:8730/home/']"), [8730]);
+        assert!(ports("source = ['/srv']").is_empty());
+    }
+
+    #[test]
+    fn nobody_is_confined_as_root_or_as_a_user_that_is_not_there() {
+        assert!(matches!(find_user("root"), Err(ConfineError::Root)));
+        let error = find_user("no-such-user").unwrap_err();
+        assert!(error.to_string().contains("useradd --system no-such-user"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_is_lent_to_one_user_and_taken_back() {
+        use std::os::unix::fs::MetadataExt;
+        let nobody = find_user("nobody").unwrap();
+        let scratch = tempfile::tempdir().unwrap();
+        let (original, folder) = (scratch.path().join("key"), scratch.path().join("run/pull"));
+        fs::write(&original, "secret").unwrap();
+        if !nix::unistd::geteuid().is_root() {
+            let error = Lent::new(&original, "nobody", &folder, "luv.key").unwrap_err();
+            assert!(error.to_string().starts_with("cannot lend "), "{error}");
+            return;
+        }
+        for _ in 0..2 {
+            let lent = Lent::new(&original, "nobody", &folder, "luv.key").unwrap();
+            let metadata = fs::metadata(lent.path()).unwrap();
+            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
+            assert_eq!(fs::read_to_string(lent.path()).unwrap(), "secret");
+            fs::copy(lent.path(), folder.join("left")).unwrap();
+            lent.close().unwrap();
+            assert!(!folder.join("luv.key").exists());
+            fs::rename(folder.join("left"), folder.join("luv.key")).unwrap();
+        }
+        let error = Lent::new(Path::new("/no/key"), "nobody", &folder, "luv.key").unwrap_err();
+        assert!(error.to_string().starts_with("cannot lend /no/key as "), "{error}");
+    }
+
+    #[test]
+    fn a_shortfall_is_told_and_nothing_else() {
+        assert_eq!(Support::Whole.shortfall(), None);
+        assert!(Support::None.shortfall().unwrap().contains("has no Landlock"));
+        assert!(Support::Files.shortfall().unwrap().contains("network"));
+    }
+}

@@ -1,0 +1,138 @@
+//! `phobos-pull authorize HOST`: the line of `authorized_keys` that lets us read a host's sources, and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use phobos_core::config::Config;
+use phobos_core::exec::System;
+use phobos_core::pull::{Host, HostName, Origin};
+use phobos_core::report::{Exit, Stop};
+use phobos_core::ssh;
+
+use crate::{client, pull};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostName,
+}
+
+/// Prints the line; makes the key if there is none yet.
+///
+/// # Errors
+///
+/// If the host is not configured or the key cannot be read or made.
+pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
+    let host = pull::find(config, &args.host)?;
+    client::servers(&host)?;
+    let system = System::default();
+    let identity = host.identity(&config.folder);
+    if !identity.exists() {
+        make_key(&system, &identity)?;
+    }
+    client::say(&format!("{}\n", line(&system, config, &host)?))?;
+    let users = users(&host).join(" and ");
+    log::info!(
+        "on {}: put this line into .ssh/authorized_keys of {users}, in place of any other with this key",
+        host.name
+    );
+    if let Some(folder) = deeper(&host) {
+        log::info!(
+            "the line lets this machine read everything below {}; for {} alone, add `root = \"{}\"` to the \
+             configuration of {} and run this again",
+            host.root.display(),
+            folder.display(),
+            folder.display(),
+            host.name
+        );
+    }
+    Ok(())
+}
+
+/// The line for `host`.
+///
+/// # Errors
+///
+/// If the key cannot be read, or the host's root cannot be written in one line.
+pub(crate) fn line(system: &System<'_>, config: &Config, host: &Host) -> Result<String, anyhow::Error> {
+    if host.root.as_os_str().as_encoded_bytes().contains(&b'\n') {
+        return Err(Stop::new(Exit::Config, "root: a name with a line end cannot be in authorized_keys").into());
+    }
+    Ok(ssh::read_only_line(&host.root, &ssh::public_key(system, &host.identity(&config.folder))?))
+}
+
+fn make_key(system: &System<'_>, identity: &Path) -> Result<(), anyhow::Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    if let Some(folder) = identity.parent() {
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    ssh::make_key(system, identity, &format!("phobos-pull@{machine}"))?;
+    log::info!("made the key {}", identity.display());
+    Ok(())
+}
+
+/// Whom we log in as, each once.
+fn users(host: &Host) -> Vec<String> {
+    let mut users: Vec<String> = Vec::new();
+    for connection in host.connections() {
+        if matches!(connection.origin, Origin::Ssh { .. }) {
+            let user = host.user_at(connection.origin).map(|user| user.as_str().to_owned());
+            users.extend(user.filter(|user| !users.contains(user)));
+        }
+    }
+    users
+}
+
+/// The deepest folder that holds all sources, where it is below the root that the key is restricted to.
+fn deeper(host: &Host) -> Option<PathBuf> {
+    let mut sources = host.sources.iter().filter(|source| matches!(source.origin, Origin::Ssh { .. }));
+    // What was written without a slash may be a file, which no key can be restricted to.
+    let mut folder_of =
+        || sources.next().map(|source| if source.content { Some(source.path.as_path()) } else { source.path.parent() });
+    let mut common = folder_of()??.to_owned();
+    while let Some(folder) = folder_of() {
+        let folder = folder?;
+        while !folder.starts_with(&common) {
+            common.pop();
+        }
+    }
+    (common != *host.root && common.starts_with(&*host.root)).then_some(common)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(text: &str) -> Host {
+        let text = format!("[[pull]]\nhost = 'luv'\n{text}");
+        Config::parse(Path::new("phobos.toml"), &text).unwrap().pull.remove(0)
+    }
+
+    #[test]
+    fn the_folder_that_holds_all_sources_is_found() {
+        let cases = [
+            ("source = ['luv:/home/']", Some("/home")),
+            ("source = ['luv:/home/jon']", Some("/home")),
+            ("source = ['luv:/home/jon/', 'luv:/home/eve/']", Some("/home")),
+            ("source = ['luv:/srv/a/b/', 'luv:/srv/ab/']", Some("/srv")),
+            ("source = ['luv:/home/', 'luv:/etc/']", None),
+            ("source = ['luv:/home/']\nroot = '/home'", None),
+            ("source = ['luv:/home/jon/']\nroot = '/home'", Some("/home/jon")),
+            ("source = ['luv:/home/', 'rsync://luv/music/']", Some("/home")),
+            ("source = ['luv:/']", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(deeper(&host(text)).as_deref(), want.map(Path::new), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_user_that_logs_in_is_named_once() {
+        assert_eq!(users(&host("source = ['luv:/a/']")), ["root"]);
+        let several = "source = ['jon@luv:/a/', 'luv:/b/', 'jon@luv:/c/']\nuser = 'eve'";
+        assert_eq!(users(&host(several)), ["jon", "eve"]);
+    }
+}

@@ -1,0 +1,64 @@
+//! A host as the commands about its keys see it.
+
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use phobos_core::config::Config;
+use phobos_core::pull::{Host, KNOWN_HOSTS, Origin};
+use phobos_core::report::{Exit, Stop};
+use phobos_core::ssh;
+
+/// The port of ssh where no other is configured.
+const SSH: u16 = 22;
+
+/// One ssh server of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// Its name or address.
+    pub(crate) address: String,
+    /// Its port.
+    pub(crate) port: u16,
+}
+
+/// The known-hosts file of phobos.
+pub(crate) fn known_hosts(config: &Config) -> PathBuf {
+    config.folder.join(KNOWN_HOSTS)
+}
+
+/// The ssh servers that a host is reached through, each once.
+///
+/// # Errors
+///
+/// If there are none.
+pub(crate) fn servers(host: &Host) -> Result<Vec<Server>, anyhow::Error> {
+    let mut servers: Vec<Server> = Vec::new();
+    for source in &host.sources {
+        if let (Origin::Ssh { .. }, Some(address)) = (&source.origin, source.origin.address()) {
+            let server = Server { address: address.to_owned(), port: host.port.unwrap_or(SSH) };
+            if !servers.contains(&server) {
+                servers.push(server);
+            }
+        }
+    }
+    if servers.is_empty() {
+        return Err(Stop::new(Exit::Config, format!("{} has no source that is reached with ssh", host.name)).into());
+    }
+    Ok(servers)
+}
+
+/// Writes results to standard output, as a whole.
+///
+/// # Errors
+///
+/// If nobody takes them.
+pub(crate) fn say(text: &str) -> Result<(), anyhow::Error> {
+    use std::io::Write;
+    std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| anyhow!("cannot write the result: {error}"))
+}
+
+impl Server {
+    /// Its name in a known-hosts file.
+    pub(crate) fn known_as(&self) -> String {
+        ssh::known_as(&self.address, self.port)
+    }
+}

@@ -1,0 +1,43 @@
+//! `phobos-pull confined`: confines itself and becomes a program; phobos-pull starts rsync through it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use phobos_core::confine::Confinement;
+use phobos_core::exec::{self, Invocation};
+use phobos_core::report::{Exit, Stop};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The system user to become
+    #[arg(long)]
+    user: String,
+    /// The working directory, and the only place to write in
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+    /// May be read besides the system's programs
+    #[arg(long, value_name = "PATH")]
+    read: Vec<PathBuf>,
+    /// A TCP port that may be connected to
+    #[arg(long, value_name = "PORT")]
+    connect: Vec<u16>,
+    /// The process that started this one, which the program must not outlive
+    #[arg(long, value_name = "PID")]
+    parent: Option<u32>,
+    /// The program and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Becomes the program; returns only if that fails.
+///
+/// # Errors
+///
+/// Why the program was not started. The exit code is none that rsync or ssh has.
+pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
+    let Args { user, folder, read, connect: ports, parent, command } = args;
+    let (program, rest) = command.split_first().ok_or_else(|| Stop::new(Exit::Usage, "no command was given"))?;
+    let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
+    Confinement { user, folder, read, ports, parent }.enter()?;
+    Err(exec::replace(&Invocation::new(program).args(rest)).into())
+}

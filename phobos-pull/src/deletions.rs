@@ -1,0 +1,258 @@
+//! How much a pull may delete: counted for each source, so that an empty one never empties its folder because another
+//! source of the host is full.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use phobos_core::pull::MaxDelete;
+use phobos_core::rsync::Change;
+
+/// Where rsync keeps what it has of a file that was cut off: below each folder, and never deleted with it.
+pub(crate) const PARTIAL: &str = ".phobos-partial";
+
+/// Where rsync makes files before they get their names: at the top of the holding space, and only while a pull runs.
+pub(crate) const TEMPORARY: &str = ".phobos-temp";
+
+/// How many names a refusal gives.
+const EXAMPLES: usize = 3;
+
+/// What a copy did, or would do, to one source's files in the holding space.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Files, links and the like that were not there before.
+    pub(crate) created: u64,
+    /// Those that went.
+    pub(crate) deleted: u64,
+    /// Those that went, and folders.
+    pub(crate) deletions: u64,
+    /// Some of their names.
+    pub(crate) examples: Vec<String>,
+}
+
+/// The tallies of a connection's sources, by their place below the folder that rsync copies into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tallies(BTreeMap<PathBuf, Tally>);
+
+/// What deleting must not go beyond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    /// How much of each source.
+    pub(crate) most: MaxDelete,
+    /// How many files each source had before the pull, by the place that the tallies have.
+    pub(crate) before: &'a BTreeMap<PathBuf, u64>,
+}
+
+impl Tallies {
+    /// Nothing yet, for sources in these places; none is within another.
+    pub(crate) fn new(places: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self(places.into_iter().map(|place| (place, Tally::default())).collect())
+    }
+
+    /// Takes a line with which rsync itemizes a change.
+    pub(crate) fn take(&mut self, line: &str) {
+        let Some(change) = Change::parse(line) else { return };
+        let (Change::Created(name) | Change::Deleted(name) | Change::Changed(name)) = change;
+        let Some((_, tally)) = self.0.iter_mut().find(|(place, _)| Path::new(name).starts_with(place)) else {
+            return;
+        };
+        let is_folder = name.ends_with('/');
+        match change {
+            Change::Created(_) if !is_folder => tally.created += 1,
+            Change::Deleted(_) => {
+                tally.deletions += 1;
+                tally.deleted += u64::from(!is_folder);
+                if !is_folder && tally.examples.len() < EXAMPLES {
+                    tally.examples.push(name.to_owned());
+                }
+            }
+            Change::Created(_) | Change::Changed(_) => {}
+        }
+    }
+
+    /// The tally of each place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &Tally)> {
+        self.0.iter()
+    }
+
+    /// Adds what another copy did.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (place, tally) in &other.0 {
+            let sum = self.0.entry(place.clone()).or_default();
+            sum.created += tally.created;
+            sum.deleted += tally.deleted;
+            sum.deletions += tally.deletions;
+            let room = EXAMPLES.saturating_sub(sum.examples.len());
+            sum.examples.extend(tally.examples.iter().take(room).cloned());
+        }
+    }
+
+    /// How many deletions there are, those of folders included.
+    pub(crate) fn deletions(&self) -> u64 {
+        self.0.values().map(|tally| tally.deletions).sum()
+    }
+
+    /// Why the deletions are too many, if they are.
+    pub(crate) fn objection(&self, limits: Limits<'_>) -> Option<String> {
+        let objections: Vec<String> = self
+            .0
+            .iter()
+            .filter_map(|(place, tally)| {
+                let before = limits.before.get(place).copied().unwrap_or_default();
+                (tally.deleted > limits.most.of(before)).then(|| {
+                    let rest = tally.deleted.saturating_sub(u64::try_from(tally.examples.len()).unwrap_or(u64::MAX));
+                    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                    let all = if tally.deleted >= before { "all" } else { "of" };
+                    format!(
+                        "{} {all} {before} files in {} ({}{more})",
+                        tally.deleted,
+                        shown(place),
+                        tally.examples.join(", ")
+                    )
+                })
+            })
+            .collect();
+        (!objections.is_empty()).then(|| objections.join("; "))
+    }
+}
+
+impl Limits<'_> {
+    /// How many files may be deleted whatever source they are of; folders count as files then.
+    pub(crate) fn of_any(&self) -> u64 {
+        self.before.values().filter(|files| **files > 0).map(|files| self.most.of(*files)).min().unwrap_or_default()
+    }
+}
+
+/// A place below a holding space, for people.
+fn shown(place: &Path) -> String {
+    if place.as_os_str().is_empty() { "/".to_owned() } else { format!("/{}", place.display()) }
+}
+
+/// Counts what is at `path` and below, folders left out; nothing there is 0 files.
+///
+/// # Errors
+///
+/// When a folder cannot be read.
+pub(crate) fn count(path: &Path) -> io::Result<u64> {
+    let kind = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?.file_type(),
+    };
+    if !kind.is_dir() {
+        return Ok(1);
+    }
+    let mut files = 0;
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                files += 1;
+            } else if entry.file_name() != PARTIAL {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Removes the parts of files that were cut off and that no later pull has completed.
+///
+/// # Errors
+///
+/// When a folder cannot be read or removed.
+pub(crate) fn remove_parts(path: &Path) -> io::Result<()> {
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            // `file_type` does not follow links, and nobody else writes here while the host's lock is held.
+            if entry.file_type()?.is_dir() {
+                if entry.file_name() == PARTIAL {
+                    fs::remove_dir_all(entry.path())?;
+                } else {
+                    folders.push(entry.path());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tallies(lines: &[&str]) -> Tallies {
+        let mut tallies = Tallies::new(["home".into(), "etc".into()]);
+        for line in lines {
+            tallies.take(line);
+        }
+        tallies
+    }
+
+    fn tally(tallies: &Tallies, place: &str) -> Tally {
+        tallies.0[Path::new(place)].clone()
+    }
+
+    fn objection(lines: &[&str], home: u64, etc: u64) -> Option<String> {
+        let before = [("home".into(), home), ("etc".into(), etc)].into();
+        tallies(lines).objection(Limits { most: MaxDelete::Percent(50), before: &before })
+    }
+
+    #[test]
+    fn files_are_counted_and_folders_are_not() {
+        let tallies = tallies(&[
+            "*deleting   home/d/",
+            "*deleting   home/d/f1",
+            ">f+++++++++ home/new",
+            "cd+++++++++ home/newer/",
+            ">f.st...... etc/fstab",
+            "*deleting   homework",
+            "sent 5 bytes",
+        ]);
+        let home = tally(&tallies, "home");
+        assert_eq!((home.created, home.deleted, home.deletions), (1, 1, 2));
+        assert_eq!(tally(&tallies, "etc"), Tally::default());
+        assert_eq!(tallies.deletions(), 2);
+    }
+
+    #[test]
+    fn an_empty_source_never_empties_its_folder_although_another_is_full() {
+        let gone = ["*deleting   etc/a", "*deleting   etc/b"];
+        assert_eq!(objection(&gone, 100_000, 3), None);
+        assert_eq!(objection(&gone, 100_000, 2).unwrap(), "2 all 2 files in /etc (etc/a, etc/b)");
+    }
+
+    #[test]
+    fn half_of_many_is_the_limit() {
+        let lines: Vec<_> = (0..52).map(|n| format!("*deleting   home/{n}")).collect();
+        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+        assert_eq!(objection(&lines, 104, 0), None);
+        let said = objection(&lines, 103, 0).unwrap();
+        assert_eq!(said, "52 of 103 files in /home (home/0, home/1, home/2 and 49 more)");
+        assert_eq!(objection(&lines, 100, 0), None, "of few, any but the last");
+    }
+
+    #[test]
+    fn what_any_source_can_bear_is_the_least_of_all() {
+        let before = [("home".into(), 1000), ("etc".into(), 30), ("new".into(), 0)].into();
+        assert_eq!(Limits { most: MaxDelete::Percent(50), before: &before }.of_any(), 29);
+    }
+
+    #[test]
+    fn files_on_disk_are_counted_without_parts_and_without_following_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(count(&path("none")).unwrap(), 0);
+        fs::create_dir_all(path("a/.phobos-partial")).unwrap();
+        fs::write(path("a/.phobos-partial/x"), "").unwrap();
+        fs::write(path("a/f"), "").unwrap();
+        std::os::unix::fs::symlink("/", path("a/link")).unwrap();
+        assert_eq!(count(folder.path()).unwrap(), 2);
+        assert_eq!(count(&path("a/f")).unwrap(), 1);
+        remove_parts(folder.path()).unwrap();
+        assert!(!path("a/.phobos-partial").exists() && path("a/f").exists());
+    }
+}

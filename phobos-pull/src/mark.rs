@@ -1,0 +1,181 @@
+//! The mark of a holding space: how the last pull of its host went, and when the last good one was.
+//!
+//! It lies beside the holding space, in the backups themselves, so that whoever finds the space in an archive knows what
+//! it is worth. A pull marks the space before it touches it: one that was killed leaves the mark `running`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use phobos_core::pull::HostName;
+use serde::{Deserialize, Serialize};
+
+/// The folder of the marks, among the holding spaces; no host can have this name.
+const FOLDER: &str = ".phobos";
+
+/// The version of the format.
+const VERSION: u32 = 1;
+
+/// Where the marks are.
+#[derive(Debug, Clone)]
+pub(crate) struct Marks {
+    folder: PathBuf,
+}
+
+/// What is known of a host's pulls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    version: u32,
+    /// The host.
+    pub(crate) host: HostName,
+    /// How the last pull went.
+    pub(crate) state: State,
+    /// When it began.
+    pub(crate) start: DateTime<Utc>,
+    /// When it ended; none while it runs, and for good if it was killed.
+    pub(crate) end: Option<DateTime<Utc>>,
+    /// What went wrong, on one line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) error: String,
+    /// What is to be known of a good pull, such as files that vanished.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) note: String,
+    /// When the host was to be pulled for the first time.
+    pub(crate) known_since: DateTime<Utc>,
+    /// The last good pull.
+    pub(crate) success: Option<Success>,
+}
+
+/// How a pull stands or went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum State {
+    /// It runs, or was killed: the holding space may be between two states.
+    Running,
+    /// It went well: the holding space is as the host was.
+    Ok,
+    /// The host was not there; the holding space is older, or has got a part.
+    Offline,
+    /// More was to be deleted than may be: the holding space has got all that is new and lost nothing.
+    Refused,
+    /// It failed: the holding space may have got a part.
+    Failed,
+}
+
+/// A good pull.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Success {
+    /// When it began: the holding space shows the host as it was then.
+    pub(crate) start: DateTime<Utc>,
+    /// When it ended.
+    pub(crate) end: DateTime<Utc>,
+    /// How many files, folders and links the host has.
+    pub(crate) files: u64,
+    /// Their size in bytes.
+    pub(crate) bytes: u64,
+    /// How many files, by source.
+    pub(crate) sources: BTreeMap<PathBuf, u64>,
+}
+
+impl Marks {
+    /// The marks of the holding spaces in `holding`.
+    pub(crate) fn new(holding: &Path) -> Self {
+        Self { folder: holding.join(FOLDER) }
+    }
+
+    /// The mark of `host`; none if it has never been pulled. A mark that cannot be read counts as none, with a warning.
+    pub(crate) fn read(&self, host: &HostName) -> Option<Mark> {
+        let file = self.file(host);
+        let mark = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice::<Mark>(&text).map_err(io::Error::from),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => Err(error),
+        };
+        mark.map_err(|error| log::warn!("cannot read {}: {error}; going on without it", file.display())).ok()
+    }
+
+    /// Puts `mark` in the place of the host's earlier one, in one step.
+    ///
+    /// It need not be synced: the file system keeps the order in which this and the pull's own files change.
+    pub(crate) fn write(&self, mark: &Mark) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.folder)?;
+        let fresh = self.folder.join(format!("{}.json.new", mark.host));
+        let mut file = File::create(&fresh)?;
+        file.write_all(&serde_json::to_vec_pretty(mark)?)?;
+        fs::rename(&fresh, self.file(&mark.host))
+    }
+
+    fn file(&self, host: &HostName) -> PathBuf {
+        self.folder.join(format!("{host}.json"))
+    }
+}
+
+impl Mark {
+    /// The mark of a pull that begins now.
+    pub(crate) fn begin(host: &HostName, earlier: Option<&Self>, now: DateTime<Utc>) -> Self {
+        Self {
+            version: VERSION,
+            host: host.clone(),
+            state: State::Running,
+            start: now,
+            end: None,
+            error: String::new(),
+            note: String::new(),
+            known_since: earlier.map_or(now, |mark| mark.known_since),
+            success: earlier.and_then(|mark| mark.success.clone()),
+        }
+    }
+
+    /// Since when the holding space has not become newer: the last good pull, or when the host became known.
+    pub(crate) fn fresh_at(&self) -> DateTime<Utc> {
+        self.success.as_ref().map_or(self.known_since, |success| success.start)
+    }
+
+    /// How long the last good pull took.
+    pub(crate) fn length(&self) -> Option<chrono::TimeDelta> {
+        self.success.as_ref().map(|success| success.end - success.start)
+    }
+}
+
+impl State {
+    /// The state in a word.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Ok => "ok",
+            Self::Offline => "offline",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_keeps_the_last_success_through_failures() {
+        let folder = tempfile::tempdir().unwrap();
+        let marks = Marks::new(folder.path());
+        let host: HostName = "luv".parse().unwrap();
+        assert_eq!(marks.read(&host), None);
+        let at = |secs| DateTime::from_timestamp(secs, 0).unwrap();
+        let mut mark = Mark::begin(&host, None, at(100));
+        assert_eq!(mark.fresh_at(), at(100));
+        mark.success =
+            Some(Success { start: at(100), end: at(160), files: 3, bytes: 4, sources: [("home".into(), 2)].into() });
+        mark.state = State::Ok;
+        marks.write(&mark).unwrap();
+        let next = Mark::begin(&host, marks.read(&host).as_ref(), at(900));
+        marks.write(&next).unwrap();
+        let read = marks.read(&host).unwrap();
+        assert_eq!((read.state, read.end, read.fresh_at(), read.known_since), (State::Running, None, at(100), at(100)));
+        assert_eq!(read.length().unwrap().num_seconds(), 60);
+        fs::write(folder.path().join(".phobos/luv.json"), "{").unwrap();
+        assert_eq!(marks.read(&host), None);
+    }
+}

@@ -1,0 +1,183 @@
+//! A run: which hosts, in which order, how many at once, and what it comes to.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use phobos_core::config::Config;
+use phobos_core::confine;
+use phobos_core::exec::{self, System};
+use phobos_core::folders;
+use phobos_core::history::History;
+use phobos_core::led::Board;
+use phobos_core::lock::{Locks, Patience};
+use phobos_core::namespace::{self, Plan};
+use phobos_core::pull::{Host, HostName, Origin};
+use phobos_core::report::{self, Exit, Stop};
+use phobos_core::signal::Signals;
+
+use crate::Cli;
+use crate::host::{Outcome, Puller, Scope};
+use crate::mark::Marks;
+use crate::screen::Screen;
+
+/// The table that gives types and options of the mounts.
+const FSTAB: &str = "/etc/fstab";
+
+/// How long to wait for another job that makes the namespace.
+const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
+
+/// Pulls the hosts that the command line names.
+pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
+    report::require_root()?;
+    let config = Config::load(cli.config.as_deref())?;
+    let hosts = chosen(&config, cli)?;
+    require_programs(&hosts)?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let system = System::new(&signals);
+    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
+    let patient_until = Instant::now().checked_add(wait).context("the lock wait is too long")?;
+    let program = std::env::current_exe().context("cannot find this program")?;
+    enter_namespace(&config, &system, &signals)?;
+    let holding: &Path = &config.backup.holding;
+    fs::create_dir_all(holding).with_context(|| format!("cannot make {}", holding.display()))?;
+    let puller = Puller {
+        config: &config,
+        exec: &system,
+        signals: &signals,
+        screen: Screen::new(),
+        locks: Locks::new(&folders::runtime().join("lock")),
+        marks: Marks::new(holding),
+        history: History::new(&folders::state().join("history.jsonl")),
+        board: Board::system(),
+        program,
+        patient_until,
+        scope: match (cli.dry_run, cli.allow_delete) {
+            (true, _) => Scope::DryRun,
+            (false, true) => Scope::AllowDelete,
+            (false, false) => Scope::Usual,
+        },
+    };
+    let hosts = in_turn(hosts, &puller.marks);
+    if hosts.iter().any(|host| !host.is_local()) {
+        if let Some(shortfall) = confine::support().shortfall() {
+            log::warn!("{shortfall}");
+        }
+    }
+    let outcomes = pull_all(&puller, &hosts, usize::from(cli.jobs.get()));
+    if cli.json {
+        print_json(&outcomes)?;
+    }
+    Ok(worst(&outcomes))
+}
+
+/// The hosts that are meant, each once.
+pub(crate) fn chosen(config: &Config, cli: &Cli) -> Result<Vec<Host>, anyhow::Error> {
+    if cli.all {
+        let hosts = config.hosts()?;
+        if hosts.is_empty() {
+            log::info!("no host is configured; nothing to do");
+        }
+        return Ok(hosts);
+    }
+    let mut hosts: Vec<Host> = Vec::new();
+    for name in &cli.hosts {
+        if hosts.iter().all(|host| host.name != *name) {
+            hosts.push(find(config, name)?);
+        }
+    }
+    Ok(hosts)
+}
+
+/// The host called `name`.
+pub(crate) fn find(config: &Config, name: &HostName) -> Result<Host, anyhow::Error> {
+    let found = config.host(name)?;
+    found.ok_or_else(|| {
+        let text = format!(
+            "no host is called {name}; give it a [[pull]] table in phobos.toml or the file {}/pull.d/{name}.toml",
+            config.folder.display()
+        );
+        Stop::new(Exit::Config, text).into()
+    })
+}
+
+fn require_programs(hosts: &[Host]) -> Result<(), anyhow::Error> {
+    let asks_ssh =
+        hosts.iter().flat_map(|host| &host.sources).any(|source| matches!(source.origin, Origin::Ssh { .. }));
+    let ssh = asks_ssh.then_some("ssh");
+    let programs: Vec<_> = ["rsync", "mount", "setpriv"].into_iter().chain(ssh).collect();
+    Ok(exec::require(&programs)?)
+}
+
+/// Brings this process to where the backups are: before any second thread runs, which the kernel wants it to be.
+pub(crate) fn enter_namespace(config: &Config, system: &System<'_>, signals: &Signals) -> Result<(), anyhow::Error> {
+    let backup = &config.backup;
+    let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
+    let mut patience = Patience {
+        deadline: Instant::now() + NAMESPACE_WAIT,
+        on_wait: &mut |whom| log::info!("waiting for {whom}"),
+        interrupted: &|| signals.caught(),
+    };
+    namespace::enter(system, plan, &Locks::new(&folders::runtime().join("lock")), "pull", &mut patience)?;
+    Ok(())
+}
+
+/// The hosts in the order of their last success, those without any first.
+fn in_turn(mut hosts: Vec<Host>, marks: &Marks) -> Vec<Host> {
+    if hosts.len() > 1 {
+        hosts.sort_by_cached_key(|host| marks.read(&host.name).and_then(|mark| mark.success).map(|good| good.start));
+    }
+    hosts
+}
+
+/// Pulls all `hosts`, up to `jobs` at once.
+fn pull_all(puller: &Puller<'_>, hosts: &[Host], jobs: usize) -> Vec<Outcome> {
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::with_capacity(hosts.len()));
+    let work = || {
+        while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let outcome = match puller.signals.caught() {
+                None => puller.pull(host),
+                Some(signal) => {
+                    let error = format!("stopped by signal {signal} before its turn");
+                    puller.screen.say(log::Level::Error, &host.name, &error);
+                    Outcome::unbegun(&host.name, &error, Exit::Signal(signal))
+                }
+            };
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.min(hosts.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The exit code that matters most.
+fn worst(outcomes: &[Outcome]) -> ExitCode {
+    // Absence matters least: it may be over tomorrow.
+    let rank = |exit: u8| match exit {
+        0 => 0,
+        66 => 1,
+        75 => 2,
+        65 => 3,
+        1 => 4,
+        78 => 5,
+        _ => 6,
+    };
+    ExitCode::from(outcomes.iter().map(|outcome| outcome.exit).max_by_key(|exit| rank(*exit)).unwrap_or_default())
+}
+
+#[expect(clippy::print_stdout, reason = "the outcomes are what was asked for")]
+fn print_json(outcomes: &[Outcome]) -> Result<(), anyhow::Error> {
+    let text = serde_json::to_string_pretty(outcomes).map_err(|error| anyhow!("cannot write JSON: {error}"))?;
+    println!("{text}");
+    Ok(())
+}

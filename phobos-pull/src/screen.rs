@@ -1,0 +1,115 @@
+//! What a run shows while it runs: lines for the journal, and on a terminal one line per running host.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use phobos_core::pull::HostName;
+use phobos_core::rsync::Progress;
+
+/// The width of a bar in characters.
+const BAR_WIDTH: u8 = 20;
+
+/// Where all hosts of a run are told of.
+#[derive(Debug)]
+pub(crate) struct Screen {
+    on_terminal: bool,
+    lines: Mutex<Vec<(HostName, String)>>,
+}
+
+impl Screen {
+    /// The screen of this process's standard error.
+    pub(crate) fn new() -> Self {
+        Self { on_terminal: io::stderr().is_terminal(), lines: Mutex::default() }
+    }
+
+    /// Whether somebody watches.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.on_terminal
+    }
+
+    /// Logs a line about `host`.
+    pub(crate) fn say(&self, level: log::Level, host: &HostName, text: &str) {
+        let lines = self.lines();
+        self.wipe(&lines);
+        log::log!(level, "{host}: {text}");
+        self.draw(&lines);
+    }
+
+    /// Shows `text` in the line of `host` from now on, where somebody watches.
+    pub(crate) fn show(&self, host: &HostName, text: &str) {
+        if !self.on_terminal {
+            return;
+        }
+        let mut lines = self.lines();
+        self.wipe(&lines);
+        match lines.iter_mut().find(|(name, _)| name == host) {
+            Some((_, line)) => text.clone_into(line),
+            None => lines.push((host.clone(), text.to_owned())),
+        }
+        self.draw(&lines);
+    }
+
+    /// Takes the line of `host` away.
+    pub(crate) fn end(&self, host: &HostName) {
+        let mut lines = self.lines();
+        self.wipe(&lines);
+        lines.retain(|(name, _)| name != host);
+        self.draw(&lines);
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<(HostName, String)>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Clears what `draw` has drawn, and goes back to where it began.
+    fn wipe(&self, lines: &[(HostName, String)]) {
+        if self.on_terminal && !lines.is_empty() {
+            write(&format!("\x1b[{}A\x1b[J", lines.len()));
+        }
+    }
+
+    fn draw(&self, lines: &[(HostName, String)]) {
+        if self.on_terminal && !lines.is_empty() {
+            let width = lines.iter().map(|(host, _)| host.as_str().len()).max().unwrap_or_default();
+            // A line that the terminal would wrap could not be wiped: without wrapping it is cut off.
+            let mut text = String::from("\x1b[?7l");
+            for (host, line) in lines {
+                text.extend([host.as_str(), &" ".repeat(width - host.as_str().len() + 2), line, "\n"]);
+            }
+            text.push_str("\x1b[?7h");
+            write(&text);
+        }
+    }
+}
+
+/// Progress in words, for the journal.
+pub(crate) fn words(progress: Progress<'_>) -> String {
+    format!("copied {} MB, {} % of what was found, {}", progress.bytes / 1_000_000, progress.percent, progress.speed)
+}
+
+/// Progress as a bar.
+pub(crate) fn bar(progress: Progress<'_>) -> String {
+    let full = usize::from(u16::from(progress.percent.min(100)) * u16::from(BAR_WIDTH) / 100);
+    let empty = usize::from(BAR_WIDTH) - full;
+    format!("[{}{}] {}", "#".repeat(full), " ".repeat(empty), words(progress))
+}
+
+/// A terminal that is gone must not stop a pull.
+fn write(text: &str) {
+    let mut stderr = io::stderr().lock();
+    if let Err(error) = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()) {
+        log::debug!("cannot write to the terminal: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_as_a_bar() {
+        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
+        let text = format!("[{}{}] copied 1234 MB, 50 % of what was found, 80.12MB/s", "#".repeat(10), " ".repeat(10));
+        assert_eq!(bar(progress), text);
+    }
+}

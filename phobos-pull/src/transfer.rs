@@ -1,0 +1,443 @@
+//! One call of rsync: what it is told, and what its end means.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use phobos_core::config::Size;
+use phobos_core::confine::{Confinement, USER};
+use phobos_core::exec::{Exec, ExecError, Invocation};
+use phobos_core::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
+use phobos_core::report::{Exit, Stop};
+use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
+
+use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
+use crate::screen::{self, Screen};
+
+/// How long a host may say nothing, in seconds: rsync's `--timeout`.
+const SILENCE: u32 = 600;
+
+/// How many of the lines that rsync and ssh complain with are kept.
+const COMPLAINTS: usize = 20;
+
+/// How many of them an error shows.
+const SHOWN: usize = 3;
+
+/// rsync's exit codes with a meaning of their own here (rsync(1), "EXIT VALUES").
+const SOCKET: i32 = 10;
+const CLOSED: i32 = 12;
+const KEPT_BACK: i32 = 25;
+const NO_DAEMON: i32 = 35;
+const NOT_CONFINED: i32 = 78;
+const NO_PROGRAM: i32 = 127;
+const SSH_FAILED: i32 = 255;
+
+/// How the lines begin with which ssh says that there is no connection, or no more.
+const NO_CONNECTION: [&str; 9] = [
+    "ssh: ",
+    "ssh_exchange_identification",
+    "kex_exchange_identification",
+    "client_loop: ",
+    "Connection ",
+    "Timeout, server ",
+    "Host key verification failed",
+    "Load key ",
+    "Too many authentication failures",
+];
+
+/// What a copy may delete, always last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deletions {
+    /// Nothing, and it does not look for it.
+    Never,
+    /// Nothing; it counts what it would delete.
+    KeptBack,
+    /// This much, folders included.
+    AtMost(u64),
+    /// All that the host no longer has.
+    All,
+    /// Nothing, and it copies nothing: it says what it would do.
+    Rehearsed,
+}
+
+/// One connection of a host, ready to be copied from.
+#[derive(Debug)]
+pub(crate) struct Transfer<'a> {
+    /// The host.
+    pub(crate) host: &'a Host,
+    /// What is copied with one rsync.
+    pub(crate) connection: &'a Connection<'a>,
+    /// The holding space.
+    pub(crate) space: &'a Path,
+    /// The folder of `phobos.toml`.
+    pub(crate) configuration: &'a Path,
+    /// The private key as the one who runs ssh can read it.
+    pub(crate) key: &'a Path,
+    /// The program that confines.
+    pub(crate) program: &'a Path,
+    /// When the host's time is over.
+    pub(crate) deadline: Instant,
+    /// Whether changes are printed.
+    pub(crate) echoes: bool,
+}
+
+/// What a copy did.
+#[derive(Debug)]
+pub(crate) struct Copied {
+    /// By rsync's own statistics.
+    pub(crate) fetched: Fetched,
+    /// By source.
+    pub(crate) tallies: Tallies,
+    /// What rsync complained of.
+    pub(crate) complaints: Complaints,
+    /// Whether rsync itemized any change.
+    pub(crate) has_changes: bool,
+}
+
+/// The first lines of what rsync and ssh complained of.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    lines: Vec<String>,
+    more: usize,
+}
+
+impl Transfer<'_> {
+    /// Copies, and deletes what `deletions` allows.
+    ///
+    /// # Errors
+    ///
+    /// When rsync could not be started, was killed, or took too long; its exit codes are no errors here.
+    pub(crate) fn run(&self, exec: &dyn Exec, screen: &Screen, deletions: Deletions) -> Result<Copied, ExecError> {
+        let landing = self.host.landing(self.connection.origin);
+        let below = |path: PathBuf| path.strip_prefix(&landing).map(Path::to_owned).unwrap_or(path);
+        let mut teller = HostTeller {
+            host: self.host,
+            screen,
+            rhythm: Rhythm::default(),
+            tallies: Tallies::new(self.connection.sources.iter().map(|source| below(source.place()))),
+            complaints: Complaints::default(),
+            echoes: self.echoes,
+            has_changes: false,
+        };
+        screen.show(&self.host.name, &format!("asking {}", self.connection.origin));
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let fetched = rsync::fetch(exec, &self.invocation(deletions).limit(left), &mut teller)?;
+        let HostTeller { tallies, complaints, has_changes, .. } = teller;
+        Ok(Copied { fetched, tallies, complaints, has_changes })
+    }
+
+    /// The call, confined unless the sources are on this machine.
+    fn invocation(&self, deletions: Deletions) -> Invocation {
+        let call = Invocation::new("rsync").args(self.arguments(deletions)).bound();
+        let known_hosts = self.configuration.join(KNOWN_HOSTS);
+        let secrets: &[&Path] = match self.connection.origin {
+            Origin::Local => return call,
+            Origin::Daemon { .. } => &[],
+            Origin::Ssh { .. } => &[self.key, &known_hosts],
+        };
+        Confinement::of(self.host, self.connection.origin, USER, self.space, secrets).confine(self.program, call)
+    }
+
+    fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
+        let host = self.host;
+        // Devices are left out: nothing that a host sends is to be one here.
+        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative", "--sparse"].map(str::to_owned).to_vec();
+        let switches = [
+            ("--numeric-ids", host.numeric_ids),
+            ("--hard-links", host.hard_links),
+            ("--acls", host.acls),
+            ("--xattrs", host.xattrs),
+            ("--one-file-system", host.one_file_system),
+        ];
+        args.extend(switches.iter().filter(|(_, wanted)| *wanted).map(|(switch, _)| (*switch).to_owned()));
+        args.extend(host.filter_files.iter().map(|file| format!("--filter=merge {}", file.display())));
+        args.extend(host.exclude.iter().map(|pattern| format!("--exclude={}", pattern.as_str())));
+        args.extend(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
+        args.extend([format!("--partial-dir={PARTIAL}"), format!("--timeout={SILENCE}")]);
+        let landing = host.landing(self.connection.origin);
+        if landing.as_os_str().is_empty() {
+            args.push(format!("--filter=protect /{TEMPORARY}/"));
+            args.extend((deletions != Deletions::Rehearsed).then(|| format!("--temp-dir={TEMPORARY}")));
+        }
+        args.extend(match deletions {
+            Deletions::Never => vec![],
+            Deletions::KeptBack => vec!["--delete-after".to_owned(), "--max-delete=0".to_owned()],
+            Deletions::AtMost(files) => vec!["--delete-after".to_owned(), format!("--max-delete={files}")],
+            Deletions::All => vec!["--delete-after".to_owned()],
+            Deletions::Rehearsed if host.delete => vec!["--delete-after".to_owned(), "--dry-run".to_owned()],
+            Deletions::Rehearsed => vec!["--dry-run".to_owned()],
+        });
+        args.extend(rsync::TOLD.map(str::to_owned));
+        args.push("--out-format=%i %n%L".to_owned());
+        match self.connection.origin {
+            Origin::Ssh { .. } => {
+                // rsync itself escapes what the host's shell would expand; `--secluded-args` would need no escaping, but
+                // a key that is restricted with rrsync refuses it.
+                args.extend(["--no-old-args", "--no-secluded-args"].map(str::to_owned));
+                args.push(format!("--rsh={}", rsync::rsh(&host.ssh(self.configuration, self.key))));
+            }
+            Origin::Daemon { .. } => args.push("--no-motd".to_owned()),
+            Origin::Local => {}
+        }
+        let mut target: OsString = if *self.connection.origin == Origin::Local {
+            self.space.join(&landing).into()
+        } else {
+            // Owners and modes are kept beside the files, because an ordinary user receives them. It is in the holding
+            // space, and need not get through the folders above.
+            args.push("--fake-super".to_owned());
+            Path::new(".").join(&landing).into()
+        };
+        if !landing.as_os_str().is_empty() {
+            // The folder is a host's to give and to take: nothing is made in it but by rsync itself.
+            args.push("--mkpath".to_owned());
+        }
+        if !target.as_encoded_bytes().ends_with(b"/") {
+            target.push("/");
+        }
+        args.push("--".to_owned());
+        args.extend(host.arguments(self.connection));
+        args.into_iter().map(OsString::from).chain([target]).collect()
+    }
+
+    /// What to say of an error that came before rsync's own end.
+    pub(crate) fn stopped(&self, error: ExecError) -> anyhow::Error {
+        match error {
+            ExecError::TimedOut { .. } => {
+                let limit = humantime::format_duration(self.host.time_limit.0);
+                Stop::new(Exit::Failed, format!("cannot copy from {}: it took longer than {limit}", self.from())).into()
+            }
+            other => anyhow::Error::new(other).context(format!("cannot copy from {}", self.from())),
+        }
+    }
+
+    /// What the end of a copy means: a note, if there is something to be known; [`KEPT_BACK`] is no failure here.
+    ///
+    /// # Errors
+    ///
+    /// When the copy is no success.
+    pub(crate) fn verdict(&self, copied: &Copied) -> Result<Option<String>, anyhow::Error> {
+        let code = copied.fetched.code;
+        let complaints = &copied.complaints;
+        if code == 0 || code == KEPT_BACK {
+            return Ok(None);
+        }
+        if let Some(tolerated) = self.host.success.iter().find(|tolerated| tolerated.code() == code) {
+            let what = match tolerated {
+                Tolerated::Partial => "could not be copied",
+                Tolerated::Vanished => "vanished while they were read",
+            };
+            return Ok(Some(format!("some files {what}: {}", complaints.summary())));
+        }
+        let (exit, text) = meaning(code, complaints);
+        Err(Stop::new(exit, format!("cannot copy from {}: {text}", self.from())).into())
+    }
+
+    /// What is copied, for messages.
+    fn from(&self) -> String {
+        let more = self.connection.sources.len().saturating_sub(1);
+        let first = self.host.arguments(self.connection).into_iter().next().unwrap_or_default();
+        if more > 0 { format!("{first} and {more} more") } else { first }
+    }
+}
+
+/// rsync takes a number without a unit for KiB here, but for bytes everywhere else.
+fn in_bytes(limit: &Size) -> String {
+    let text = limit.as_str();
+    if text.ends_with(|c: char| c.is_ascii_digit()) { format!("{text}B") } else { text.to_owned() }
+}
+
+/// What an exit code of rsync means, in view of what was complained of.
+fn meaning(code: i32, complaints: &Complaints) -> (Exit, String) {
+    let said = complaints.summary();
+    let has = |text: &str| complaints.lines.iter().any(|line| line.contains(text));
+    // rsync's own code for a closed connection, if it sees that before it sees how ssh ended.
+    let ssh_failed = code == CLOSED
+        && (complaints.lines.iter().any(|line| NO_CONNECTION.iter().any(|start| line.starts_with(start)))
+            || has(": Permission denied ("));
+    match if ssh_failed { SSH_FAILED } else { code } {
+        SSH_FAILED if has("Host key verification failed") || has("host key is known") => (
+            Exit::Refused,
+            "its host key is not the one that is known; if it was changed by those who may, see `phobos-pull trust`"
+                .to_owned(),
+        ),
+        SSH_FAILED if has("Permission denied (") || has("Too many authentication failures") || has("Load key ") => {
+            (Exit::Failed, format!("it does not let phobos-pull in: {said}; see `phobos-pull authorize`"))
+        }
+        SSH_FAILED | SOCKET | NO_DAEMON => (Exit::Absent, format!("it is not there: {said}")),
+        NOT_CONFINED => (Exit::Config, said),
+        NO_PROGRAM => (Exit::Failed, format!("it cannot start rsync: {said}")),
+        _ => match rsync::meaning(code) {
+            Some(meaning) => (Exit::Failed, format!("{meaning}: {said}")),
+            None => (Exit::Failed, format!("rsync ended with exit code {code}: {said}")),
+        },
+    }
+}
+
+impl Complaints {
+    fn add(&mut self, line: &str) {
+        if self.lines.len() < COMPLAINTS {
+            // What a host's ssh or rsync writes goes to terminals and mails.
+            self.lines.push(line.chars().map(|c| if c.is_control() { '?' } else { c }).collect());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// The lines, and how many more there were.
+    pub(crate) fn each(&self) -> impl Iterator<Item = String> {
+        let more = (self.more > 0).then(|| format!("and {} more such lines", self.more));
+        self.lines.iter().cloned().chain(more)
+    }
+
+    /// The lines that tell most, on one line.
+    fn summary(&self) -> String {
+        // rsync ends with a line that repeats its exit code, and takes the silence of an ssh that failed for news.
+        let is_news = |line: &&String| {
+            !line.starts_with("rsync error: ")
+                && !line.starts_with("rsync warning: ")
+                && !line.contains("connection unexpectedly closed")
+                && !line.ends_with("write error: Broken pipe (32)")
+        };
+        let news: Vec<_> = self.lines.iter().filter(is_news).map(String::as_str).collect();
+        let Some(first) = news.get(..SHOWN.min(news.len())).filter(|first| !first.is_empty()) else {
+            return self.lines.first().cloned().unwrap_or_else(|| "it gave no reason".to_owned());
+        };
+        match news.len() - first.len() + self.more {
+            0 => first.join(" | "),
+            more => format!("{} | and {more} more", first.join(" | ")),
+        }
+    }
+}
+
+/// Listens to one rsync.
+struct HostTeller<'a> {
+    host: &'a Host,
+    screen: &'a Screen,
+    rhythm: Rhythm,
+    tallies: Tallies,
+    complaints: Complaints,
+    echoes: bool,
+    has_changes: bool,
+}
+
+impl Teller for HostTeller<'_> {
+    fn progress(&mut self, progress: Progress<'_>) {
+        if self.screen.is_watched() {
+            self.screen.show(&self.host.name, &screen::bar(progress));
+        } else if self.rhythm.is_due() {
+            self.screen.say(log::Level::Info, &self.host.name, &screen::words(progress));
+        }
+    }
+
+    #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
+    fn change(&mut self, line: &str) {
+        self.tallies.take(line);
+        self.has_changes = true;
+        if self.echoes {
+            println!("{}: {line}", self.host.name);
+        }
+    }
+
+    fn complaint(&mut self, line: &str) {
+        self.complaints.add(line);
+    }
+
+    fn may_go_on(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phobos_core::config::Config;
+    use phobos_core::exec::fake::Script;
+
+    fn host(text: &str) -> Host {
+        let text = format!("[[pull]]\nhost = 'luv'\n{text}");
+        Config::parse(Path::new("/etc/phobos/phobos.toml"), &text).unwrap().pull.remove(0)
+    }
+
+    fn call(text: &str, deletions: Deletions) -> String {
+        let host = host(text);
+        let script = Script::new().ok();
+        let transfer = Transfer {
+            host: &host,
+            connection: &host.connections()[0],
+            space: Path::new("/backup/holding/luv"),
+            configuration: Path::new("/etc/phobos"),
+            key: Path::new("/run/phobos/pull/luv"),
+            program: Path::new("/usr/local/bin/phobos-pull"),
+            deadline: Instant::now() + Duration::from_secs(60),
+            echoes: false,
+        };
+        transfer.run(&script, &Screen::new(), deletions).unwrap();
+        script.calls().remove(0)
+    }
+
+    #[test]
+    fn rsync_is_told_everything_that_matters() {
+        let ssh = Host::ssh(&host("source = ['a:/x']"), Path::new("/etc/phobos"), Path::new("/run/phobos/pull/luv"));
+        assert_eq!(
+            call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
+            format!(
+                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
+                 --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --delete-after --max-delete=0 --outbuf=Line \
+                 --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
+                 --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
+                rsync::rsh(&ssh).replace('\'', r"'\''")
+            )
+        );
+        let all = "source = ['/srv/']\nnumeric-ids = false\nhard-links = false\nacls = false\nxattrs = false\n\
+                   one-file-system = true\nexclude = ['- x']\nfilter-files = ['/etc/phobos/f f']\nbandwidth-limit = '5'";
+        assert_eq!(
+            call(all, Deletions::Never),
+            "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
+             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --outbuf=Line --no-human-readable \
+             --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
+        );
+        let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));
+        assert!(daemon.contains(" --bwlimit=5MiB ") && daemon.contains(" --delete-after --max-delete=7 "), "{daemon}");
+        assert!(daemon.ends_with(" --no-motd --fake-super --mkpath -- rsync://luv/music/ ./music/"), "{daemon}");
+        let rehearsed = call("source = ['/srv/']\ndelete = false", Deletions::Rehearsed);
+        assert!(rehearsed.contains(" --dry-run ") && !rehearsed.contains("--delete"), "{rehearsed}");
+    }
+
+    #[test]
+    fn an_end_of_rsync_is_told_by_its_cause() {
+        let end = |code: i32, lines: &[&str]| {
+            let mut complaints = Complaints::default();
+            for line in lines {
+                complaints.add(line);
+            }
+            let (exit, text) = meaning(code, &complaints);
+            format!("{} {text}", exit.code())
+        };
+        let closed = "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]";
+        let unexplained = "rsync error: unexplained error (code 255) at io.c(232) [Receiver=3.5.0]";
+        let ssh = |line: &str| end(255, &[line, closed, unexplained]);
+        let refused = "ssh: connect to host luv port 22: Connection refused";
+        assert_eq!(ssh(refused), format!("66 it is not there: {refused}"));
+        let closed_12 = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [Receiver=3.5.0]";
+        assert_eq!(end(12, &[refused, closed, closed_12]), format!("66 it is not there: {refused}"));
+        assert!(end(12, &["Host key verification failed.", closed, closed_12]).starts_with("65 "));
+        assert!(
+            end(12, &["root@luv: Permission denied (publickey).", closed, closed_12]).starts_with("1 it does not let")
+        );
+        assert_eq!(end(12, &["Killed", closed, closed_12]), "1 one of rsync's processes was killed: Killed");
+        assert!(ssh("Host key verification failed.").starts_with("65 its host key is not the one that is known"));
+        let denied = "root@luv: Permission denied (publickey).";
+        assert_eq!(ssh(denied), format!("1 it does not let phobos-pull in: {denied}; see `phobos-pull authorize`"));
+        assert_eq!(end(255, &[closed, unexplained]), format!("66 it is not there: {closed}"));
+        let daemon = "rsync: [Receiver] failed to connect to luv (10.0.0.2): Connection refused (111)";
+        assert_eq!(end(10, &[daemon]), format!("66 it is not there: {daemon}"));
+        let denied: Vec<_> = (0..30).map(|n| format!("rsync: [sender] opendir \"/{n}\" failed: denied")).collect();
+        let denied: Vec<_> = denied.iter().map(String::as_str).collect();
+        assert_eq!(
+            end(23, &denied),
+            format!("1 some files could not be copied: {} | and 27 more", denied[..3].join(" | "))
+        );
+        assert_eq!(end(5, &["\x1b[2Jx"]), "1 rsync ended with exit code 5: ?[2Jx");
+        assert_eq!(end(12, &[]), "1 one of rsync's processes was killed: it gave no reason");
+    }
+}

@@ -1,0 +1,171 @@
+//! `phobos-pull trust HOST`: shows the keys that a host's ssh server has, and pins them when somebody has compared them.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context;
+use phobos_core::config::Config;
+use phobos_core::exec::System;
+use phobos_core::pull::HostName;
+use phobos_core::report::{Exit, Stop};
+use phobos_core::ssh::{self, HostKey};
+
+use crate::client::{self, Server};
+use crate::pull;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostName,
+    /// Trust the key with this fingerprint, and ask nobody
+    #[arg(long, value_name = "SHA256:…", value_parser = fingerprint)]
+    fingerprint: Vec<String>,
+}
+
+/// Shows and pins the keys of the host's ssh servers.
+///
+/// # Errors
+///
+/// If a server shows no keys or nobody trusts them; keys of other servers may have been pinned.
+pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
+    let host = pull::find(config, &args.host)?;
+    let system = System::default();
+    let known_hosts = client::known_hosts(config);
+    for server in client::servers(&host)? {
+        let shown = ssh::scan(&system, &server.address, server.port)?;
+        let known = ssh::known(&system, &known_hosts, &server.known_as())?;
+        let name = server.known_as();
+        if is_settled(&shown, &known, &args.fingerprint) {
+            log::info!("the host key of {name} is known: {}", list(&known));
+            continue;
+        }
+        let trusted = choose(&server, &shown, &known, &args.fingerprint)?;
+        pin(&known_hosts, &server, &trusted)?;
+        log::info!("trusted from now on for {name}: {}", list(&trusted));
+    }
+    Ok(())
+}
+
+/// Whether the server still has all keys that are known, and nobody wants others.
+fn is_settled(shown: &[HostKey], known: &[HostKey], fingerprints: &[String]) -> bool {
+    let wanted = |fingerprint: &String| known.iter().any(|key| key.fingerprint == *fingerprint);
+    !known.is_empty() && known.iter().all(|key| shown.contains(key)) && fingerprints.iter().all(wanted)
+}
+
+/// The keys that somebody trusts, of those that the server shows.
+fn choose(
+    server: &Server,
+    shown: &[HostKey],
+    known: &[HostKey],
+    fingerprints: &[String],
+) -> Result<Vec<HostKey>, anyhow::Error> {
+    let name = server.known_as();
+    if !fingerprints.is_empty() {
+        let same = |key: &&HostKey| fingerprints.contains(&key.fingerprint);
+        let trusted: Vec<_> = shown.iter().filter(same).cloned().collect();
+        return if trusted.is_empty() {
+            let message = format!(
+                "{name} shows none of the keys that you trust, but {}: somebody else may be answering in its place",
+                list(shown)
+            );
+            Err(Stop::new(Exit::Refused, message).into())
+        } else {
+            Ok(trusted)
+        };
+    }
+    if !known.is_empty() {
+        client::say(&format!("{name} had other keys until now: {}\n", list(known)))?;
+    }
+    let lines = shown.iter().map(|key| format!("  {key}\n")).collect::<Vec<_>>().concat();
+    client::say(&format!(
+        "{name} shows these keys; compare them with what this says on the host itself:\n  \
+         for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done\n{lines}"
+    ))?;
+    if !io::stdin().is_terminal() {
+        let message =
+            format!("nobody is here to compare the keys of {name}; give the right one with --fingerprint SHA256:…");
+        return Err(Stop::new(Exit::Refused, message).into());
+    }
+    client::say("Are they the same? [yes/no] ")?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    if answer.trim() == "yes" {
+        Ok(shown.to_vec())
+    } else {
+        Err(Stop::new(Exit::Refused, format!("the keys of {name} are not trusted; nothing was changed")).into())
+    }
+}
+
+/// Makes `keys` the only ones of the server in the known-hosts file, which everybody can read.
+fn pin(known_hosts: &Path, server: &Server, keys: &[HostKey]) -> Result<(), anyhow::Error> {
+    let text = match fs::read_to_string(known_hosts) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        text => text.with_context(|| format!("cannot read {}", known_hosts.display()))?,
+    };
+    let text = ssh::with_keys(&text, &server.known_as(), keys);
+    let unfinished = known_hosts.with_extension("unfinished");
+    let replace = || {
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, known_hosts)
+    };
+    replace().with_context(|| format!("cannot write {}", known_hosts.display()))
+}
+
+fn list(keys: &[HostKey]) -> String {
+    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn fingerprint(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+    match text.strip_prefix("SHA256:") {
+        Some(hash) if hash.len() == 43 && hash.chars().all(good) => Ok(text.to_owned()),
+        _ => Err("a fingerprint is SHA256: and 43 letters, as `ssh-keygen -l` shows it".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_is_what_ssh_keygen_shows() {
+        assert!(fingerprint("SHA256:KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_ok());
+        assert!(fingerprint("KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_err());
+        assert!(fingerprint("SHA256:short").is_err());
+    }
+
+    #[test]
+    fn what_is_known_is_settled_until_it_is_gone_or_another_is_wanted() {
+        let key = |fingerprint: &str| HostKey {
+            key: format!("ssh-ed25519 {fingerprint}"),
+            fingerprint: fingerprint.into(),
+            kind: "ED25519".into(),
+        };
+        let (a, b) = (key("SHA256:a"), key("SHA256:b"));
+        let both = [a.clone(), b.clone()];
+        let settled = |known: &[HostKey], wanted: &[&str]| {
+            is_settled(&both, known, &wanted.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(settled(std::slice::from_ref(&a), &[]) && settled(&both, &["SHA256:b"]));
+        assert!(!settled(&[], &[]) && !settled(&[key("SHA256:old")], &[]) && !settled(&[a], &["SHA256:b"]));
+    }
+
+    #[test]
+    fn only_a_key_with_the_given_fingerprint_is_trusted() {
+        let key = |fingerprint: &str| HostKey {
+            key: "ssh-ed25519 AAAA".into(),
+            fingerprint: fingerprint.into(),
+            kind: "ED25519".into(),
+        };
+        let server = Server { address: "luv".into(), port: 22 };
+        let shown = [key("SHA256:a"), key("SHA256:b")];
+        assert_eq!(choose(&server, &shown, &[], &["SHA256:b".into()]).unwrap(), [key("SHA256:b")]);
+        let error = choose(&server, &shown, &[], &["SHA256:c".into()]).unwrap_err();
+        assert!(error.to_string().starts_with("luv shows none of the keys that you trust, but SHA256:a (ED25519), "));
+    }
+}

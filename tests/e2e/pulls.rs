@@ -1,0 +1,131 @@
+//! A day of the machine: pulls at their hours, Borg at night, the drive in the morning.
+
+use anyhow::{Context, Result, ensure};
+
+use phobos_core::history::Run;
+use phobos_tests::{Light, Nas, PASSPHRASE, Story, minutes, story};
+
+/// The hosts, and when they are pulled.
+const HOSTS: [(&str, &str); 3] = [("luv", "05:59:57"), ("nuhc", "14:59:57"), ("chew", "19:59:57")];
+
+/// Makes a host: a network of its own with an ssh server, /home in a folder, its name in /etc/hosts.
+const CLIENT: &str = r#"
+set -eu
+name=$1 number=$2
+mkdir -p "/srv/$name/home" /run/sshd; echo "photo of $name" >"/srv/$name/home/photo"
+ip netns add "$name"
+ip link add "v$name" type veth peer name eth0 netns "$name"
+ip addr add "10.9.$number.1/24" dev "v$name"; ip link set "v$name" up
+ip -n "$name" addr add "10.9.$number.2/24" dev eth0; ip -n "$name" link set eth0 up
+echo "10.9.$number.2 $name" >>/etc/hosts
+ssh-keygen -q -t ed25519 -N '' -f "/srv/$name/hostkey"
+printf 'HostKey /srv/%s/hostkey\nAuthorizedKeysFile /srv/%s/keys\nPidFile /srv/%s/pid\nStrictModes no\nUsePAM no\n' \
+    "$name" "$name" "$name" >"/srv/$name/sshd"
+printf 'source = ["root@%s:/home/"]\nroot = "/home"\n' "$name" >"/etc/phobos/pull.d/$name.toml"
+phobos-pull authorize "$name" >"/srv/$name/keys"
+ip netns exec "$name" sh -c "mount --bind /srv/$name/home /home; exec /usr/sbin/sshd -f /srv/$name/sshd"
+phobos-pull trust "$name" --fingerprint "$(ssh-keygen -lf "/srv/$name/hostkey.pub" | cut -d' ' -f2)"
+phobos-pull check "$name"
+cp -r "/usr/local/share/phobos/phobos-pull@$name.timer.d" /etc/systemd/system/
+"#;
+
+#[test]
+fn a_day_of_pulls() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.sh("systemd-sysusers && mkdir -p /etc/phobos/pull.d")?;
+        nas.write("/root/client.sh", CLIENT)?;
+        for (number, (name, _)) in HOSTS.iter().enumerate() {
+            nas.sh(&format!("sh /root/client.sh {name} {}", number + 1)).with_context(|| format!("the host {name}"))?;
+        }
+        prepare_night(nas)?;
+
+        // Only then is it the next day, shortly before six: a timer that was passed over would start at once.
+        set_clock(nas, "tomorrow 05:59:50")?;
+        nas.sh(
+            "systemctl daemon-reload && systemctl enable --quiet --now phobos-pull@luv.timer phobos-pull@nuhc.timer \
+                phobos-pull@chew.timer phobos-borgmatic.timer",
+        )?;
+        for (name, time) in HOSTS {
+            ensure!(runs(nas, "pull", name)?.is_empty(), "{name} was pulled before its hour");
+            set_clock(nas, &format!("today {time}"))?;
+            wait_for_runs(nas, "pull", name, 1)?;
+            ensure!(runs(nas, "pull", name)?[0].exit == 0, "{:?}", runs(nas, "pull", name)?);
+        }
+        ensure!(nas.colours()?.is_empty(), "a scheduled pull that goes well leaves the light alone");
+        eprintln!("{}", nas.sh("systemctl list-timers --all --output=json 'phobos-*'")?);
+        let list = nas.sh("phobos-pull list --json")?;
+        let hosts: Vec<serde_json::Value> = serde_json::from_str(&list)?;
+        ensure!(
+            hosts.len() == 3 && hosts.iter().all(|host| host["state"] == "ok" && host["next"].is_string()),
+            "{list}"
+        );
+
+        // At night Borg takes what was pulled, and a pull that comes then waits for it.
+        set_clock(nas, "tomorrow 02:59:57")?;
+        nas.wait_until("Borg holds the holding spaces", "phobos-ns status | grep -q 'held by: borgmatic'", minutes(2))?;
+        nas.sh("systemctl start --no-block phobos-pull@luv.service")?;
+        nas.wait_until("the pull waits", "phobos-ns status | grep -q 'awaited by: pull-luv'", minutes(1))?;
+        nas.sh("touch /run/morning")?;
+        wait_for_runs(nas, "pull", "luv", 2)?;
+        let (night, luv) = (runs(nas, "borgmatic", "")?, runs(nas, "pull", "luv")?);
+        ensure!(night.len() == 1 && night[0].exit == 0, "{night:?}");
+        ensure!(luv[1].exit == 0 && luv[1].start >= night[0].end, "{luv:?} beside {night:?}");
+        let archive =
+            nas.sh("/root/borg.sh borg extract --stdout /backup/borg::night backup/holding/.phobos/luv.json")?;
+        ensure!(archive.contains("\"state\": \"ok\""), "the mark is in the archive: {archive}");
+
+        nas.plug(&a)?;
+        nas.wait_for_light(Light::Yellow, minutes(2))?;
+        let green = nas.wait_for_light(Light::Green, minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.check_copy(&a)?;
+
+        // A host that is not there: red and a mail, until it is pulled again.
+        nas.sh("kill $(cat /srv/nuhc/pid); systemctl start --no-block phobos-pull@nuhc.service")?;
+        let unit = nas.wait_for_unit("phobos-pull@nuhc.service", "failed", minutes(1))?;
+        ensure!(unit.status == 66, "{unit:?}");
+        nas.wait_for_light(Light::Red, minutes(1))?;
+        nas.wait_for_mail_that_says("unit phobos-pull@nuhc.service failed", "Connection refused")?;
+        nas.sh("ip netns exec nuhc sh -c 'mount --bind /srv/nuhc/home /home; exec /usr/sbin/sshd -f /srv/nuhc/sshd'")?;
+        nas.sh("systemctl start phobos-pull@nuhc.service")?;
+        nas.wait_for_recovery(minutes(1))?;
+        Ok(())
+    })
+}
+
+/// Makes the nightly job Borg alone, and lets it end only when the morning has come.
+fn prepare_night(nas: &Nas) -> Result<()> {
+    let borg = format!(
+        "#!/bin/sh -eu\nexport BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root\nexec nsenter --mount=/run/phobos/ns/backup -- \"$@\"\n"
+    );
+    nas.write("/root/borg.sh", &borg)?;
+    let night = "#!/bin/sh -eu\n/root/borg.sh borg create /backup/borg::night /backup/holding\n\
+                 until test -e /run/morning; do sleep 0.2; done\n";
+    nas.write("/root/night.sh", night)?;
+    nas.write(
+        "/etc/systemd/system/phobos-borgmatic.service.d/borg.conf",
+        "[Service]\nExecStart=\nExecStart=/usr/local/bin/phobos-ns exec --job borgmatic --lock holding --lock repository \
+         -- /root/night.sh\n",
+    )?;
+    nas.sh("chmod 755 /root/borg.sh /root/night.sh").map(drop)
+}
+
+fn set_clock(nas: &Nas, time: &str) -> Result<()> {
+    nas.sh(&format!("date --set '{time}'")).map(drop)
+}
+
+/// The runs of `job` on `object` so far.
+fn runs(nas: &Nas, job: &str, object: &str) -> Result<Vec<Run>> {
+    let text = nas.sh("cat /var/lib/phobos/history.jsonl 2>/dev/null || true")?;
+    let all: Result<Vec<Run>, _> = text.lines().map(serde_json::from_str).collect();
+    Ok(all?.into_iter().filter(|run| run.job == job && run.object == object).collect())
+}
+
+fn wait_for_runs(nas: &Nas, job: &str, object: &str, count: usize) -> Result<()> {
+    let condition = format!(
+        "[ \"$(grep -c '\"job\":\"{job}\",\"object\":\"{object}\"' /var/lib/phobos/history.jsonl)\" = {count} ]"
+    );
+    nas.wait_until(&format!("{object} was pulled"), &condition, minutes(2))
+}

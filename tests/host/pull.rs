@@ -1,0 +1,349 @@
+//! Stories of pulls: real ssh servers in networks of their own, and every way in which a client can fail.
+
+use crate::miniature;
+
+/// Tells a story with clients.
+fn tell(story: &str) {
+    miniature::tell(&format!("{}\n{story}", include_str!("pull.sh")));
+}
+
+#[test]
+fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
+    tell(
+        r#"
+        client luv; client nuhc; client chew
+        # Hard links, within a folder and across; ACLs, attributes, a hole, owners that this machine has not.
+        home=luv/home; mkdir -p $home/jon/d
+        echo one >$home/jon/one; ln $home/jon/one $home/jon/d/uno; ln $home/jon/one $home/jon/eins
+        setfacl -m u:4711:rwx,g:4712:r $home/jon/one; setfacl -d -m u:4711:rx $home/jon/d
+        setfattr -n user.colour -v blue $home/jon/d; setfattr -n user.bytes -v 0x00ff0a $home/jon/one
+        setfattr -n trusted.secret -v mine $home/jon/one; setcap cap_net_raw+ep $home/jon/d/uno 2>/dev/null || true
+        truncate -s 32M $home/sparse; echo end >>$home/sparse
+        chown -R 4711:4712 $home/jon; chmod 4751 $home/jon/eins; chmod 1777 $home/jon/d
+        ln -s /etc/passwd $home/absolute; ln -s ../../../../etc $home/climbing; ln -s nothing $home/dangling
+        touch -h -d '1999-12-31 23:59:59.123456789' $home/dangling; touch -d '2001-02-03' $home/jon/d
+        mkfifo $home/pipe; mkdir $home/closed; echo x >$home/closed/x; chmod 000 $home/closed/x $home/closed
+        # Names that are no text, look like options, or mean something to a shell.
+        home=nuhc/home
+        touch $home/$'new\nline' $home/$'\xff\xfe' $home/-rf $home/'$(reboot)' $home/"it's" $home/'a*b?[c]' $home/' '
+        touch $home/$'\e[2J' $home/'back\slash' $home/'*deleting   x' $home/$'tab\t' $home/"$(printf 'n%.0s' {1..255})"
+        deep=$home; for i in $(seq 60); do deep=$deep/deep; done; mkdir -p $deep; echo deep >$deep/er
+        # Folders within folders.
+        mkdir -p chew/home/{1..20}/{1..5}; for folder in chew/home/*/*; do echo $folder >$folder/file; done
+        expect 0 "chew: copied 100 files with 0 MB, deleted 0" pull --all --jobs 3
+        same nuhc; same chew
+        test "$(inside stat -c %b $HOLDING/luv/home/sparse)" -lt 100
+        test "$(inside stat -c '%U %a' $HOLDING/luv)" = 'phobos-pull 700'
+        test -z "$(inside find $HOLDING/luv $HOLDING/nuhc $HOLDING/chew ! -user phobos-pull)"
+
+        # A second pull moves nothing.
+        pull --all --json >outcomes
+        test "$(grep -c '"files_copied": 0' outcomes)" = 3
+        test "$(grep -c '"bytes_copied": 0' outcomes)" = 3
+        test "$(grep -c '"deleted": 0' outcomes)" = 3
+        # Where a folder has attributes too, rsync drops its default ACL when it makes it, and adds it the next time.
+        for name in luv nuhc chew; do same $name; test "$(mark $name state)" = ok; done
+        grep -c '"job":"pull","object":"luv".*"exit":0,"bytes":' /var/lib/phobos/history.jsonl | grep -x 2
+        expect 0 "chew  ok" pull list
+        grep -E 'chew +ok +20[0-9-]+ [0-9:]+ +0 minutes +0 MB +[0-9]+ s +-' out
+        "#,
+    );
+}
+
+#[test]
+fn two_hundred_thousand_small_files_are_pulled_and_then_left_alone() {
+    tell(
+        r#"
+        # So many files are made, read and removed faster where each fits into its inode.
+        disk home 1000; mkdir chew; mount "$home" chew
+        client chew
+        mkdir chew/home/{1..200}
+        (cd chew/home && seq 200000 | awk '{ file = ($1 % 200 + 1) "/" $1; print $1 >file; close(file) }')
+        expect 0 "chew: copied 200000 files with 1 MB, deleted 0" pull chew
+        mkdir chew/back; inside rsync -aHAX --numeric-ids --fake-super -M--super $HOLDING/chew/ "$STORY/chew/back/"
+        list() { (cd "$1/home" && find . -printf '%P %y %m %u %g %T@ %l\n' | sort; find . -type f -print0 | sort -z | xargs -0 cat); }
+        list chew >is; list chew/back >was
+        cmp is was
+        expect 0 "chew: copied 0 files with 0 MB, deleted 0" pull chew
+        umount -l chew
+        "#,
+    );
+}
+
+#[test]
+fn a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time() {
+    tell(
+        r#"
+        client luv "bandwidth-limit = '600KiB'" "ssh-options = ['ServerAliveInterval=1', 'ServerAliveCountMax=1']"
+        echo old >luv/home/kept; echo old >luv/home/other
+        expect 0 "luv: copied 2 files" pull luv
+        big_file luv photo; rm luv/home/kept
+        phobos-pull --config "$CONFIG" luv >said.pull 2>&1 & job=$!
+        under_way luv photo $job
+        until inside find $HOLDING/luv/.phobos-temp -name 'photo.*' -size +2500k | grep .; do kill -0 $job; done
+        ip -n luv link set eth0 down
+        code=0; wait $job || code=$?
+        cat said.pull
+        test $code = 66; grep "error: luv: cannot copy from root@luv:/home/: it is not there: " said.pull
+        test "$(mark luv state)" = offline
+        inside test -f $HOLDING/luv/home/kept
+        inside test ! -e $HOLDING/luv/home/photo
+        inside find $HOLDING/luv/home/.phobos-partial/photo -size +2000k | grep .
+        ip -n luv link set eth0 up
+        # What has come is not sent again.
+        sed -i /bandwidth/d pull.d/luv.toml
+        before=$(received luv)
+        expect 0 "luv: copied 1 files with 6 MB, deleted 1" pull luv
+        test $(($(received luv) - before)) -lt 4500000
+        same luv
+        "#,
+    );
+}
+
+#[test]
+fn whoever_is_not_there_is_offline_and_a_laptop_may_be_for_a_while() {
+    tell(
+        r#"
+        client luv; client laptop "optional = true"
+        echo x >luv/home/x; cp luv/home/x laptop/home/
+        expect 0 "" pull --all
+        kill "$(cat luv.pid)" "$(cat laptop.pid)"
+        expect 66 "it is not there: ssh: connect to host luv port 22: Connection refused" pull luv
+        sed '/ luv$/d; / laptop$/d' hosts >hosts.new; cat hosts.new >hosts
+        expect 66 "it is not there: ssh: Could not resolve hostname luv" pull luv
+        test "$(mark luv state)" = offline; inside test -f $HOLDING/luv/home/x
+        phobos-blink jobs | grep 'pull-luv.*failed'
+        grep '"object":"luv".*"exit":66' /var/lib/phobos/history.jsonl
+
+        expect 0 "that is no failure before its time" pull laptop
+        grep -q "^info: laptop: " out; ! grep -q "^error" out
+        expect 66 "luv: cannot copy" pull --all
+        grep '"object":"laptop".*"exit":66' /var/lib/phobos/history.jsonl
+        expect 0 "laptop  offline" pull list
+        # The last good pull was longer ago than it may be.
+        echo "stale-after = '1h'" >>pull.d/laptop.toml
+        inside sed -i 's/"start": "20[0-9][0-9]/"start": "2020/' $HOLDING/.phobos/laptop.json
+        expect 66 "laptop: its copy is " pull laptop
+        grep "days, older than 1h: cannot copy from root@laptop:/home/" out
+        "#,
+    );
+}
+
+#[test]
+fn a_changed_host_key_and_a_key_that_is_not_let_in_are_told() {
+    tell(
+        r#"
+        client luv; echo x >luv/home/x
+        expect 0 "" pull luv
+        rm luv.hostkey; ssh-keygen -q -t ed25519 -N '' -f luv.hostkey
+        restart luv
+        expect 65 "its host key is not the one that is known" pull luv
+        test "$(mark luv state)" = refused; inside test -f $HOLDING/luv/home/x
+        echo "luv $(cut -d' ' -f1,2 luv.hostkey.pub)" >known_hosts
+        : >luv.keys
+        expect 1 "it does not let phobos-pull in: root@luv: Permission denied (publickey" pull luv
+        test "$(mark luv state)" = failed
+        rm keys/pull
+        expect 78 "keys/pull" pull luv
+        "#,
+    );
+}
+
+#[test]
+fn an_empty_source_and_a_mass_of_deletions_delete_nothing() {
+    tell(
+        r#"
+        client luv; mkdir luv/home/{jon,ann}; for i in $(seq 200); do echo $i >luv/home/jon/$i; done
+        configure luv "source = ['root@luv:/home/jon', 'root@luv:/home/ann/']"
+        echo a >luv/home/ann/a; echo b >luv/home/ann/b
+        expect 0 "luv: copied 202 files" pull luv
+        # A few deletions, folders among them, are made without a question.
+        rm luv/home/jon/{1..9}; mkdir -p luv/home/jon/d/e
+        expect 0 "luv: copied 0 files with 0 MB, deleted 9" pull luv
+        rm -r luv/home/jon/d
+        expect 0 "luv: copied 0 files with 0 MB, deleted 2" pull luv
+        # Where a folder becomes a file, something has to go before the file can come.
+        mkdir luv/home/jon/both; touch luv/home/jon/both/x; expect 0 "" pull luv
+        rm -r luv/home/jon/both; echo f >luv/home/jon/both; expect 0 "" pull luv; same luv
+
+        # Ann's disk is not mounted, and Jon's is full: what Ann has is few, but all she has.
+        mv luv/home/ann luv/ann; mkdir luv/home/ann; echo new >luv/home/jon/new
+        expect 65 "everything new was copied, nothing was deleted: 2 all 2 files in /home/ann (home/ann/" pull luv
+        grep 'if that is right, run `phobos-pull --allow-delete luv` once' out
+        test "$(mark luv state)" = refused; inside test -f $HOLDING/luv/home/jon/new; inside test -f $HOLDING/luv/home/ann/a
+        expect 65 "2 all 2 files in /home/ann" pull luv
+        expect 0 "luv   refused" pull list
+        rmdir luv/home/ann; mv luv/ann luv/home/ann; expect 0 "" pull luv; same luv
+
+        # All files get other names, as a blackmailer does it: refused, and refused again.
+        for file in luv/home/jon/[0-9]*; do mv $file $file.locked; done
+        for time in 1 2; do
+            expect 65 "nothing was deleted: 191 of 193 files in /home/jon (" pull luv
+            test "$(inside sh -c "ls $HOLDING/luv/home/jon | wc -l")" = 384
+        done
+        # To ask what would happen changes nothing.
+        expect 0 "luv: *deleting   home/jon/" pull --dry-run luv
+        grep "would delete nothing: 191 of " out
+        test "$(inside sh -c "ls $HOLDING/luv/home/jon | wc -l")" = 384
+        expect 0 "deleted 191" pull --allow-delete luv
+        same luv
+        # A limit of one's own.
+        echo 'max-delete = 3' >>pull.d/luv.toml; rm luv/home/jon/1[0-9].locked
+        expect 65 "10 of 193 files in /home/jon" pull luv
+        sed -i 's/max-delete = 3/max-delete = "6%"/' pull.d/luv.toml; expect 0 "deleted 10" pull luv; same luv
+        echo 'delete = false' >>pull.d/luv.toml; rm luv/home/jon/new; expect 0 "deleted 0" pull luv
+        inside test -f $HOLDING/luv/home/jon/new
+        "#,
+    );
+}
+
+#[test]
+fn files_that_vanish_are_noted_and_files_that_cannot_be_read_are_named() {
+    tell(
+        r#"
+        client luv "bandwidth-limit = '1MiB'"
+        big_file luv a-photo; echo x >luv/home/z-gone; echo y >luv/home/z-stays
+        phobos-pull --config "$CONFIG" luv >said.pull 2>&1 & job=$!
+        under_way luv a-photo $job; rm luv/home/z-gone; echo more >>luv/home/z-stays
+        wait $job; cat said.pull
+        grep 'some files vanished while they were read: file has vanished: "/home/z-gone"' said.pull
+        test "$(mark luv state)" = ok; inside grep '"note": .*z-gone' $HOLDING/.phobos/luv.json
+        expect 0 "" pull luv; same luv
+
+        client nuhc; echo secret >nuhc/home/secret; echo fine >nuhc/home/fine
+        expect 0 "" pull nuhc
+        # A bad block: reading the file is an error, for root too.
+        ON_MOUNT="mount --bind /proc/self/mem /home/secret" restart nuhc
+        rm nuhc/home/fine
+        expect 1 'some files could not be copied: rsync: [sender]' pull nuhc
+        grep '/home/secret' out
+        # What cannot be read whole deletes nothing.
+        inside test -f $HOLDING/nuhc/home/fine; test "$(mark nuhc state)" = failed
+        echo 'success = [23, 24]' >>pull.d/nuhc.toml
+        expect 0 "some files could not be copied" pull nuhc
+        inside test -f $HOLDING/nuhc/home/fine
+        "#,
+    );
+}
+
+#[test]
+fn a_full_disk_and_a_client_that_hangs_fail_and_leave_the_copy_as_it_was() {
+    tell(
+        r#"
+        client luv; head -c 3000000 /dev/urandom >luv/home/photo; cp luv/home/photo was
+        expect 0 "" pull luv
+        head -c 20000000 /dev/urandom >luv/home/photo
+        inside sh -c 'fallocate -l $(($(stat -f -c "%a * %S" /backup) - 8000000)) /backup/full'
+        expect 1 "No space left on device" pull luv
+        test "$(mark luv state)" = failed
+        inside cmp $HOLDING/luv/home/photo "$STORY/was"
+        inside rm /backup/full
+        expect 0 "" pull luv; same luv
+        inside sh -c "! find $HOLDING -name .phobos-partial | grep ."
+
+        # It lets us in and then says nothing.
+        let_in luv 'restrict,command="sleep 1000"'
+        echo "time-limit = '2s'" >>pull.d/luv.toml
+        expect 1 "luv: cannot copy from root@luv:/home/: it took longer than 2s" pull luv
+        test "$(mark luv state)" = failed; same luv
+        "#,
+    );
+}
+
+#[test]
+fn a_killed_pull_leaves_a_mark_and_the_next_one_goes_on() {
+    tell(
+        r#"
+        client luv "bandwidth-limit = '300KiB'"; client nuhc "bandwidth-limit = '300KiB'"
+        big_file luv photo; big_file nuhc photo
+        phobos-pull --config "$CONFIG" luv nuhc & job=$!
+        under_way luv photo $job; under_way nuhc photo $job
+        expect 0 "luv   running" pull list
+        kill -KILL $job; wait $job || true
+        expect 0 "luv   interrupted" pull list
+        test "$(mark luv state)" = running
+        # A half of rsync that goes on is ended by the next pull; whatever else is there is let alone.
+        mkdir /run/left; cp "$(command -v sleep)" /run/left/rsync
+        nsenter --mount=$NS -- sh -c "cd $HOLDING/luv; exec /run/left/rsync 300" & left=$!
+        nsenter --mount=$NS -- sh -c "cd $HOLDING/luv; exec sleep 300" & other=$!
+        for pid in $left $other; do until inside readlink /proc/$pid/cwd | grep -q luv; do kill -0 $pid; done; done
+        # A signal ends all of them in an orderly way.
+        phobos-pull --config "$CONFIG" luv nuhc & job=$!
+        until [ "$(pgrep -c -u phobos-pull ssh)" = 2 ]; do kill -0 $job; done
+        code=0; wait $left || code=$?; test $code = 137; kill $other
+        kill -TERM $job; code=0; wait $job || code=$?
+        test $code = 143; ! pgrep -u phobos-pull rsync
+        test "$(mark luv state)$(mark nuhc state)" = failedfailed
+        sed -i /bandwidth/d pull.d/*.toml
+        expect 0 "" pull luv nuhc
+        same luv; same nuhc
+        inside sh -c "! find $HOLDING -name .phobos-partial | grep ."
+        "#,
+    );
+}
+
+#[test]
+fn pulls_wait_for_the_nightly_job_and_start_with_the_oldest() {
+    tell(
+        r#"
+        for name in luv nuhc chew; do client $name; echo x >$name/home/x; done
+        expect 0 "" pull chew; expect 0 "" pull luv
+        pull --all --jobs 1 --json >outcomes
+        test "$(sed -n 's/.*"host": "\(.*\)",/\1/p' outcomes | tr '\n' ' ')" = "nuhc chew luv "
+        mkfifo night
+        phobos-ns --config "$CONFIG" exec --job night --lock holding -- sh -c "echo >$STORY/night; exec sleep 300" & night=$!
+        read -r _ <night
+        expect 75 "held by night (pid $night" pull --lock-wait 0s luv
+        phobos-pull --config "$CONFIG" luv & job=$!
+        until ns status | grep 'awaited by: pull-luv'; do kill -0 $job; done
+        kill $night; wait $night || true; wait $job
+        # A mistake in one host's file is that host's.
+        echo 'source = 1' >pull.d/nuhc.toml
+        expect 0 "" pull luv
+        expect 78 "pull.d/nuhc.toml:1: source: invalid type" pull --all
+        expect 78 "no host is called phobos; give it a [[pull]] table" pull phobos
+        expect 2 "is no name for a host" pull ../luv
+        "#,
+    );
+}
+
+#[test]
+fn no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work() {
+    tell(
+        r#"
+        client luv; let_in luv restrict
+        name="we \$(touch hit) \`touch hit\`; touch hit & 'it' \"is\" #x"
+        mkdir "luv/home/$name"; echo x >"luv/home/$name/x"
+        echo "source = [$(printf 'root@luv:/home/%s/' "$name" | sed 's/"/\\"/g; s/.*/"&"/')]" >pull.d/luv.toml
+        expect 0 "luv: copied 1 files" pull luv
+        same luv
+        test -z "$(find / -xdev -name hit 2>/dev/null)"
+        # A key that is restricted to a folder.
+        mkdir -p luv/home/jon; echo y >luv/home/jon/y
+        let_in luv 'restrict,command="rrsync -ro /home"'
+        configure luv "source = ['root@luv:/home/jon/']" "root = '/home'"
+        expect 0 "luv: copied 1 files" pull luv
+        inside test -f "$HOLDING/luv/home/jon/y"
+
+        # An rsync daemon.
+        client nuhc; echo la >nuhc/home/song
+        printf '[music]\npath = %s/nuhc/home\nuse chroot = no\nuid = root\ngid = root\n' "$STORY" >nuhc/rsyncd.conf
+        configure nuhc "source = ['rsync://nuhc/music/']"
+        expect 66 "it is not there: " pull nuhc
+        ip netns exec nuhc rsync --daemon --config="$STORY/nuhc/rsyncd.conf"
+        expect 0 "nuhc: copied 1 files" pull nuhc
+        inside cmp $HOLDING/nuhc/music/song "$STORY/nuhc/home/song"
+
+        # This machine.
+        mkdir -p own/d; echo z >own/d/z; chown 4711 own/d/z
+        configure own "source = ['$STORY/own/d']"
+        expect 0 "own: copied 1 files" pull own
+        test "$(inside stat -c %u "$HOLDING/own$STORY/own/d/z")" = 4711
+        # What an earlier tool has pulled belongs to others.
+        inside chown 4711 $HOLDING/luv
+        expect 78 "does not belong to phobos-pull; give it over with \`phobos-ns exec -- chown -hR phobos-pull: $HOLDING/luv\`" pull luv
+        ns exec -- chown -hR phobos-pull: $HOLDING/luv
+        expect 0 "" pull luv
+        "#,
+    );
+}
