@@ -1,7 +1,6 @@
 //! Finds out about a failure: asks systemd, the journal and the light, and goes on without whoever does not answer.
 
 use std::collections::BTreeMap;
-use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeDelta};
@@ -38,23 +37,26 @@ pub(crate) struct Findings {
 
 /// Finds out about the failure of `unit` as far as that is possible.
 ///
-/// What can be asked at the same time is: each program started is a tenth of the mail's time.
+/// As few programs as will do, at the same time where that is possible: each takes a third of the mail's time.
 pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Monitor) -> Findings {
     let since = Local::now() - TimeDelta::hours(24);
     std::thread::scope(|scope| {
+        let invocation = monitor.invocation.as_deref().filter(|_| unit.askable().is_some());
         let second = exec.clone();
-        let failures = scope.spawn(move || journal::failures(&second, since));
-        let run = monitor.invocation.clone().filter(|_| unit.askable().is_some()).map(|invocation| {
-            let third = exec.clone();
-            scope.spawn(move || read_run(&third, &invocation))
-        });
+        let together = invocation.map(|invocation| scope.spawn(move || journal::together(&second, invocation, since)));
         let mut findings = facts(exec, unit, monitor);
-        match run.map(ScopedJoinHandle::join) {
-            Some(Ok(run)) => findings.take_run(run),
-            Some(Err(_)) => findings.take_run((Run::default(), Err(panicked()))),
-            None => findings.read_run(exec),
-        }
-        let failures = failures.join().unwrap_or_else(|_| Err(panicked()));
+        // A reader that panicked has found nothing.
+        let together = together.and_then(|reader| reader.join().unwrap_or_default());
+        let failures = if let Some((run, failures)) = together {
+            findings.run = run;
+            Ok(failures)
+        } else {
+            let second = exec.clone();
+            let failures = scope.spawn(move || journal::failures(&second, since));
+            findings.read_run(exec);
+            let panicked = |_| Err(ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() });
+            failures.join().unwrap_or_else(panicked)
+        };
         let last = findings.add_failures(unit, failures);
         if monitor.invocation.is_some() && findings.facts.is_good() {
             if let Some(last) = last {
@@ -98,27 +100,17 @@ fn facts(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
     findings
 }
 
-/// A run as far as it could be read, and why not further.
-type ReadRun = (Run, Result<(), ExecError>);
-
 /// Reads the lines of a run; a busy journal may be behind, so that the last ones are not there at once.
-fn read_run(exec: &dyn Exec, invocation: &str) -> ReadRun {
-    let mut run = Run::default();
+fn read_run(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
     for _ in 0..TRIES {
         run.clear();
-        if let Err(error) = journal::fill(exec, invocation, &mut run) {
-            return (run, Err(error));
-        }
+        journal::fill(exec, invocation, run)?;
         if run.is_whole {
             break;
         }
         std::thread::sleep(PAUSE);
     }
-    (run, Ok(()))
-}
-
-fn panicked() -> ExecError {
-    ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() }
+    Ok(())
 }
 
 impl Findings {
@@ -146,14 +138,8 @@ impl Findings {
 
     /// Reads the run that the facts are about.
     fn read_run(&mut self, exec: &dyn Exec) {
-        if let Some(invocation) = self.facts.invocation.clone() {
-            self.take_run(read_run(exec, &invocation));
-        }
-    }
-
-    fn take_run(&mut self, (run, whole): ReadRun) {
-        self.run = run;
-        if let Err(error) = whole {
+        let Some(invocation) = self.facts.invocation.clone() else { return };
+        if let Err(error) = read_run(exec, &invocation, &mut self.run) {
             self.missed("The journal of this run, or the rest of it", &error);
         }
     }

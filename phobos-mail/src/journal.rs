@@ -15,6 +15,9 @@ const LINES: usize = 100;
 /// How many characters of a line are shown.
 const LINE_CHARACTERS: usize = 1000;
 
+/// How many entries are read where one call does for a run and all failures.
+const TOGETHER: usize = 400;
+
 /// How many failures of other units are looked at.
 const FAILURES: usize = 10_000;
 
@@ -62,20 +65,54 @@ pub(crate) fn last_invocation(exec: &dyn Exec, unit: &str) -> Result<Option<Stri
     Ok(id)
 }
 
+/// The fields of which [`Run::add`] makes a line.
+const LINE_FIELDS: &str = "MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,EXIT_CODE,EXIT_STATUS";
+
+/// The fields that make a [`Failure`].
+const FAILURE_FIELDS: &str = "UNIT,UNIT_RESULT,INVOCATION_ID";
+
+/// The last lines of the run `invocation` and the failures of all units since `since`, in one call; `None` if that is not
+/// all there is, or not to be had in this way. Then they have to be asked for one by one.
+pub(crate) fn together(exec: &dyn Exec, invocation: &str, since: DateTime<Local>) -> Option<(Run, Vec<Failure>)> {
+    let fields = format!("{LINE_FIELDS},{FAILURE_FIELDS},_SYSTEMD_INVOCATION_ID");
+    let call = journalctl(&fields, TOGETHER).args(of_run(invocation)).args(["+", &of_failures(), "_PID=1"]);
+    // Whoever asks one by one after this needs time for it.
+    let call = call.limit(LIMIT / 4);
+    let (mut run, mut failures, mut count) = (Run::default(), Vec::new(), 0);
+    let read = read(exec, &call, &mut |entry| {
+        count += 1;
+        let is = |field: &str, value: &str| entry.text(field).as_deref() == Some(value);
+        let is_by_systemd = is("_PID", "1");
+        if is("_SYSTEMD_INVOCATION_ID", invocation) || is_by_systemd && is("INVOCATION_ID", invocation) {
+            run.add(entry);
+        }
+        if is_by_systemd && is("MESSAGE_ID", FAILED) {
+            failures.extend(entry.failure().filter(|failure| failure.at >= since));
+        }
+    });
+    (read.is_ok() && count < TOGETHER && run.is_whole).then_some((run, failures))
+}
+
 /// Fills `run` with the last lines of the run `invocation`, its programs' and systemd's own about it.
 ///
 /// # Errors
 ///
 /// [`ExecError`] if the journal cannot be read, or not to its end; what came up to then is in `run`.
 pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
-    let fields = "MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,EXIT_CODE,EXIT_STATUS";
-    let call = journalctl(fields, LINES).args([
-        &format!("_SYSTEMD_INVOCATION_ID={invocation}"),
-        "+",
-        &format!("INVOCATION_ID={invocation}"),
-        "_PID=1",
-    ]);
+    let call = journalctl(LINE_FIELDS, LINES).args(of_run(invocation));
     read(exec, &call, &mut |entry| run.add(entry))
+}
+
+/// What matches the entries of the run `invocation`.
+fn of_run(invocation: &str) -> [String; 4] {
+    let (by_programs, by_systemd) =
+        (format!("_SYSTEMD_INVOCATION_ID={invocation}"), format!("INVOCATION_ID={invocation}"));
+    [by_programs, "+".to_owned(), by_systemd, "_PID=1".to_owned()]
+}
+
+/// What matches systemd's last words on failed runs, if systemd itself said them.
+fn of_failures() -> String {
+    format!("MESSAGE_ID={FAILED}")
 }
 
 /// The failures of all units since `since`, oldest first.
@@ -84,18 +121,11 @@ pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(
 ///
 /// [`ExecError`] if the journal cannot be read.
 pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Failure>, ExecError> {
-    let call = journalctl("UNIT,UNIT_RESULT,INVOCATION_ID", FAILURES)
+    let call = journalctl(FAILURE_FIELDS, FAILURES)
         .arg(format!("--since=@{}", since.timestamp()))
-        .args([&format!("MESSAGE_ID={FAILED}"), "_PID=1"]);
+        .args([&of_failures(), "_PID=1"]);
     let mut failures = Vec::new();
-    read(exec, &call, &mut |entry| {
-        if let (Some(unit), Some(at)) = (entry.text("UNIT"), entry.time()) {
-            let result = entry.text("UNIT_RESULT").unwrap_or_default();
-            let (unit, result) = (text::line(&unit, 255), text::line(&result, 50));
-            let invocation = entry.text("INVOCATION_ID").filter(|id| is_id(id));
-            failures.push(Failure { unit, invocation, result, at });
-        }
-    })?;
+    read(exec, &call, &mut |entry| failures.extend(entry.failure()))?;
     Ok(failures)
 }
 
@@ -115,6 +145,13 @@ impl Entry {
     /// A field as text: it is a string, an array of bytes where it is not plain UTF-8, or an array of several values.
     fn text(&self, field: &str) -> Option<String> {
         value_text(self.0.get(field)?)
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        let (unit, at) = (self.text("UNIT")?, self.time()?);
+        let result = self.text("UNIT_RESULT").unwrap_or_default();
+        let invocation = self.text("INVOCATION_ID").filter(|id| is_id(id));
+        Some(Failure { unit: text::line(&unit, 255), invocation, result: text::line(&result, 50), at })
     }
 
     /// What systemd says about the end of a program that did not end well.
@@ -284,6 +321,38 @@ mod tests {
         let [failure] = &failures[..] else { panic!("{failures:?}") };
         assert_eq!((failure.unit.as_str(), failure.result.as_str()), ("a.service", "exit-code"));
         assert_eq!(failure.at.timestamp(), 1_700_000_000);
+    }
+
+    #[test]
+    fn one_call_does_for_a_run_and_all_failures() {
+        let line = |fields: &str| format!(r#"{{"__REALTIME_TIMESTAMP":"1700000000000000",{fields}}}"#) + "\n";
+        let failed = |unit: &str, id: &str, pid: u32| {
+            line(&format!(
+                r#""UNIT":"{unit}","UNIT_RESULT":"timeout","INVOCATION_ID":"{id}","_PID":"{pid}","MESSAGE_ID":"{FAILED}""#
+            ))
+        };
+        let other = "f".repeat(32);
+        let said = [
+            failed("b.service", &other, 1),
+            failed("liar.service", &other, 7),
+            line(&format!(r#""_SYSTEMD_INVOCATION_ID":"{ID}","_PID":"7","MESSAGE":"of the run""#)),
+            line(&format!(r#""INVOCATION_ID":"{ID}","_PID":"7","MESSAGE":"not of the run""#)),
+            failed("a.service", ID, 1),
+        ]
+        .concat();
+        let since = text::local(1_700_000_000);
+        let together = |said: &str, since| together(&Script::new().says(said), ID, since);
+        let (run, failures) = together(&said, since).unwrap();
+        assert_eq!(run.tail().len(), 2, "{run:?}");
+        assert!(run.tail()[0].ends_with("of the run"), "{run:?}");
+        let units: Vec<_> = failures.iter().map(|failure| failure.unit.as_str()).collect();
+        assert_eq!(units, ["b.service", "a.service"]);
+        assert!(together(&said, text::local(1_700_000_001)).unwrap().1.is_empty(), "they are too old");
+
+        assert_eq!(together(&failed("b.service", &other, 1), since), None, "the run's last word is missing");
+        assert_eq!(together(&(said.clone() + &line("").replace(",}", "}").repeat(TOGETHER)), since), None, "too much");
+        let fails = Script::new().fails(1, "no permission");
+        assert_eq!(super::together(&fails, ID, since), None);
     }
 
     #[test]
