@@ -8,7 +8,7 @@ fn a_command_runs_in_the_namespace_as_if_called_directly() {
         r#"
         backup_disk
         expect 0 "borg" ns exec -- ls /backup
-        ! outside_sees /backup
+        never outside_sees /backup
         for code in 0 1 23 75 255; do expect $code "" ns exec -- sh -c "exit $code"; done
         for code in 0 1 23 75 255; do expect $code "" ns exec --job j --lock local/x -- sh -c "exit $code"; done
         expect 137 "" ns exec --lock local/x -- sh -c 'kill -9 $$'
@@ -79,7 +79,7 @@ fn the_namespace_is_shown_and_removed_only_when_nothing_runs_in_it() {
         kill $left; wait $left || true
         expect 0 "removed the namespace" ns remove
         test ! -e $NS
-        losetup -d "$bdisk"; ! losetup "$bdisk"
+        losetup -d "$bdisk"; never losetup "$bdisk"
         "#,
     );
 }
