@@ -318,6 +318,11 @@ fn all_leds_are_set_by_one_frame() {
         assert_eq!(run(&rig, &["--all", "red"]).0, 0);
         assert_eq!(*rig.events.borrow(), events, "{devices:?}");
     }
+    let rig = sticks(&[("BS000001-3.0", 0x0202)], &["0402"]);
+    run(&rig, &["--all", "off"]);
+    let mut dark = vec![0];
+    dark.extend([0; 24]);
+    assert_eq!(rig.events.borrow().last(), Some(&Event::Out(6, dark)));
 }
 
 #[test]

@@ -1,12 +1,15 @@
 //! Real sticks: hidraw through hidapi, with patience for a stick that is still busy.
 
-use std::ffi::CString;
+use std::cell::OnceCell;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use hidapi::{HidApi, HidDevice, HidError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::stick::{Bus, BusError, Identity, Stick};
 use crate::usb::{self, Device};
@@ -39,6 +42,13 @@ const TRANSIENT: [i32; 4] = [5, 32, 11, 16];
 /// This machine's USB.
 pub(crate) struct Usb {
     devices: Vec<Device>,
+    opener: Opener,
+}
+
+/// Opens device files; all sticks share what hidapi needs for that.
+#[derive(Clone, Default)]
+struct Opener {
+    api: Rc<OnceCell<HidApi>>,
 }
 
 impl Usb {
@@ -48,7 +58,7 @@ impl Usb {
             action: format!("list the devices in {SYS}/bus/usb/devices"),
             source,
         })?;
-        Ok(Self { devices })
+        Ok(Self { devices, opener: Opener::default() })
     }
 }
 
@@ -62,7 +72,8 @@ impl Bus for Usb {
             action: "open the BlinkStick".to_owned(),
             source: io::ErrorKind::NotFound.into(),
         })?;
-        Ok(Box::new(HidStick { hid: open(&device)?, device, is_patient: true }))
+        let opener = self.opener.clone();
+        Ok(Box::new(HidStick { hid: opener.open(&device)?, device, opener, is_patient: true }))
     }
 }
 
@@ -70,6 +81,7 @@ impl Bus for Usb {
 struct HidStick {
     hid: HidDevice,
     device: Device,
+    opener: Opener,
     /// Whether it has not failed for good yet; then there is no use in trying everything again and again.
     is_patient: bool,
 }
@@ -96,7 +108,7 @@ impl HidStick {
     fn reopen(&mut self) -> bool {
         let found = usb::devices(Path::new(SYS)).unwrap_or_default();
         let same = found.into_iter().find(|device| device.identity.serial == self.device.identity.serial);
-        match same.map(|device| (open(&device), device)) {
+        match same.map(|device| (self.opener.open(&device), device)) {
             Some((Ok(hid), device)) => {
                 self.hid = hid;
                 self.device = device;
@@ -143,23 +155,49 @@ fn patiently<T>(pauses: &[Duration], mut attempt: impl FnMut() -> io::Result<T>)
     attempt()
 }
 
-fn open(device: &Device) -> Result<HidDevice, BusError> {
-    let name = device.hidraw(Path::new(SYS))?;
-    let node = format!("/dev/{name}");
-    // hidapi hides why it cannot open a node.
-    while let Err(source) = File::options().read(true).write(true).open(&node) {
-        if source.kind() != io::ErrorKind::PermissionDenied {
-            return Err(BusError::Other { action: format!("open {node}"), source });
+impl Opener {
+    fn open(&self, device: &Device) -> Result<HidDevice, BusError> {
+        let name = device.hidraw(Path::new(SYS))?;
+        let node = format!("/dev/{name}");
+        let failed = |source| BusError::Other { action: format!("open {node}"), source };
+        let path = CString::new(node.as_str()).map_err(|error| failed(error.into()))?;
+        loop {
+            if let Ok(hid) = self.open_path(&path) {
+                return Ok(hid);
+            }
+            // hidapi hides why it cannot open a node.
+            match File::options().read(true).write(true).open(&node) {
+                // udev has come round to it in this moment.
+                Ok(_) => return self.open_path(&path).map_err(|error| failed(to_io(error))),
+                Err(source) if source.kind() != io::ErrorKind::PermissionDenied => return Err(failed(source)),
+                Err(_) if !is_new(&node) => return Err(BusError::Denied { node }),
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
         }
-        if !is_new(&node) {
-            return Err(BusError::Denied { node });
-        }
-        std::thread::sleep(Duration::from_millis(10));
     }
-    let failed = |error| BusError::Other { action: format!("open {node}"), source: to_io(error) };
-    let path = CString::new(node.as_str())
-        .map_err(|error| BusError::Other { action: format!("open {node}"), source: error.into() })?;
-    HidApi::new().and_then(|api| api.open_path(&path)).map_err(failed)
+
+    fn open_path(&self, path: &CStr) -> Result<HidDevice, HidError> {
+        if let Some(api) = self.api.get() {
+            return api.open_path(path);
+        }
+        let api = without_list()?;
+        self.api.get_or_init(|| api).open_path(path)
+    }
+}
+
+/// hidapi, without the list of the machine's HID devices that it makes before anything can be opened.
+///
+/// For that list it reads every file in sysfs from each device up to the root, which is a thousand and takes many times as
+/// long as setting a colour does. Without a file descriptor to spare it finds no device at once, and does not mind.
+fn without_list() -> Result<HidApi, HidError> {
+    let usual = getrlimit(Resource::Nofile);
+    let lowered = setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..usual });
+    let api = HidApi::new();
+    match lowered {
+        Ok(()) => setrlimit(Resource::Nofile, usual).map_err(|error| HidError::IoError { error: error.into() })?,
+        Err(error) => log::debug!("hidapi has listed all devices: {error}"),
+    }
+    api.or_else(|_| HidApi::new())
 }
 
 /// Whether a device file was made just now, so that udev may not have come round to it yet.

@@ -161,6 +161,9 @@ fn add_rule(words: &mut Words<'_>) -> Result<(), RawError> {
         Ok(()) => {
             writeln!(words.out, "Rule added to {}", path.display())?;
             writeln!(words.out, "Reboot your computer for changes to take effect")?;
+            if let Some(stronger) = udev::stronger() {
+                log::warn!("{} keeps the light to root and its group all the same", stronger.display());
+            }
             Ok(())
         }
         Err(error) => {

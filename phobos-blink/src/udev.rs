@@ -7,6 +7,9 @@ use std::path::Path;
 /// Where the original puts its rule, so that this one replaces it.
 pub(crate) const PATH: &str = "/etc/udev/rules.d/85-blinkstick.rules";
 
+/// Where phobos's own rule is, which lets some users set the light and no rule after it let more.
+const STRONGER: &str = "/etc/udev/rules.d/70-phobos-blinkstick.rules";
+
 /// Lets every user set the light, as the original's rule does, through the usb node and through the hidraw node.
 const RULE: &str = r#"SUBSYSTEM=="usb", ATTR{idVendor}=="20a0", ATTR{idProduct}=="41e5", MODE:="0666"
 KERNEL=="hidraw*", ATTRS{idVendor}=="20a0", ATTRS{idProduct}=="41e5", MODE:="0666"
@@ -15,6 +18,11 @@ KERNEL=="hidraw*", ATTRS{idVendor}=="20a0", ATTRS{idProduct}=="41e5", MODE:="066
 /// Writes the rule to `path`.
 pub(crate) fn write(path: &Path) -> io::Result<()> {
     fs::write(path, RULE)
+}
+
+/// The rule that leaves this one without effect, if it is there.
+pub(crate) fn stronger() -> Option<&'static Path> {
+    Some(Path::new(STRONGER)).filter(|rule| rule.exists())
 }
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ pub(crate) fn devices(sys: &Path) -> io::Result<Vec<Device>> {
     let mut devices = Vec::new();
     for entry in entries {
         let path = entry?.path();
+        // Root hubs (`usb1`) and interfaces (`1-1:1.0`) are no sticks, and a look at each takes its time.
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        if name.starts_with(b"usb") || name.contains(&b':') {
+            continue;
+        }
         if IDS.iter().all(|(name, id)| attribute(&path, name).as_deref() == Some(*id)) {
             // What is unplugged at this very moment is not there.
             let Ok(folder) = fs::canonicalize(&path) else { continue };
@@ -108,8 +113,9 @@ impl Device {
 
 /// The hidraw device of an interface: `INTERFACE/0003:20A0:41E5.0001/hidraw/hidraw0`.
 fn hidraw_below(interface: &Path) -> Option<String> {
-    let children = fs::read_dir(interface).ok()?;
-    children.filter_map(Result::ok).find_map(|child| {
+    let children = fs::read_dir(interface).ok()?.filter_map(Result::ok);
+    let mut devices = children.filter(|child| child.file_name().as_encoded_bytes().contains(&b':'));
+    devices.find_map(|child| {
         let mut names = fs::read_dir(child.path().join("hidraw")).ok()?.filter_map(Result::ok);
         names.next()?.file_name().into_string().ok()
     })

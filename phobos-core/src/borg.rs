@@ -220,14 +220,7 @@ impl Repository {
                 }
             }
             let holders = self.lock_holders();
-            if said.is_none_or(|since| since.elapsed() >= REMIND) {
-                said = Some(Instant::now());
-                (patience.on_wait)(&format!(
-                    "Borg's lock on {}, held by {}",
-                    self.path.display(),
-                    self.describe(&holders)
-                ));
-            }
+            self.say_now_and_then(&holders, &mut said, patience);
             self.wait_for_change(&holders, patience)?;
         }
     }
@@ -253,41 +246,40 @@ impl Repository {
     ///
     /// When it is still held at the deadline, or when a signal ended the wait.
     pub fn wait_until_free(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
-        let mut said = false;
+        let mut said = None;
         loop {
             let holders: Vec<_> = self.lock_holders().into_iter().filter(LockHolder::may_be_alive).collect();
             if holders.is_empty() {
                 return Ok(());
             }
-            if !std::mem::replace(&mut said, true) {
-                (patience.on_wait)(&format!(
-                    "Borg's lock on {}, held by {}",
-                    self.path.display(),
-                    self.describe(&holders)
-                ));
-            }
+            self.say_now_and_then(&holders, &mut said, patience);
             self.wait_for_change(&holders, patience)?;
         }
     }
 
-    /// The holders in words, with the command of a process of this machine, and how to break the lock of another.
+    /// Says for whom we wait, at first and once in a while.
+    fn say_now_and_then(&self, holders: &[LockHolder], said: &mut Option<Instant>, patience: &mut Patience<'_>) {
+        if said.is_none_or(|since| since.elapsed() >= REMIND) {
+            *said = Some(Instant::now());
+            let whom = self.describe(holders);
+            (patience.on_wait)(&format!("Borg's lock on {}, held by {whom}", self.path.display()));
+        }
+    }
+
+    /// The holders in words, with the command of a process of this machine, and how to break a lock that is stale.
     fn describe(&self, holders: &[LockHolder]) -> String {
+        let remedy = format!("break the lock with `{} break-lock {}`", borg_from_outside(), self.path.display());
         let words: Vec<_> = holders
             .iter()
             .map(|holder| {
-                let command = fs::read(format!("/proc/{}/cmdline", holder.pid)).unwrap_or_default();
+                let LockHolder { host, pid } = holder;
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
                 let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
                 match (holder.is_here(), command.is_empty()) {
-                    (true, false) => {
-                        format!("`{}` (pid {})", command.chars().take(120).collect::<String>(), holder.pid)
-                    }
-                    (true, true) => format!("pid {}, which has ended", holder.pid),
-                    (false, _) => format!(
-                        "pid {} on {}; if nothing runs there any more, break the lock with `borg break-lock {}`",
-                        holder.pid,
-                        holder.host,
-                        self.path.display()
-                    ),
+                    (true, false) => format!("`{}` (pid {pid})", command.chars().take(120).collect::<String>()),
+                    // Borg clears it, unless the machine's network card is another one since, which it knows machines by.
+                    (true, true) => format!("pid {pid}, which has ended; if Borg does not see that, {remedy}"),
+                    (false, _) => format!("pid {pid} on {host}; if nothing runs there any more, {remedy}"),
                 }
             })
             .collect();
@@ -393,6 +385,15 @@ impl Observer for Silent {
     fn err(&mut self, _line: &str) {}
 }
 
+/// How somebody outside calls Borg on a repository that this process sees: one in the namespace is not there outside.
+fn borg_from_outside() -> &'static str {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
+    match (namespace("self"), namespace("1")) {
+        (Ok(own), Ok(first)) if own != first => "phobos-ns exec -- borg",
+        _ => "borg",
+    }
+}
+
 /// Whether Borg failed because somebody else holds the lock; its exit code says so only in its modern set (73).
 fn is_busy(error: &ExecError) -> bool {
     matches!(error, ExecError::Failed { stderr, .. } if stderr.contains("Failed to create/acquire the lock"))
@@ -493,10 +494,7 @@ mod tests {
             said.starts_with("pid 19284 on elsewhere.example@3281355014145; if nothing runs there any more, "),
             "{said}"
         );
-        assert!(
-            said.contains(&format!("`borg break-lock {}` and pid 7 on other@1", folder.path().display())),
-            "{said}"
-        );
+        assert!(said.contains(&format!("borg break-lock {}` and pid 7 on other@1", folder.path().display())), "{said}");
     }
 
     #[test]

@@ -165,7 +165,7 @@ pub trait Exec: fmt::Debug {
     fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError>;
 
     /// Runs `invocation` to its end with this process's own standard streams, as a shell would, and passes on the signals
-    /// that ask this process to end; SIGINT only where it does not come from a terminal, which sends it to both.
+    /// that are caught; SIGINT and SIGQUIT only where they do not come from a terminal, which sends them to both.
     ///
     /// # Streams
     ///
@@ -289,7 +289,8 @@ impl Invocation {
         self
     }
 
-    /// Binds the program's life to this process's: the kernel kills it if this process is killed.
+    /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
+    /// to end by SIGTERM, as it may have work of its own to finish.
     ///
     /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
     /// ([`Invocation::through`]), if there is one.

@@ -1,21 +1,29 @@
 //! The history of runs: one JSON line per finished or failed run, appended and synced to the disk.
 //!
 //! A file that has grown large is put aside as `NAME.1`, `NAME.2`, …, never rewritten and never deleted: ten years of a busy
-//! machine are some 40 MB.
+//! machine are some 40 MB. Reading takes no lock and needs no right to write.
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// At what size the file is put aside, in bytes.
 const LARGE: u64 = 8 * 1024 * 1024;
 
 /// How many earlier runs the expected end of a run is reckoned from.
 const RUNS_FOR_EXPECTATION: usize = 5;
+
+/// In how many files they are looked for: some 100,000 runs, which take a moment to read.
+const FILES_FOR_EXPECTATION: usize = 2;
+
+/// How much of a file is read at once, in bytes.
+const BUFFER: usize = 256 * 1024;
 
 /// One run of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,8 +34,10 @@ pub struct Run {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub object: String,
     /// When it began.
+    #[serde(deserialize_with = "moment")]
     pub start: DateTime<Utc>,
     /// When it ended.
+    #[serde(deserialize_with = "moment")]
     pub end: DateTime<Utc>,
     /// Its exit code.
     pub exit: u8,
@@ -75,6 +85,12 @@ impl Run {
             bytes: None,
         }
     }
+
+    /// How long it was at work, the wait for locks left out.
+    pub fn length(&self) -> TimeDelta {
+        let waited = TimeDelta::seconds(i64::try_from(self.waited_secs).unwrap_or(i64::MAX / 1000));
+        (self.end - self.start - waited).max(TimeDelta::zero())
+    }
 }
 
 impl History {
@@ -98,26 +114,18 @@ impl History {
     ///
     /// When the file exists and cannot be read.
     pub fn read(&self) -> Result<Vec<Run>, HistoryError> {
-        let mut runs = Vec::new();
-        for number in 1.. {
-            match self.read_file(&self.aside(number))? {
-                Some(text) => parse(&text, &mut runs),
-                None => break,
-            }
-        }
-        parse(&self.read_file(&self.path)?.unwrap_or_default(), &mut runs);
-        Ok(runs)
+        self.runs(usize::MAX)
     }
 
-    /// When a run of `job` on `object` that begins now should end: the median of its last good runs; `None` if it has
-    /// none, or if the history cannot be read.
+    /// When a run of `job` on `object` that gets its locks now should end: by the median of its last good runs, waits left
+    /// out; `None` if it has none among the latest runs of the machine, or if the history cannot be read.
     pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let runs = self.read().unwrap_or_else(|error| {
+        let runs = self.runs(FILES_FOR_EXPECTATION).unwrap_or_else(|error| {
             log::warn!("{}", crate::report::Chain(&error));
             Vec::new()
         });
         let good = runs.iter().rev().filter(|run| run.job == job && run.object == object && run.exit == 0);
-        let mut lengths: Vec<TimeDelta> = good.take(RUNS_FOR_EXPECTATION).map(|run| run.end - run.start).collect();
+        let mut lengths: Vec<TimeDelta> = good.take(RUNS_FOR_EXPECTATION).map(Run::length).collect();
         lengths.sort_unstable();
         lengths.get(lengths.len() / 2).map(|length| now + *length)
     }
@@ -136,11 +144,16 @@ impl History {
 
     /// Puts the file aside under the first free number; its lock is held.
     fn put_aside(&self) -> io::Result<()> {
-        let mut number = 1;
-        while self.aside(number).exists() {
+        fs::rename(&self.path, self.aside(self.last_aside() + 1))
+    }
+
+    /// The highest number under which a file was put aside, or 0.
+    fn last_aside(&self) -> u32 {
+        let mut number = 0;
+        while self.aside(number + 1).exists() {
             number += 1;
         }
-        fs::rename(&self.path, self.aside(number))
+        number
     }
 
     fn aside(&self, number: u32) -> PathBuf {
@@ -149,11 +162,28 @@ impl History {
         name.into()
     }
 
-    fn read_file(&self, path: &Path) -> Result<Option<String>, HistoryError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(HistoryError { verb: "read", path: self.path.clone(), source }),
+    /// The runs in the newest files, `count` of them at most, oldest first.
+    fn runs(&self, count: usize) -> Result<Vec<Run>, HistoryError> {
+        let mut runs = Vec::new();
+        let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, &mut runs)));
+        result.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source })?;
+        Ok(runs)
+    }
+
+    /// Opens the newest files, `count` of them at most, the oldest first.
+    fn files(&self, count: usize) -> io::Result<Vec<File>> {
+        loop {
+            let current = if_there(File::open(&self.path))?;
+            let last = self.last_aside();
+            let first = (last + 1).saturating_sub(u32::try_from(count).unwrap_or(u32::MAX) - 1).max(1);
+            let aside = (first..=last).map(|number| File::open(self.aside(number)));
+            let files = aside.chain(current.as_ref().map(File::try_clone)).collect::<io::Result<_>>()?;
+            // A file that was put aside meanwhile would be missing, or be there twice.
+            let now = if_there(fs::metadata(&self.path))?.map(|metadata| metadata.ino());
+            let then = current.map(|file| file.metadata()).transpose()?.map(|metadata| metadata.ino());
+            if now == then {
+                return Ok(files);
+            }
         }
     }
 
@@ -179,6 +209,42 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// Reads a time. Those that phobos writes have one form, which chrono's general parser takes ten times as long for.
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
+    struct Moment;
+    impl Visitor<'_> for Moment {
+        type Value = DateTime<Utc>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a time as of RFC 3339")
+        }
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+            utc(text.as_bytes()).map_or_else(|| text.parse().map_err(E::custom), Ok)
+        }
+    }
+    deserializer.deserialize_str(Moment)
+}
+
+/// Reads `YYYY-MM-DDTHH:MM:SS[.FRACTION]Z`; `None` for anything else.
+fn utc(text: &[u8]) -> Option<DateTime<Utc>> {
+    let number = |digits: &[u8]| {
+        let digit = |sum: u32, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'));
+        digits.iter().try_fold(0, digit)
+    };
+    let (whole, rest) = text.split_at_checked(19)?;
+    let signs = [whole[4], whole[7], whole[10], whole[13], whole[16]];
+    let nanos = match rest {
+        b"Z" => 0,
+        [b'.', digits @ .., b'Z'] if matches!(digits.len(), 1..=9) => {
+            number(digits)? * 10_u32.pow(9 - u32::try_from(digits.len()).ok()?)
+        }
+        _ => return None,
+    };
+    let field = |from: usize, to: usize| number(&whole[from..to]);
+    let date = NaiveDate::from_ymd_opt(i32::try_from(field(0, 4)?).ok()?, field(5, 7)?, field(8, 10)?)?;
+    let time = date.and_hms_nano_opt(field(11, 13)?, field(14, 16)?, field(17, 19)?, nanos)?;
+    (signs == *b"--T::").then(|| time.and_utc())
+}
+
 /// Whether the last line has no end, because its writer was cut off.
 fn is_torn(file: &mut File) -> io::Result<bool> {
     if file.seek(SeekFrom::End(0))? == 0 {
@@ -190,14 +256,31 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
-/// Adds the runs in a history's text to `runs`.
-fn parse(text: &str, runs: &mut Vec<Run>) {
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
-        match serde_json::from_str(line) {
+/// What there is, or `None` where there is nothing.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(there) => Ok(Some(there)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds the runs in a file to `runs`. A power cut can leave anything in it, so its lines are bytes.
+fn parse(file: &File, runs: &mut Vec<Run>) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(BUFFER, file);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        match serde_json::from_slice(&line) {
             Ok(run) => runs.push(run),
-            Err(error) => log::warn!("line {} of the history is no run: {error}", index + 1),
+            Err(_) if line == b"\n" => {}
+            Err(error) => log::warn!("line {number} of the history is no run: {error}"),
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -217,35 +300,75 @@ mod tests {
         let history = History::new(&path);
         assert_eq!(history.read().unwrap(), []);
         history.append(&run("ext", 1, 0)).unwrap();
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"job\":\"ex").unwrap();
+        // The first bytes of a line, cut off within a letter, and what a power cut leaves of a block.
+        for torn in [&b"{\"job\":\"\xc3"[..], b"\0\0\0\0"] {
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
+            assert_eq!(history.read().unwrap().len(), 1);
+        }
         history.append(&run("ext", 2, 1)).unwrap();
         assert_eq!(history.read().unwrap(), [run("ext", 1, 0), run("ext", 2, 1)]);
     }
 
     #[test]
-    fn the_expected_end_is_the_median_of_good_runs() {
-        let folder = tempfile::tempdir().unwrap();
-        let history = History::new(&folder.path().join("history.jsonl"));
-        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), None);
-        for (minutes, exit) in [(10, 0), (900, 0), (20, 0), (0, 1)] {
-            history.append(&run("ext", minutes, exit)).unwrap();
+    fn times_are_read_as_chrono_reads_them() {
+        let read = |text: &str| moment(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text));
+        let good = [
+            "2026-02-28T03:00:00Z",
+            "2026-02-28T03:00:00.5Z",
+            "2024-02-29T23:59:59.123456789Z",
+            "2026-02-28T03:00:00.1234567891Z",
+            "2026-02-28T03:00:00+01:00",
+        ];
+        for text in good {
+            assert_eq!(read(text).unwrap(), text.parse::<DateTime<Utc>>().unwrap(), "{text}");
         }
-        let expected = DateTime::UNIX_EPOCH + TimeDelta::minutes(20);
-        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
-        assert_eq!(history.expected_end("ext", "B", DateTime::UNIX_EPOCH), None);
+        for bad in ["", "2026-02-29T03:00:00Z", "2026-02-28T03:00:00.Z", "2026-02-28T03:00Z", "2026-02-28T03:00:0xZ"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
-    fn a_large_file_is_put_aside_and_no_line_is_lost() {
+    fn the_expected_end_is_the_median_of_good_runs_without_their_waits() {
         let folder = tempfile::tempdir().unwrap();
         let history = History::new(&folder.path().join("history.jsonl"));
-        let long = Run { error: "x".repeat(usize::try_from(LARGE).unwrap() / 4), ..run("ext", 1, 1) };
+        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), None);
+        for (minutes, exit) in [(10, 0), (900, 0), (0, 1)] {
+            history.append(&run("ext", minutes, exit)).unwrap();
+        }
+        history.append(&Run { waited_secs: 3600, ..run("ext", 80, 0) }).unwrap();
+        let expected = DateTime::UNIX_EPOCH + TimeDelta::minutes(20);
+        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
+        assert_eq!(history.expected_end("ext", "B", DateTime::UNIX_EPOCH), None);
+        // The latest runs are those of the newest file, and of the one before.
+        fs::rename(folder.path().join("history.jsonl"), folder.path().join("history.jsonl.1")).unwrap();
+        assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
+    }
+
+    #[test]
+    fn a_large_file_is_put_aside_and_no_line_is_lost_or_read_twice() {
+        const WRITERS: usize = 3;
+        const RUNS: usize = 4;
+        let folder = tempfile::tempdir().unwrap();
+        let history = History::new(&folder.path().join("history.jsonl"));
+        let long = "x".repeat(usize::try_from(LARGE).unwrap() / 4);
         std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| (0..4).for_each(|_| history.append(&long).unwrap()));
+            for writer in 0..WRITERS {
+                let (history, long) = (&history, &long);
+                scope.spawn(move || {
+                    for number in 0..RUNS {
+                        let object = format!("{writer}-{number}");
+                        history.append(&Run { object, error: long.clone(), ..run("ext", 1, 1) }).unwrap();
+                    }
+                });
+            }
+            // Whoever reads meanwhile sees every run that was there before, once.
+            let mut seen = Vec::new();
+            while seen.len() < WRITERS * RUNS {
+                let now: Vec<String> = history.read().unwrap().into_iter().map(|run| run.object).collect();
+                assert_eq!(now.get(..seen.len()), Some(&seen[..]));
+                seen = now;
             }
         });
-        assert_eq!(history.read().unwrap().len(), 12);
         assert!(folder.path().join("history.jsonl.2").exists());
     }
 }

@@ -17,6 +17,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::folders;
+use crate::led::Process;
+use crate::systemd;
+
 pub use name::{BadLockName, LockName, Word};
 
 /// After how long a busy lock is tried again, at first and at most; the pause doubles.
@@ -53,9 +57,14 @@ pub enum Mode {
 pub struct Holder {
     /// The job's name.
     pub job: String,
+    /// The systemd unit that it belongs to, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
     /// The process.
     pub pid: u32,
-    /// When it got the lock.
+    /// When the process started, in clock ticks after the machine: another one may have its number later.
+    pub started: u64,
+    /// When it got the lock, or began to wait for it.
     pub since: DateTime<Utc>,
     /// When it is expected to end, from the history of its runs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,6 +134,8 @@ impl Locks {
 
     /// Takes the lock `name`. Who takes several takes them in the order of [`LockName`].
     ///
+    /// `until` is when the job would end if it got the lock at once; others read when it will, its wait included.
+    ///
     /// # Errors
     ///
     /// When it is still busy at the deadline, when a signal ended the wait, or when its file cannot be used.
@@ -139,11 +150,13 @@ impl Locks {
         let main = self.open(&format!("{name}.lock"))?;
         let turn = self.open(&format!("{name}.turn"))?;
         // Everybody passes the turnstile; who waits for the exclusive lock keeps standing in it.
-        let mut holder = Holder { job: job.to_owned(), pid: std::process::id(), since: Utc::now(), until, mode };
+        let mut holder = holder(job, until, mode)?;
         let waits = self.wait(name, &turn, Mode::Exclusive, &holder, None, patience)?;
         drop(self.wait(name, &main, mode, &holder, waits, patience)?);
         drop(turn);
-        holder.since = Utc::now();
+        let asked = std::mem::replace(&mut holder.since, Utc::now());
+        holder.until = holder.until.map(|until| until + (holder.since - asked));
+        self.forget_the_dead(name);
         let record = self.record(name, HOLDERS, &holder)?;
         Ok(Lock { _record: record, _file: main })
     }
@@ -174,24 +187,36 @@ impl Locks {
     }
 
     fn records(&self, name: &LockName, kind: &str) -> Vec<Holder> {
-        let Ok(entries) = fs::read_dir(self.folder.join(format!("{name}.{kind}"))) else {
-            return Vec::new();
-        };
-        let mut holders: Vec<Holder> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let holder: Holder = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
-                Path::new("/proc").join(holder.pid.to_string()).exists().then_some(holder)
-            })
+        let mut holders: Vec<Holder> = self
+            .record_files(name, kind)
+            .iter()
+            .filter_map(|file| read_record(file))
+            .filter(|holder| holder.process().is_alive())
             .collect();
         holders.sort_by_key(|holder| holder.since);
         holders
     }
 
+    fn record_files(&self, name: &LockName, kind: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder.join(format!("{name}.{kind}"))).into_iter().flatten();
+        let files = entries.flatten().map(|entry| entry.path());
+        files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
+    }
+
+    /// Removes what processes have left that were killed: nobody else would.
+    fn forget_the_dead(&self, name: &LockName) {
+        let files = [HOLDERS, WAITERS].map(|kind| self.record_files(name, kind));
+        for file in files.into_iter().flatten() {
+            if read_record(&file).is_some_and(|holder| !holder.process().is_alive()) {
+                drop(Record(file));
+            }
+        }
+    }
+
     fn open(&self, file: &str) -> Result<File, LockError> {
         let path = self.folder.join(file);
         let failed = |source| LockError::File { path: path.clone(), source };
-        path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+        path.parent().map_or(Ok(()), folders::make_shared).map_err(failed)?;
         OpenOptions::new().create(true).append(true).mode(0o644).open(&path).map_err(failed)
     }
 
@@ -245,11 +270,17 @@ impl Locks {
         // A process may stand at one lock more than once, in several threads.
         let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
         let failed = |source| LockError::File { path: path.clone(), source };
-        fs::create_dir_all(&folder).map_err(failed)?;
+        folders::make_shared(&folder).map_err(failed)?;
         let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
         let fresh = path.with_extension("new");
         fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
         Ok(Record(path))
+    }
+}
+
+impl Holder {
+    fn process(&self) -> Process {
+        Process { pid: self.pid, start: self.started }
     }
 }
 
@@ -267,6 +298,18 @@ impl Drop for Record {
     }
 }
 
+/// This process as somebody who asks for a lock now.
+fn holder(job: &str, until: Option<DateTime<Utc>>, mode: Mode) -> Result<Holder, LockError> {
+    let Process { pid, start: started } =
+        Process::own().map_err(|source| LockError::File { path: "/proc/self/stat".into(), source })?;
+    Ok(Holder { job: job.to_owned(), unit: systemd::unit_of(pid), pid, started, since: Utc::now(), until, mode })
+}
+
+fn read_record(file: &Path) -> Option<Holder> {
+    // A record may go away at any moment.
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
 /// The holders in words, for a message.
 fn describe(holders: &[Holder]) -> String {
     let words: Vec<_> = holders
@@ -276,7 +319,8 @@ fn describe(holders: &[Holder]) -> String {
             let until = holder.until.map_or(String::new(), |until| {
                 format!(", expected to end at {}", until.with_timezone(&chrono::Local).format("%F %T"))
             });
-            format!("{} (pid {}, since {since}{until})", holder.job, holder.pid)
+            let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(", {unit}"));
+            format!("{} (pid {}{unit}, since {since}{until})", holder.job, holder.pid)
         })
         .collect();
     if words.is_empty() { "a process that has left no record".to_owned() } else { words.join(" and ") }
@@ -347,6 +391,62 @@ mod tests {
             drop(alone);
         });
         assert_eq!(locks.names(), [LockName::Holding]);
+    }
+
+    #[test]
+    fn the_expected_end_is_reckoned_from_when_the_lock_was_got() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = Locks::new(folder.path());
+        let held = take(&locks, "holding", Mode::Exclusive).unwrap();
+        let (waiting, is_waiting) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let asked = Utc::now();
+            let until = asked + chrono::TimeDelta::minutes(90);
+            let waiter = scope.spawn({
+                let locks = &locks;
+                move || {
+                    let mut patience = Patience {
+                        deadline: Instant::now() + Duration::from_secs(60),
+                        on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
+                        interrupted: &|| None,
+                    };
+                    locks.take(&LockName::Holding, Mode::Shared, "pull", Some(until), &mut patience).unwrap()
+                }
+            });
+            is_waiting.recv().unwrap();
+            drop(held);
+            let shared = waiter.join().unwrap();
+            let holder = locks.holders(&LockName::Holding).remove(0);
+            let expected = holder.until.unwrap();
+            assert!(expected > until, "the wait is not forgotten");
+            let length = (expected - holder.since) - (until - asked);
+            assert!(length.abs() < chrono::TimeDelta::seconds(1), "{length}");
+            let error = take(&locks, "holding", Mode::Exclusive).unwrap_err();
+            let end = expected.with_timezone(&chrono::Local).format("%F %T");
+            assert!(error.ends_with(&format!(", expected to end at {end})")), "{error}");
+            drop(shared);
+        });
+    }
+
+    #[test]
+    fn what_a_dead_process_has_left_is_neither_shown_nor_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = Locks::new(folder.path());
+        drop(take(&locks, "holding", Mode::Exclusive).unwrap());
+        let own = holder("night", None, Mode::Exclusive).unwrap();
+        // The same number, of a process that has started at another time.
+        let dead = Holder { started: own.started + 1, ..own };
+        for kind in [HOLDERS, WAITERS] {
+            let left = folder.path().join(format!("holding.{kind}"));
+            fs::create_dir_all(&left).unwrap();
+            fs::write(left.join("1-0.json"), serde_json::to_vec(&dead).unwrap()).unwrap();
+        }
+        assert_eq!(locks.record_files(&LockName::Holding, HOLDERS).len(), 1);
+        assert!(locks.holders(&LockName::Holding).is_empty());
+        let _alone = take(&locks, "holding", Mode::Exclusive).unwrap();
+        assert_eq!(locks.holders(&LockName::Holding).len(), 1);
+        assert_eq!(locks.record_files(&LockName::Holding, HOLDERS).len(), 1);
+        assert!(locks.record_files(&LockName::Holding, WAITERS).is_empty());
     }
 
     #[test]

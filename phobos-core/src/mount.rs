@@ -1,7 +1,7 @@
 //! Mounts: what is mounted, read from mountinfo; a guard that mounts one file system and owns what lies below it.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,9 @@ const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long one mount or unmount may take; a journal's replay and the last writes are in it.
 const STEP_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Room for the table of mounts of most machines.
+const TABLE_BYTES: usize = 32 * 1024;
 
 /// One mounted file system, a line of `/proc/PID/mountinfo` (`proc_pid_mountinfo(5)`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,7 +141,10 @@ pub fn table() -> Result<Vec<Entry>, MountError> {
 ///
 /// When the kernel's table cannot be read.
 pub fn table_of(mountinfo: &Path) -> Result<Vec<Entry>, MountError> {
-    let bytes = fs::read(mountinfo).map_err(|source| MountError::Read { path: mountinfo.to_owned(), source })?;
+    // The kernel makes the table while it is read: with room for all of it, that is one step.
+    let mut bytes = Vec::with_capacity(TABLE_BYTES);
+    let read = File::open(mountinfo).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(|source| MountError::Read { path: mountinfo.to_owned(), source })?;
     parse(&String::from_utf8_lossy(&bytes))
 }
 

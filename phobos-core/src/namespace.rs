@@ -6,10 +6,10 @@
 
 mod inspect;
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use crate::exec::{Exec, ExecError, Invocation};
+use crate::folders;
 use crate::lock::{LockError, LockName, Locks, Mode, Patience};
 use crate::mount::{self as mounts, Entry, MountError};
 
@@ -146,10 +147,11 @@ pub fn enter(
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
     }
-    if mounts::at(&mounts::table()?, plan.target).is_some() {
+    let table = mounts::table()?;
+    if mounts::at(&table, plan.target).is_some() {
         return Err(NamespaceError::MountedOutside { target: plan.target.to_owned() });
     }
-    prepare_file(plan.file)?;
+    prepare_file(plan.file, &table)?;
     if is_namespace(plan.file)? {
         match open(plan.file).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNS)?)) {
             Ok(()) => {
@@ -194,14 +196,13 @@ pub fn is_inside(file: &Path) -> Result<bool, NamespaceError> {
 }
 
 /// Makes the folder of the namespace's file a private mount that only root can look into, and the file itself.
-fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
+fn prepare_file(file: &Path, table: &[Entry]) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
-    DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(io_error("make", folder))?;
+    folders::make_shared(folder).map_err(io_error("make", folder))?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
-    let table = mounts::table()?;
-    match mounts::at(&table, folder) {
+    match mounts::at(table, folder) {
         Some(entry) if !entry.propagates => {}
         Some(_) => set_propagation(folder, MsFlags::MS_PRIVATE)?,
         None => {

@@ -96,8 +96,10 @@ pub fn origin_of(error: &(dyn Error + 'static)) -> Option<String> {
         if let Some(teardown) = error.downcast_ref::<TeardownError>() {
             return origin_of(teardown.first());
         }
+        if matches!(own_exit(error), Some(Exit::Signal(_))) {
+            return Some("signal".to_owned());
+        }
         match error.downcast_ref::<ExecError>() {
-            Some(ExecError::Interrupted { .. }) => return Some("signal".to_owned()),
             Some(ExecError::Failed { invocation, .. } | ExecError::TimedOut { invocation, .. }) => {
                 return invocation.split(' ').next().map(str::to_owned);
             }

@@ -1,6 +1,8 @@
 //! systemd: names of units as systemd-escape(1) makes them, and the few systemctl calls that phobos needs.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -80,6 +82,18 @@ pub fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// The unit that the process `pid` belongs to: a service or a scope.
+pub fn unit_of(pid: u32) -> Option<String> {
+    unit_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+/// The unit in the text of `/proc/PID/cgroup`: the last part of the path that is a service or a scope.
+fn unit_in(cgroup: &str) -> Option<String> {
+    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let is_unit = |part: &&str| Path::new(part).extension().is_some_and(|end| end == "service" || end == "scope");
+    path.split('/').rev().find(is_unit).map(str::to_owned)
+}
+
 /// Whether `unit` is active; a machine without systemd has no active units.
 pub fn is_active(exec: &dyn Exec, unit: &str) -> bool {
     let call = Invocation::new("systemctl").args(["--quiet", "is-active", unit]).shielded().limit(STOP_LIMIT);
@@ -131,6 +145,19 @@ pub fn stop_alone(exec: &dyn Exec, unit: &str) -> Result<(), SystemdError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_unit() {
+        let cases = [
+            ("0::/system.slice/phobos-borgmatic.service\n", Some("phobos-borgmatic.service")),
+            ("0::/user.slice/user-0.slice/session-1.scope\n", Some("session-1.scope")),
+            ("0::/system.slice/a.service/payload\n", Some("a.service")),
+            ("0::/\n", None),
+        ];
+        for (cgroup, unit) in cases {
+            assert_eq!(unit_in(cgroup).as_deref(), unit);
+        }
+    }
 
     #[test]
     fn timers_are_read_and_those_that_never_elapse_left_out() {

@@ -356,7 +356,7 @@ impl Light<'_> {
 
     /// Ends the failure of `job`, if it has one: a run that could not begin has been made good.
     fn forgive(&self, job: &str) {
-        if let Err(error) = self.board.ack(Some(job)) {
+        if let Err(error) = self.board.make_good(job) {
             log::warn!("cannot take the failure of {job} off the light: {}", Chain(&error));
         }
     }

@@ -1,6 +1,7 @@
 //! Finds out about a failure: asks systemd, the journal and the light, and goes on without whoever does not answer.
 
 use std::collections::BTreeMap;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeDelta};
@@ -11,7 +12,7 @@ use phobos_core::report::Chain;
 use crate::journal::{self, Failure, Run};
 use crate::light;
 use crate::text;
-use crate::unit::{self, Facts, Monitor, Name};
+use crate::unit::{self, End, Facts, Monitor, Name};
 
 /// How many other failed units are listed.
 const OTHERS: usize = 30;
@@ -37,17 +38,31 @@ pub(crate) struct Findings {
 
 /// Finds out about the failure of `unit` as far as that is possible.
 ///
-/// The journal's list of failures is read on a second thread meanwhile: each program started is a tenth of the mail's time.
+/// What can be asked at the same time is: each program started is a tenth of the mail's time.
 pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Monitor) -> Findings {
     let since = Local::now() - TimeDelta::hours(24);
     std::thread::scope(|scope| {
         let second = exec.clone();
         let failures = scope.spawn(move || journal::failures(&second, since));
-        let mut findings = facts_and_run(exec, unit, monitor);
-        let failures = failures
-            .join()
-            .unwrap_or_else(|_| Err(ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() }));
-        findings.add_failures(unit, failures);
+        let run = monitor.invocation.clone().filter(|_| unit.askable().is_some()).map(|invocation| {
+            let third = exec.clone();
+            scope.spawn(move || read_run(&third, &invocation))
+        });
+        let mut findings = facts(exec, unit, monitor);
+        match run.map(ScopedJoinHandle::join) {
+            Some(Ok(run)) => findings.take_run(run),
+            Some(Err(_)) => findings.take_run((Run::default(), Err(panicked()))),
+            None => findings.read_run(exec),
+        }
+        let failures = failures.join().unwrap_or_else(|_| Err(panicked()));
+        let last = findings.add_failures(unit, failures);
+        if monitor.invocation.is_some() && findings.facts.is_good() {
+            if let Some(last) = last {
+                findings.turn_to(exec, last);
+            }
+        }
+        let told = findings.run.end.map(|how| End { command: None, how });
+        findings.facts.end = findings.facts.end.take().or(told);
         match light::shown(&Board::system()) {
             Ok(lines) => findings.light = Some(lines),
             Err(why) => findings.notes.push(format!("What the light shows: {}", text::line(&why, 500))),
@@ -62,8 +77,8 @@ pub(crate) fn nothing(monitor: &Monitor) -> Findings {
     Findings { facts: Facts::default().with(monitor), notes, ..Findings::default() }
 }
 
-/// Asks systemd and the journal about the run that failed.
-fn facts_and_run(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
+/// Asks systemd about the unit, and the journal which run it was if nobody else knows.
+fn facts(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
     let mut findings = Findings::default();
     let Some(name) = unit.askable() else {
         findings.notes.push("Anything: systemd cannot be asked about such a name.".to_owned());
@@ -80,25 +95,30 @@ fn facts_and_run(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
             Err(error) => findings.missed("Which run it was", &error),
         }
     }
-    if let Some(invocation) = findings.facts.invocation.clone() {
-        if let Err(error) = read_run(exec, &invocation, &mut findings.run) {
-            findings.missed("The journal of this run, or the rest of it", &error);
-        }
-    }
     findings
 }
 
+/// A run as far as it could be read, and why not further.
+type ReadRun = (Run, Result<(), ExecError>);
+
 /// Reads the lines of a run; a busy journal may be behind, so that the last ones are not there at once.
-fn read_run(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
+fn read_run(exec: &dyn Exec, invocation: &str) -> ReadRun {
+    let mut run = Run::default();
     for _ in 0..TRIES {
         run.clear();
-        journal::fill(exec, invocation, run)?;
+        if let Err(error) = journal::fill(exec, invocation, &mut run) {
+            return (run, Err(error));
+        }
         if run.is_whole {
             break;
         }
         std::thread::sleep(PAUSE);
     }
-    Ok(())
+    (run, Ok(()))
+}
+
+fn panicked() -> ExecError {
+    ExecError::Missing { program: "journalctl (its reader panicked)".to_owned() }
 }
 
 impl Findings {
@@ -113,7 +133,33 @@ impl Findings {
         self.notes.push(format!("{what}: {why}"));
     }
 
-    fn add_failures(&mut self, unit: &Name, failures: Result<Vec<Failure>, ExecError>) {
+    /// Turns from a run that is good so far to the failure before it: systemd had started the unit again by the time that
+    /// it started the mail, and spoke of the new run.
+    fn turn_to(&mut self, exec: &dyn Exec, failure: Failure) {
+        let Some(invocation) = failure.invocation else { return };
+        self.facts.forget_run();
+        self.facts.result = Some(failure.result);
+        self.facts.ended = Some(failure.at);
+        self.facts.invocation = Some(invocation);
+        self.read_run(exec);
+    }
+
+    /// Reads the run that the facts are about.
+    fn read_run(&mut self, exec: &dyn Exec) {
+        if let Some(invocation) = self.facts.invocation.clone() {
+            self.take_run(read_run(exec, &invocation));
+        }
+    }
+
+    fn take_run(&mut self, (run, whole): ReadRun) {
+        self.run = run;
+        if let Err(error) = whole {
+            self.missed("The journal of this run, or the rest of it", &error);
+        }
+    }
+
+    /// Takes in all failures and returns the unit's last one.
+    fn add_failures(&mut self, unit: &Name, failures: Result<Vec<Failure>, ExecError>) -> Option<Failure> {
         match failures {
             Ok(failures) => {
                 let id = self.facts.id.as_deref();
@@ -122,8 +168,12 @@ impl Findings {
                     .partition(|failure| failure.unit == unit.raw() || Some(failure.unit.as_str()) == id);
                 self.own = own.iter().map(|failure| failure.at.timestamp()).collect();
                 self.others = list(&others);
+                own.into_iter().next_back()
             }
-            Err(error) => self.missed("What else failed", &error),
+            Err(error) => {
+                self.missed("What else failed", &error);
+                None
+            }
         }
     }
 }

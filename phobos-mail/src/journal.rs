@@ -7,7 +7,7 @@ use phobos_core::exec::{Exec, ExecError, Invocation, Observer};
 use serde_json::Value;
 
 use crate::text;
-use crate::unit::is_id;
+use crate::unit::{How, is_id};
 
 /// How many lines of a run are shown: its last ones.
 const LINES: usize = 100;
@@ -30,6 +30,8 @@ pub(crate) struct Run {
     pub(crate) lines: Vec<String>,
     pub(crate) first: Option<DateTime<Local>>,
     pub(crate) last: Option<DateTime<Local>>,
+    /// How the first of its programs ended that did not end well, as far as the lines go back.
+    pub(crate) end: Option<How>,
     /// Whether systemd's last word on a failed run is among the lines.
     pub(crate) is_whole: bool,
 }
@@ -38,6 +40,8 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) unit: String,
+    /// The run that failed.
+    pub(crate) invocation: Option<String>,
     pub(crate) result: String,
     pub(crate) at: DateTime<Local>,
 }
@@ -64,7 +68,8 @@ pub(crate) fn last_invocation(exec: &dyn Exec, unit: &str) -> Result<Option<Stri
 ///
 /// [`ExecError`] if the journal cannot be read, or not to its end; what came up to then is in `run`.
 pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(), ExecError> {
-    let call = journalctl("MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID", LINES).args([
+    let fields = "MESSAGE,MESSAGE_ID,SYSLOG_IDENTIFIER,_COMM,_PID,SYSLOG_PID,EXIT_CODE,EXIT_STATUS";
+    let call = journalctl(fields, LINES).args([
         &format!("_SYSTEMD_INVOCATION_ID={invocation}"),
         "+",
         &format!("INVOCATION_ID={invocation}"),
@@ -79,7 +84,7 @@ pub(crate) fn fill(exec: &dyn Exec, invocation: &str, run: &mut Run) -> Result<(
 ///
 /// [`ExecError`] if the journal cannot be read.
 pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Failure>, ExecError> {
-    let call = journalctl("UNIT,UNIT_RESULT", FAILURES)
+    let call = journalctl("UNIT,UNIT_RESULT,INVOCATION_ID", FAILURES)
         .arg(format!("--since=@{}", since.timestamp()))
         .args([&format!("MESSAGE_ID={FAILED}"), "_PID=1"]);
     let mut failures = Vec::new();
@@ -87,7 +92,8 @@ pub(crate) fn failures(exec: &dyn Exec, since: DateTime<Local>) -> Result<Vec<Fa
         if let (Some(unit), Some(at)) = (entry.text("UNIT"), entry.time()) {
             let result = entry.text("UNIT_RESULT").unwrap_or_default();
             let (unit, result) = (text::line(&unit, 255), text::line(&result, 50));
-            failures.push(Failure { unit, result, at });
+            let invocation = entry.text("INVOCATION_ID").filter(|id| is_id(id));
+            failures.push(Failure { unit, invocation, result, at });
         }
     })?;
     Ok(failures)
@@ -109,6 +115,18 @@ impl Entry {
     /// A field as text: it is a string, an array of bytes where it is not plain UTF-8, or an array of several values.
     fn text(&self, field: &str) -> Option<String> {
         value_text(self.0.get(field)?)
+    }
+
+    /// What systemd says about the end of a program that did not end well.
+    fn end(&self) -> Option<How> {
+        let status: i32 =
+            self.text("EXIT_STATUS").filter(|_| self.text("_PID").as_deref() == Some("1"))?.parse().ok()?;
+        match self.text("EXIT_CODE")?.as_str() {
+            "exited" if status != 0 => Some(How::Code(status)),
+            "killed" => Some(How::Signal { number: status, core: false }),
+            "dumped" => Some(How::Signal { number: status, core: true }),
+            _ => None,
+        }
     }
 
     fn time(&self) -> Option<DateTime<Local>> {
@@ -154,6 +172,7 @@ impl Run {
     fn add(&mut self, entry: &Entry) {
         let at = entry.time();
         self.is_whole |= entry.text("MESSAGE_ID").as_deref() == Some(FAILED);
+        self.end = self.end.or_else(|| entry.end());
         self.first = self.first.or(at);
         self.last = at.or(self.last);
         let who = ["SYSLOG_IDENTIFIER", "_COMM"].iter().find_map(|field| entry.text(field));
@@ -229,6 +248,22 @@ mod tests {
         assert_eq!(said("null"), " rsync[7]: (no text)");
         let long = said(&format!("{:?}", "x".repeat(1 << 20)));
         assert!(long.ends_with("x … (1047576 more bytes)") && long.len() < 1100, "{}", long.len());
+    }
+
+    #[test]
+    fn systemd_says_in_the_journal_how_a_program_ended() {
+        let end = |pid: u32, code: &str, status: i32| {
+            let mut run = Run::default();
+            let said = format!(
+                r#"{{"__REALTIME_TIMESTAMP":"1","_PID":"{pid}","EXIT_CODE":"{code}","EXIT_STATUS":"{status}"}}"#
+            );
+            fill(&Script::new().says(&said), ID, &mut run).unwrap();
+            run.end
+        };
+        assert_eq!(end(1, "exited", 3), Some(How::Code(3)));
+        assert_eq!(end(1, "dumped", 11), Some(How::Signal { number: 11, core: true }));
+        assert_eq!(end(1, "exited", 0), None);
+        assert_eq!(end(7, "exited", 3), None, "anybody can say that");
     }
 
     #[test]

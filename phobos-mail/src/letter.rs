@@ -36,7 +36,9 @@ pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held
     letter.invocation.clone_from(&findings.facts.invocation);
     letter.body = format!("{}\n", first_line(unit, findings));
     if let Some(held) = held {
-        add_line(&mut letter.body, &format!("\nBefore that it failed {}.", often(held, held.count)));
+        add_line(&mut letter.body, &format!("\nBefore that it failed {}.", often(held)));
+    } else if findings.own.len() > 1 {
+        add_line(&mut letter.body, &format!("\nIt failed {} times in the last 24 hours.", findings.own.len()));
     }
     add_findings(&mut letter.body, unit, findings);
     letter
@@ -45,13 +47,10 @@ pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held
 /// The letter about failures that were held back for an hour.
 pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Letter {
     let mut letter = blank(&unit.shown());
-    // systemd does not start one unit twice at a time, so that the journal may know of more failures.
-    let told = |at: &&i64| (held.first..=held.last).contains(*at);
-    let known = findings.own.iter().filter(told).count();
-    let count = held.count.max(u64::try_from(known).unwrap_or_default());
-    letter.subject = format!("unit {} failed {}", letter.unit, text::count(count, "more time"));
+    let held = &held.with(&findings.own);
+    letter.subject = format!("unit {} failed {}", letter.unit, text::count(held.count, "more time"));
     letter.invocation.clone_from(&findings.facts.invocation);
-    letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held, count));
+    letter.body = format!("Since the last mail about it, {} failed {}.\n", letter.unit, often(held));
     if let Some(at) = held.resolved {
         add_line(&mut letter.body, &format!("It works again since {}.", text::moment(text::local(at))));
     }
@@ -67,15 +66,15 @@ pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
     letter.subject = format!("unit {} works again", letter.unit);
     letter.body = format!("{} works again: it has had a good run by {at}.\n", letter.unit);
     if let Some(held) = held {
-        add_line(&mut letter.body, &format!("\nAfter the last mail about it, it failed {}.", often(held, held.count)));
+        add_line(&mut letter.body, &format!("\nAfter the last mail about it, it failed {}.", often(held)));
     }
     letter
 }
 
 /// How often a unit failed without a mail, and when.
-fn often(held: &Held, count: u64) -> String {
+fn often(held: &Held) -> String {
     let [first, last] = [held.first, held.last].map(|at| text::stamp(text::local(at)));
-    let times = text::count(count, "more time");
+    let times = text::count(held.count, "more time");
     if first == last { format!("{times}, at {last}") } else { format!("{times}, between {first} and {last}") }
 }
 
@@ -118,7 +117,7 @@ pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let took = facts.took().or_else(|| findings.run.took());
     let after = took.map(|took| format!(", after {}", text::span(took)));
     let (at, after) = (at.unwrap_or_default(), after.unwrap_or_default());
-    if facts.result.as_deref() == Some("success") {
+    if facts.is_good() {
         let now = facts.active.as_deref().unwrap_or("unknown");
         return format!("{name} was reported as failed, but its last run was good; it is {now} now.");
     }
@@ -234,5 +233,60 @@ fn others(findings: &Findings) -> Vec<String> {
     match &findings.others[..] {
         [] => vec!["(nothing that is known)".to_owned()],
         lines => lines.to_vec(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::{End, Facts};
+
+    fn first(facts: Facts) -> String {
+        first_line(&Name::new("a.service"), &Findings { facts, ..Findings::default() })
+    }
+
+    #[test]
+    fn the_first_line_says_what_happened_in_plain_words() {
+        let end = |how| Some(End { command: Some("/usr/bin/rsync -a /srv /mnt".to_owned()), how });
+        let ended = |seconds: i64| Some(text::local(1_700_000_000 + seconds));
+        let result = |result: &str| Some(result.to_owned());
+        let cases = [
+            (Facts::default(), "a.service failed: why is not known here."),
+            (
+                Facts { load_state: result("not-found"), ..Facts::default() },
+                "a.service was reported as failed, but systemd knows no unit of that name.",
+            ),
+            (
+                Facts { end: end(How::Code(23)), result: result("exit-code"), ..Facts::default() },
+                "a.service failed: /usr/bin/rsync ended with exit code 23, which means: some files could not be transferred.",
+            ),
+            (
+                Facts {
+                    end: end(How::Signal { number: 9, core: false }),
+                    result: result("timeout"),
+                    ..Facts::default()
+                },
+                "a.service failed: it took longer than its unit allows, and systemd ended it.",
+            ),
+            (
+                Facts {
+                    end: end(How::Signal { number: 9, core: false }),
+                    result: result("oom-kill"),
+                    ..Facts::default()
+                },
+                "a.service failed: the machine ran out of memory, and its program was killed for it.",
+            ),
+            (
+                Facts { result: result("success"), active: result("active"), ..Facts::default() },
+                "a.service was reported as failed, but its last run was good; it is active now.",
+            ),
+            (Facts { result: result("new-in-256"), ..Facts::default() }, "a.service failed: systemd says: new-in-256."),
+        ];
+        for (facts, want) in cases {
+            assert_eq!(first(facts), want);
+        }
+        let timed = Facts { started: ended(0), ended: ended(90), ..Facts::default() };
+        let moment = text::moment(text::local(1_700_000_090));
+        assert_eq!(first(timed), format!("a.service failed on {moment}, after 1 min 30 s: why is not known here."));
     }
 }

@@ -73,9 +73,9 @@ enum Command {
     },
     /// Post to the light whether mail waits: for units that are not root's, after the prefix +
     Light {
-        /// Show it at once
+        /// Mail was sent apart from any failure: clear the light of an attention that is over
         #[arg(long)]
-        show: bool,
+        flushed: bool,
     },
 }
 
@@ -124,8 +124,8 @@ fn other(command: &Command, context: Context) -> Result<()> {
             let way = occasions::test(context, address.clone())?;
             println!("the test left through {way}");
         }
-        Command::Light { show: true } => occasions::show(&context.folder, Showing::Now)?,
-        Command::Light { show: false } => occasions::show(&context.folder, Showing::Later)?,
+        Command::Light { flushed: true } => occasions::show(&context.folder, Showing::IfStale)?,
+        Command::Light { flushed: false } => occasions::show(&context.folder, Showing::Later)?,
     }
     Ok(())
 }

@@ -30,16 +30,18 @@ pub(crate) fn shown(board: &Board) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
-/// When the light shows what is posted.
+/// What becomes of the light itself when something is posted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Showing {
-    /// At once.
+    /// It shows at once what is posted.
     Now,
-    /// When it changes next: beside a unit's failure it is red, by a call that no job stands behind, and must stay so.
+    /// It stays as it is: beside a unit's failure it is red, by a call that no job stands behind.
     Later,
+    /// It stays as it is, unless another job may have let it show that mail cannot be sent, which is over.
+    IfStale,
 }
 
-/// Posts whether mail can be sent, if that is news.
+/// Posts whether mail can be sent.
 ///
 /// Only root may post; for a unit under another user, an `ExecStopPost=+` with `phobos-mail light` does it.
 pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>, showing: Showing) {
@@ -50,19 +52,23 @@ pub(crate) fn tell(exec: &dyn Exec, board: &Board, trouble: Option<&str>, showin
         log::warn!("{}", Chain(&error));
         Vec::new()
     });
-    let is_posted = jobs.iter().any(|job| job.name == JOB);
-    let (state, text) = match trouble {
-        Some(why) if !is_posted => (State::Attention, why),
-        None if is_posted => (State::Off, ""),
-        _ => return,
+    let posted = jobs.iter().find(|job| job.name == JOB);
+    let (state, text) = match (trouble, posted) {
+        // Again if it is posted: what was on the light before is gone by now, under the red of another failure.
+        (Some(why), _) => (State::Attention, why),
+        (None, Some(_)) => (State::Off, ""),
+        (None, None) => return,
     };
-    match showing {
-        Showing::Now => led::tell(exec, board, JOB, state, text),
-        Showing::Later => {
-            if let Err(error) = board.post(JOB, state, text) {
-                log::warn!("{}", Chain(&error));
-            }
-        }
+    let is_stale = posted.is_some_and(|mail| jobs.iter().any(|job| job.name != JOB && job.since > mail.since));
+    let shows = match showing {
+        Showing::Now => true,
+        Showing::Later => false,
+        Showing::IfStale => state == State::Off && is_stale,
+    };
+    if shows {
+        led::tell(exec, board, JOB, state, text);
+    } else if let Err(error) = board.post(JOB, state, text) {
+        log::warn!("{}", Chain(&error));
     }
 }
 
@@ -76,8 +82,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
         assert_eq!(shown(&board).unwrap(), ["No job has posted anything."]);
-        let script = Script::new().ok().ok().ok();
-        for trouble in [None, Some("no server"), Some("no server"), None, None] {
+        let script = Script::new().ok().ok();
+        for trouble in [None, Some("no server"), None, None] {
             tell(&script, &board, trouble, Showing::Now);
             if trouble.is_some() && rustix::process::geteuid().is_root() {
                 let lines = shown(&board).unwrap();
@@ -87,7 +93,31 @@ mod tests {
         }
         let news = if rustix::process::geteuid().is_root() { 2 } else { 0 };
         assert_eq!(script.calls().len(), news);
+    }
+
+    #[test]
+    fn the_red_of_a_failed_unit_stays_until_another_job_has_used_the_light() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        let script = Script::new().ok();
         tell(&script, &board, Some("no server"), Showing::Later);
-        assert_eq!(script.calls().len(), news);
+        tell(&script, &board, Some("no server"), Showing::IfStale);
+        tell(&script, &board, None, Showing::IfStale);
+        assert!(script.calls().is_empty() && board.jobs().unwrap().is_empty());
+
+        tell(&script, &board, Some("no server"), Showing::Later);
+        board.post("ext-A", State::Ok, "").unwrap();
+        tell(&script, &board, None, Showing::IfStale);
+        assert_eq!(script.calls(), ["phobos-blink show"]);
+        assert_eq!(shown(&board).unwrap()[0], "It shows ok, for ext-A.");
+
+        tell(&script, &board, Some("no server"), Showing::Later);
+        board.post("ext-A", State::Ok, "").unwrap();
+        tell(&script, &board, Some("no server"), Showing::Later);
+        tell(&script, &board, None, Showing::IfStale);
+        assert_eq!(script.calls().len(), 1, "another unit has failed since");
     }
 }

@@ -118,7 +118,7 @@ pub(crate) fn flush(context: Context) -> Result<()> {
     if outcome.sent > 0 {
         log::info!("sent {}", text::count(outcome.sent, "message"));
     }
-    conclude(&outcome, &folder, Showing::Now)
+    conclude(&outcome, &folder, Showing::IfStale)
 }
 
 /// The messages that wait, one a line, oldest first.

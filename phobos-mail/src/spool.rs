@@ -80,30 +80,41 @@ pub(crate) fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// When a file must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Synced {
+    /// Before anything else is done.
+    Now,
+    /// Whenever the kernel writes it: a power cut may take it, but not half of it.
+    Whenever,
+}
+
 /// Writes `bytes` to the new file `path` so that it is there as a whole or not at all, and returns it locked.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<File> {
+pub(crate) fn write(path: &Path, bytes: &[u8], synced: Synced) -> io::Result<File> {
     let (folder, name) = match (path.parent(), path.file_name()) {
         (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
         _ => return Err(io::ErrorKind::InvalidInput.into()),
     };
     let new = folder.join(format!(".{name}.{}", crate::host::unique()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = fill(&mut file, folder, bytes).and_then(|()| fs::rename(&new, path));
+    let written = fill(&mut file, folder, bytes, synced).and_then(|()| fs::rename(&new, path));
     if let Err(error) = written {
         if let Err(error) = fs::remove_file(&new) {
             log::debug!("cannot remove {}: {error}", new.display());
         }
         return Err(error);
     }
-    sync_folder(folder)?;
+    if synced == Synced::Now {
+        sync_folder(folder)?;
+    }
     Ok(file)
 }
 
-fn fill(file: &mut File, folder: &Path, bytes: &[u8]) -> io::Result<()> {
+fn fill(file: &mut File, folder: &Path, bytes: &[u8], synced: Synced) -> io::Result<()> {
     fs2::FileExt::try_lock_exclusive(file)?;
     give_to_owner(file, folder)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    if synced == Synced::Now { file.sync_all() } else { Ok(()) }
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -142,7 +153,7 @@ impl Spool {
     fn add_as(&self, name: &str, letter: Letter) -> Result<Claim> {
         let path = self.folder.join(name);
         let bytes = serde_json::to_vec(&letter)?;
-        let lock = write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        let lock = write(&path, &bytes, Synced::Now).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Claim { _lock: lock, path, letter })
     }
 
@@ -338,6 +349,29 @@ mod tests {
         for number in 1..30 {
             let line = format!("a failed {number}.\n");
             assert!(bodies.iter().any(|body| body.contains(&line)), "{line} is lost: {bodies:#?}");
+        }
+    }
+
+    /// Fills the spool without the care that each letter takes on its own.
+    fn fill_up(spool: &Spool, letters: usize, body: &str) {
+        let letter = serde_json::to_vec(&about("a", body)).unwrap();
+        for number in 0..letters {
+            fs::write(spool.folder.join(format!("{number:020}-x.json")), &letter).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_more_than_a_thousand_letters_and_64_megabytes_wait() {
+        for (letters, body) in [(1000, "a failed.\n".to_owned()), (63, format!("a failed.\n{}", "x".repeat(1 << 20)))] {
+            let folder = tempfile::tempdir().unwrap();
+            let spool = Spool::open(folder.path()).unwrap();
+            fill_up(&spool, letters, &body);
+            assert_eq!(spool.list().unwrap().len(), letters);
+            drop(spool.add(about("b", &format!("b failed.\n{}", "y".repeat(1 << 20)))).unwrap());
+            let paths = spool.list().unwrap();
+            assert!(paths.len() < letters && size(&paths) <= 64 << 20, "{} letters", paths.len());
+            let letters_in = |path: &PathBuf| Claim::take(path).unwrap().unwrap().letter.merged.max(1);
+            assert_eq!(paths.iter().map(letters_in).sum::<u64>(), u64::try_from(letters).unwrap() + 1, "none is lost");
         }
     }
 

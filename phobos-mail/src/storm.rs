@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::message::fingerprint;
-use crate::spool;
+use crate::spool::{self, Synced};
 
 /// How long after a mail about a unit the next one must wait, in seconds.
 const HOUR: i64 = 3600;
@@ -41,6 +41,8 @@ pub(crate) struct Record {
 /// Failures that no mail was written about yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Held {
+    /// When the last mail was written.
+    pub(crate) since: i64,
     pub(crate) count: u64,
     pub(crate) first: i64,
     pub(crate) last: i64,
@@ -81,6 +83,21 @@ pub(crate) struct Open {
     pub(crate) record: Record,
 }
 
+impl Held {
+    /// Adds what the journal knows, which is when the unit failed: systemd does not start one unit twice at a time, so that
+    /// nobody was called for some failures.
+    pub(crate) fn with(&self, failures: &[i64]) -> Self {
+        let unheard: Vec<_> = failures.iter().copied().filter(|at| *at > self.since).collect();
+        let mut held = self.clone();
+        if let (Some(first), Some(last)) = (unheard.iter().min(), unheard.iter().max()) {
+            held.count = held.count.max(u64::try_from(unheard.len()).unwrap_or_default());
+            held.first = held.first.min(*first);
+            held.last = held.last.max(*last);
+        }
+        held
+    }
+}
+
 impl Record {
     /// Takes note of a failure at the moment `now`.
     pub(crate) fn failed(&mut self, now: i64, invocation: Option<&str>, to: Option<&str>) -> Verdict {
@@ -91,7 +108,8 @@ impl Record {
             self.told = true;
             return Verdict::Tell(self.held.take());
         }
-        let new = Held { count: 0, first: now, last: now, invocation: None, to: None, resolved: None };
+        let since = self.mails.last().copied().unwrap_or(now);
+        let new = Held { since, count: 0, first: now, last: now, invocation: None, to: None, resolved: None };
         let held = self.held.get_or_insert(new);
         held.count += 1;
         held.last = now;
@@ -226,7 +244,10 @@ impl Open {
     /// When the disk does not take it; the old one stands.
     pub(crate) fn save(&self) -> Result<()> {
         let bytes = serde_json::to_vec(&self.record)?;
-        let written = spool::write(&self.path, &bytes);
+        // If a power cut takes the record that a failure was told, more is told rather than less; a sync takes its time.
+        let only_tells = self.record.told && self.record.held.is_none();
+        let synced = if only_tells { Synced::Whenever } else { Synced::Now };
+        let written = spool::write(&self.path, &bytes, synced);
         written.map(drop).with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
@@ -255,6 +276,17 @@ mod tests {
         assert_eq!(record.due(START + 3601), None);
         assert_eq!(fail(&mut record, 3700), Verdict::Hold(1), "the summary was the mail of this hour");
         assert!(matches!(fail(&mut record, 7300), Verdict::Tell(Some(Held { count: 1, .. }))));
+    }
+
+    #[test]
+    fn failures_that_nobody_was_called_for_count() {
+        let mut record = Record::default();
+        fail(&mut record, 0);
+        fail(&mut record, 20);
+        let held = record.due(START + 3600).unwrap();
+        let known = held.with(&[-5, 0, 5, 10, 20, 30].map(|second| START + second));
+        assert_eq!((known.count, known.first, known.last), (4, START + 5, START + 30));
+        assert_eq!(held.with(&[]), held, "the journal may be gone");
     }
 
     #[test]

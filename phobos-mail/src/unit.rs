@@ -191,8 +191,7 @@ impl Facts {
         let another_run =
             monitor.invocation.is_some() && self.invocation.is_some() && self.invocation != monitor.invocation;
         if another_run {
-            (self.end, self.started, self.ended) = (None, None, None);
-            (self.cpu, self.memory_peak) = (None, None);
+            self.forget_run();
         }
         let told = monitor.end();
         if self.end.as_ref().map(|end| end.how) != told.as_ref().map(|end| end.how) {
@@ -202,6 +201,17 @@ impl Facts {
         self.invocation = monitor.invocation.clone().or(self.invocation);
         self.result = monitor.result.as_deref().map(|result| text::line(result, 50)).or(self.result);
         self
+    }
+
+    /// Forgets what is about one run only.
+    pub(crate) fn forget_run(&mut self) {
+        (self.end, self.started, self.ended) = (None, None, None);
+        (self.cpu, self.memory_peak) = (None, None);
+    }
+
+    /// Whether the run did not fail, or has not yet.
+    pub(crate) fn is_good(&self) -> bool {
+        self.result.as_deref() == Some("success")
     }
 
     /// Whether systemd knows no such unit.

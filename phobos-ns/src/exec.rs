@@ -3,6 +3,9 @@
 //! The command keeps the caller's environment, descriptors and, where it exists in the namespace, working directory;
 //! nsenter changes that to `/`. It is a child of phobos-ns, which passes signals on and its exit status back; where
 //! nothing has to be done afterwards, phobos-ns becomes the command.
+//!
+//! The locks are phobos-ns's own and not inherited: they end with the command, whatever it leaves running. A phobos-ns that
+//! is killed lets go of them at once; the command gets SIGTERM then.
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -55,22 +58,15 @@ struct LockArg {
     shared: bool,
 }
 
-pub(crate) fn run(config: &Config, args: &Args) -> Result<ExitCode, anyhow::Error> {
-    let folder = std::env::current_dir();
-    let signals = Signals::catch().context("cannot catch signals")?;
-    let system = System::new(&signals);
-    if !args.no_namespace {
-        make::enter(config, &system, &signals)?;
-        if let Ok(folder) = folder {
-            return_to(&folder);
-        }
-    }
+pub(crate) fn run(config: &Config, args: &Args, board: Board) -> Result<ExitCode, anyhow::Error> {
     let call = invocation(&args.command)?;
     if args.job.is_none() && args.lock.is_empty() {
+        enter(config, args, None)?;
         return Ok(ExitCode::from(not_run(&exec::replace(&call))));
     }
-    let job = Job { config, args, system: &system, signals: &signals, board: Board::system() };
-    job.run(&call)
+    let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
+    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board };
+    job.run(&call.bound())
 }
 
 struct Job<'a> {
@@ -85,7 +81,7 @@ impl Job<'_> {
     fn run(&self, call: &Invocation) -> Result<ExitCode, anyhow::Error> {
         let start = Utc::now();
         let began = Instant::now();
-        let locks = self.take_locks();
+        let locks = enter(self.config, self.args, Some(self.signals)).and_then(|()| self.take_locks());
         let waited = began.elapsed();
         let mut run = Run { waited_secs: waited.as_secs(), ..Run::new(self.name(), "", start) };
         let result = locks.map(|locks| self.attach(call, locks, &mut run));
@@ -93,6 +89,7 @@ impl Job<'_> {
             Ok(code) => run.exit = *code,
             Err(error) => {
                 run.exit = report::exit_of(error.as_ref()).code();
+                run.origin = report::origin_of(error.as_ref()).unwrap_or_default();
                 run.error = Chain(error.as_ref()).to_string();
             }
         }
@@ -173,7 +170,12 @@ impl Job<'_> {
         } else if is_watched() {
             self.post(State::Ok, "");
         } else {
-            self.post(State::Off, "");
+            // Nothing to show, but an earlier failure is made good.
+            let taken_off = self.board.make_good(self.name()).map_err(|error| Chain(&error).to_string());
+            let shown = led::show(self.system, &self.board).map_err(|error| Chain(&error).to_string());
+            if let Err(error) = taken_off.and(shown) {
+                log::warn!("cannot take {} off the light: {error}", self.name());
+            }
         }
     }
 
@@ -191,6 +193,19 @@ impl Job<'_> {
     fn name(&self) -> &str {
         self.args.job.as_deref().unwrap_or("phobos-ns exec")
     }
+}
+
+/// Enters the namespace, unless it is not wanted, and stays in the caller's folder.
+fn enter(config: &Config, args: &Args, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
+    if args.no_namespace {
+        return Ok(());
+    }
+    let folder = std::env::current_dir();
+    make::enter(config, signals)?;
+    if let Ok(folder) = folder {
+        return_to(&folder);
+    }
+    Ok(())
 }
 
 fn is_watched() -> bool {
@@ -214,8 +229,10 @@ fn invocation(command: &[OsString]) -> Result<Invocation, anyhow::Error> {
     Ok(Invocation::new(program).args(args))
 }
 
+/// The command's name, without its folder.
 fn program(command: &[OsString]) -> String {
-    command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
+    let name = command.first().and_then(|program| Path::new(program).file_name());
+    name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Says why the command was not run, and returns the exit code that a shell would.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use phobos_core::config::Config;
+use phobos_core::led::Board;
 use phobos_core::lock::Locks;
 use phobos_core::namespace::Plan;
 use phobos_core::{folders, journal, report};
@@ -55,7 +56,9 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     let config = Config::load(cli.config.as_deref())?;
     match &cli.command {
         None => make::run(&config),
-        Some(Command::Exec(args)) => return exec::run(&config, args),
+        Some(Command::Exec(args)) => {
+            return exec::run(&config, args, Board::system().lit_by(cli.config.as_deref()));
+        }
         Some(Command::Status(args)) => status::run(&config, args),
         Some(Command::Remove) => remove::run(&config),
     }?;

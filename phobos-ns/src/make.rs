@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use phobos_core::config::Config;
-use phobos_core::exec::{self, System};
+use phobos_core::exec::System;
 use phobos_core::lock::Patience;
 use phobos_core::namespace::{self, Entered};
 use phobos_core::signal::Signals;
@@ -13,18 +13,19 @@ use crate::{NAMESPACE_WAIT, locks, plan};
 
 pub(crate) fn run(config: &Config) -> Result<(), anyhow::Error> {
     let signals = Signals::catch().context("cannot catch signals")?;
-    enter(config, &System::new(&signals), &signals)
+    enter(config, Some(&signals))
 }
 
-/// Makes the namespace if it is not there, and enters it.
-pub(crate) fn enter(config: &Config, system: &System<'_>, signals: &Signals) -> Result<(), anyhow::Error> {
-    exec::require(&["mount"])?;
+/// Makes the namespace if it is not there, and enters it. Without `signals` a signal ends this process, which leaves nothing
+/// half made either.
+pub(crate) fn enter(config: &Config, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
+    let system = signals.map_or_else(System::default, System::new);
     let mut patience = Patience {
         deadline: Instant::now() + NAMESPACE_WAIT,
         on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
+        interrupted: &|| signals.and_then(Signals::caught),
     };
-    match namespace::enter(system, plan(config), &locks(), "phobos-ns", &mut patience)? {
+    match namespace::enter(&system, plan(config), &locks(), "phobos-ns", &mut patience)? {
         Entered::Made => log::info!("made the namespace {}", config.backup.namespace.display()),
         Entered::Found | Entered::Inside => {}
     }

@@ -87,7 +87,8 @@ fn words(holder: &Holder) -> String {
         phobos_core::lock::Mode::Shared => "shared",
         phobos_core::lock::Mode::Exclusive => "alone",
     };
-    format!("{} (pid {}), {mode}, since {}{until}", holder.job, holder.pid, local(holder.since))
+    let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(", {unit}"));
+    format!("{} (pid {}{unit}), {mode}, since {}{until}", holder.job, holder.pid, local(holder.since))
 }
 
 fn local(time: DateTime<Utc>) -> String {

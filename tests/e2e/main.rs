@@ -1,6 +1,10 @@
 //! The end-to-end scenarios: phobos on a real Debian machine. `tests/README.md` tells how to write and run one.
 
+mod blinkstick;
 mod faults;
+mod jobs;
+mod light;
+mod mail;
 mod mirror;
 mod owner;
 mod pulls;

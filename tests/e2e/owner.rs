@@ -17,7 +17,7 @@ ExecStart=/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-e
 ";
 
 /// `status-email-user@.service`, verbatim.
-const STATUS_EMAIL_USER: &str = "\
+pub(crate) const STATUS_EMAIL_USER: &str = "\
 [Unit]
 Description=status email for %I
 [Service]

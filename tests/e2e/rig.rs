@@ -38,10 +38,13 @@ fn rig_smoke() -> Story {
     })
 }
 
-/// A machine whose power is cut comes up again, with what was on its disks.
+/// A machine whose power is cut comes up again, with what was on its disks; of what the jobs had posted, the light shows
+/// the failures that nobody acknowledged.
 #[test]
 fn rig_power_cut() -> Story {
     story(|nas| {
+        nas.sh("for state in ok unsafe working; do phobos-blink job $state $state; done; \
+             phobos-blink job broken failed --text 'disk full'; phobos-blink job seen failed; phobos-blink ack seen")?;
         nas.sh("echo kept > /root/kept && sync /root/kept")?;
         nas.cut_power()?;
         let a = nas.drive("A");
@@ -49,6 +52,12 @@ fn rig_power_cut() -> Story {
         ensure!(nas.read("/root/kept")? == "kept");
         nas.wait_for_unit(&a.device(), "active", minutes(2))?;
         nas.wait_for_unit("fake-blinkstick.service", "active", minutes(1))?;
+        nas.wait_for_unit("phobos-blink-show.service", "inactive", minutes(1))?;
+        let last = nas.light()?.pop();
+        ensure!(last.as_ref().and_then(Light::of) == Some(Light::Red), "{last:?}");
+        let jobs = nas.sh("phobos-blink jobs")?;
+        let told: Vec<_> = jobs.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
+        ensure!(told == ["light:", "broken"] && jobs.contains("disk full"), "{jobs}");
         Ok(())
     })
 }

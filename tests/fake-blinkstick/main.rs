@@ -2,11 +2,14 @@
 //! they are told, each with the time and with what the machine's drives were doing in that moment.
 //!
 //! ```text
-//! fake-blinkstick LOG KIND:SERIAL...       fake-blinkstick /var/tmp/light.jsonl pro:BS000001-2.0 nano:BS000002-3.1
+//! fake-blinkstick [--traffic] LOG KIND:SERIAL...
+//! fake-blinkstick /var/tmp/light.jsonl pro:BS000001-2.0 nano:BS000002-3.1
 //! ```
 //!
 //! KIND is `v1`, `pro`, `strip`, `square`, `nano` or `flex`; with `:stall` behind the serial number, the stick refuses
-//! every report that it is sent. The program tells systemd when all sticks are there, and unplugs them when it ends.
+//! every report that it is sent, with `:busy` it refuses the next two requests after each that it took. With `--traffic`
+//! what the stick is asked for is written down as well, and no look is taken at the drives, which takes a while.
+//! The program tells systemd when all sticks are there, and unplugs them when it ends.
 
 mod stick;
 mod usbip;
@@ -41,12 +44,13 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    let scope = args.next_if_eq("--traffic").map_or(Scope::Reports, |_| Scope::Traffic);
     let (Some(log), sticks) = (args.next(), args.collect::<Vec<_>>()) else {
-        bail!("usage: fake-blinkstick LOG KIND:SERIAL...")
+        bail!("usage: fake-blinkstick [--traffic] LOG KIND:SERIAL...")
     };
-    let log = OpenOptions::new().append(true).create(true).open(&log).with_context(|| format!("cannot open {log}"))?;
-    let log = Arc::new(Mutex::new(log));
+    let file = OpenOptions::new().append(true).create(true).open(&log).with_context(|| format!("cannot open {log}"))?;
+    let log = Arc::new(Log { scope, file: Mutex::new(file) });
     let (ended, end) = mpsc::channel();
     for (number, text) in sticks.iter().enumerate() {
         let stick: Stick = text.parse().with_context(|| format!("{text} is no stick"))?;
@@ -95,7 +99,19 @@ fn say(text: &str) {
 }
 
 /// Where the reports are written down, one line each.
-type Log = Mutex<File>;
+struct Log {
+    scope: Scope,
+    file: Mutex<File>,
+}
+
+/// What is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What the sticks are sent, and how the machine's drives stood.
+    Reports,
+    /// What the sticks are sent and asked for.
+    Traffic,
+}
 
 #[cfg(test)]
 mod tests {

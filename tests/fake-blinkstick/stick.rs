@@ -8,8 +8,8 @@ use anyhow::{Result, anyhow, bail};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
-use crate::Log;
 use crate::witness;
+use crate::{Log, Scope};
 
 /// The head that all report descriptors share, with the reports 1 to 3.
 const REPORTS_V1: &str = "0600ff0901a101150026ff007508850195030900b20201850295200900b20201850395200900b20201";
@@ -17,6 +17,9 @@ const REPORTS_V1: &str = "0600ff0901a101150026ff007508850195030900b2020185029520
 /// The reports 4 to 9 of a Pro.
 const REPORTS_PRO: &str = "850495010900b20201850595050900b20201850695190900b20201850795310900b20201850895610900b2020185\
                            0995c10900b20201";
+
+/// The type of a request that no BlinkStick knows, to any vendor's device: it forgets all that it was told.
+const FORGET: u8 = 0x40;
 
 /// The LEDs on one channel.
 const LEDS: usize = 64;
@@ -49,12 +52,34 @@ enum Kind {
     Flex,
 }
 
+/// How a stick takes requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    Willing,
+    /// Refuses every report that it is sent.
+    Stalls,
+    /// Refuses so many requests after each one that it took: it shifts data out.
+    Busy {
+        /// How many it still refuses.
+        refusals: u8,
+    },
+}
+
+/// How many requests a busy stick refuses after one that it took.
+const REFUSALS: u8 = 2;
+
 /// One BlinkStick.
 #[derive(Debug)]
 pub(crate) struct Stick {
     kind: Kind,
     serial: String,
-    stalls: bool,
+    habit: Habit,
+    memory: Memory,
+}
+
+/// What a stick remembers.
+#[derive(Debug)]
+struct Memory {
     mode: u8,
     led_count: u8,
     blocks: [[u8; 32]; 2],
@@ -97,12 +122,19 @@ impl FromStr for Stick {
             _ => bail!("no such kind; there are v1, pro, strip, square, nano, flex"),
         };
         let serial = parts.next().ok_or_else(|| anyhow!("no serial number"))?.to_owned();
-        let stalls = match parts.next() {
-            None => false,
-            Some("stall") => true,
+        let habit = match parts.next() {
+            None => Habit::Willing,
+            Some("stall") => Habit::Stalls,
+            Some("busy") => Habit::Busy { refusals: 0 },
             Some(other) => bail!("{other} is nothing that a stick does"),
         };
-        Ok(Self { kind, serial, stalls, mode: 2, led_count: 32, blocks: [[0; 32]; 2], colours: [[[0; 3]; LEDS]; 3] })
+        Ok(Self { kind, serial, habit, memory: Memory::default() })
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { mode: 2, led_count: 32, blocks: [[0; 32]; 2], colours: [[[0; 3]; LEDS]; 3] }
     }
 }
 
@@ -120,18 +152,37 @@ impl Stick {
             // Set configuration, set interface, clear feature; set idle, set protocol.
             (false, false, 9 | 11 | 1) | (true, false, 0x0a | 0x0b) => Answer::Taken,
             // Like the firmware, this looks at the low byte of wValue alone: pyusb sends no report type in the high one.
-            (true, true, 1) => self.get(low).map_or(Answer::Stall, Answer::Data),
-            (true, false, 9) => {
-                self.write_down(setup, low, payload, log)?;
-                if self.stalls {
-                    Answer::Stall
-                } else {
-                    self.set(low, payload);
-                    Answer::Taken
+            (true, true, 1) | (true, false, 9) => {
+                let answer = self.report(is_in, low, payload);
+                if !is_in || log.scope == Scope::Traffic {
+                    self.write_down(setup, low, payload, &answer, log)?;
                 }
+                answer
+            }
+            _ if request_type == FORGET => {
+                self.memory = Memory::default();
+                Answer::Taken
             }
             _ => Answer::Stall,
         })
+    }
+
+    /// Answers a request about a report.
+    fn report(&mut self, is_in: bool, report: u8, payload: &[u8]) -> Answer {
+        match &mut self.habit {
+            Habit::Stalls if !is_in => return Answer::Stall,
+            Habit::Busy { refusals: refusals @ 1.. } => {
+                *refusals -= 1;
+                return Answer::Stall;
+            }
+            Habit::Busy { refusals } => *refusals = REFUSALS,
+            Habit::Willing | Habit::Stalls => {}
+        }
+        if is_in {
+            return self.get(report).map_or(Answer::Stall, Answer::Data);
+        }
+        self.set(report, payload);
+        Answer::Taken
     }
 
     fn descriptor(&self, kind: u8, index: u8) -> Option<Vec<u8>> {
@@ -190,7 +241,7 @@ impl Stick {
 
     /// A report as it is read back.
     fn get(&self, report: u8) -> Option<Vec<u8>> {
-        let [first, ..] = self.colours[0];
+        let [first, ..] = self.memory.colours[0];
         let with_id = |data: &[u8]| {
             let mut bytes = vec![report];
             bytes.extend(data);
@@ -198,19 +249,19 @@ impl Stick {
         };
         match (self.kind, report) {
             (_, 1) => with_id(&first),
-            (_, 2) => with_id(&self.blocks[0]),
-            (_, 3) => with_id(&self.blocks[1]),
+            (_, 2) => with_id(&self.memory.blocks[0]),
+            (_, 3) => with_id(&self.memory.blocks[1]),
             (Kind::V1, _) => Some(Vec::new()),
-            (_, 4) => with_id(&[self.mode]),
+            (_, 4) => with_id(&[self.memory.mode]),
             (_, 5) => with_id(&[0, 0, first[0], first[1], first[2]]),
             (_, 6..=9) => {
                 let mut bytes = vec![0];
-                for [red, green, blue] in &self.colours[0][..frame(report)] {
+                for [red, green, blue] in &self.memory.colours[0][..frame(report)] {
                     bytes.extend([green, red, blue]);
                 }
                 with_id(&bytes)
             }
-            (Kind::Flex, 0x81) => with_id(&[self.led_count]),
+            (Kind::Flex, 0x81) => with_id(&[self.memory.led_count]),
             _ => None,
         }
     }
@@ -218,51 +269,56 @@ impl Stick {
     /// Takes a report; what it does not know or has no use for is ignored, as in the firmware.
     fn set(&mut self, report: u8, payload: &[u8]) {
         match (report, payload) {
-            (1, [_, red, green, blue, ..]) => self.colours[0][0] = [*red, *green, *blue],
+            (1, [_, red, green, blue, ..]) => self.memory.colours[0][0] = [*red, *green, *blue],
             (2 | 3, [_, text @ ..]) => {
-                let block = &mut self.blocks[usize::from(report - 2)];
+                let block = &mut self.memory.blocks[usize::from(report - 2)];
                 let length = text.len().min(block.len());
                 block[..length].copy_from_slice(&text[..length]);
             }
-            (4, [_, mode, ..]) if self.kind != Kind::V1 => self.mode = *mode,
+            (4, [_, mode, ..]) if self.kind != Kind::V1 => self.memory.mode = *mode,
             (5, [_, channel, index, red, green, blue, ..]) if self.takes_frames() => {
-                let led =
-                    self.colours.get_mut(usize::from(*channel)).and_then(|leds| leds.get_mut(usize::from(*index)));
+                let led = self
+                    .memory
+                    .colours
+                    .get_mut(usize::from(*channel))
+                    .and_then(|leds| leds.get_mut(usize::from(*index)));
                 if let Some(led) = led {
                     *led = [*red, *green, *blue];
                 }
             }
             (6..=9, [_, channel, data @ ..]) if self.takes_frames() => {
-                let Some(leds) = self.colours.get_mut(usize::from(*channel)) else { return };
+                let Some(leds) = self.memory.colours.get_mut(usize::from(*channel)) else { return };
                 for (led, grb) in leds.iter_mut().zip(data.chunks_exact(3)).take(frame(report)) {
                     *led = [grb[1], grb[0], grb[2]];
                 }
             }
-            (0x81, [_, count, ..]) if self.kind == Kind::Flex => self.led_count = *count,
+            (0x81, [_, count, ..]) if self.kind == Kind::Flex => self.memory.led_count = *count,
             _ => {}
         }
     }
 
     fn takes_frames(&self) -> bool {
-        self.kind != Kind::V1 && self.mode >= 2
+        self.kind != Kind::V1 && self.memory.mode >= 2
     }
 
-    fn write_down(&self, setup: Setup, report: u8, payload: &[u8], log: &Log) -> Result<()> {
+    fn write_down(&self, setup: Setup, report: u8, payload: &[u8], answer: &Answer, log: &Log) -> Result<()> {
         // First the look, then the time: what is seen to be gone was gone at that time.
-        let witness = witness::look();
+        let witness = (log.scope == Scope::Reports).then(witness::look);
         let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
         let realtime = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let data = if let Answer::Data(reply) = answer { reply } else { payload };
         let line = json!({
             "realtime_ns": u64::try_from(realtime.as_nanos())?,
             "monotonic_ns": u64::try_from(monotonic.tv_sec() * 1_000_000_000 + monotonic.tv_nsec())?,
             "serial": self.serial,
             "setup": setup.hex(),
             "report": report,
-            "data": hex(payload),
+            "data": hex(data),
+            "refused": matches!(answer, Answer::Stall),
             "witness": witness,
         });
-        let Ok(mut log) = log.lock() else { bail!("another stick failed") };
-        log.write_all(format!("{line}\n").as_bytes())?;
+        let Ok(mut file) = log.file.lock() else { bail!("another stick failed") };
+        file.write_all(format!("{line}\n").as_bytes())?;
         Ok(())
     }
 }
@@ -300,6 +356,13 @@ mod tests {
             assert_eq!(stick.descriptor(2, 0).unwrap().len(), 0x22);
             assert_eq!(stick.descriptor(1, 0).unwrap().len(), 0x12);
         }
+    }
+
+    #[test]
+    fn a_busy_stick_takes_every_third_request() {
+        let mut stick: Stick = "pro:BS1:busy".parse().unwrap();
+        let taken: Vec<_> = (0..4).map(|_| matches!(stick.report(false, 1, &[0, 1, 2, 3]), Answer::Taken)).collect();
+        assert_eq!(taken, [true, false, false, true]);
     }
 
     #[test]

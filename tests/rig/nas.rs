@@ -260,6 +260,17 @@ impl Nas {
         self.wait_for_light_past(Light::Green, Some(Light::Red), limit)
     }
 
+    /// Runs `script` and waits until the light turns to `light` after that, even if it was so before.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within half a minute.
+    pub fn wait_for_light_again(&mut self, light: Light, script: &str) -> Result<()> {
+        self.seen = self.light()?.len();
+        self.sh(script)?;
+        self.wait_for_light(light, seconds(30)).map(drop)
+    }
+
     fn wait_for_light_past(&mut self, light: Light, past: Option<Light>, limit: Duration) -> Result<Report> {
         let began = Instant::now();
         loop {

@@ -1,6 +1,10 @@
-//! `bench`: phobos beside the original's scripts on one NAS in miniature, in one run, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, and the mail, both on the
+//! rig's machine; the history; then mirrors and pulls on one NAS in miniature, with loop-mounted ext4 and no LUKS.
 
 pub(crate) mod delay;
+mod history;
+mod light;
+mod mail;
 mod pull;
 
 use crate::nas::{self, DISKS, Disk, NAMESPACE};
@@ -30,6 +34,12 @@ pub(crate) struct Args {
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
+    /// Setting a light
+    Light,
+    /// A mail, from a unit's failure to its server
+    Mail,
+    /// Reading the history
+    History,
     /// The mirror to an off-site drive, the namespace, sizes
     Mirror,
     /// Pulls of hosts
@@ -48,6 +58,9 @@ const REPOSITORY_BYTES: u64 = 2_000_000_000;
 const FOLDERS: u32 = 200;
 const FILES_PER_FOLDER: u32 = 100;
 
+/// How often a command is run in the namespace.
+const EXEC_RUNS: usize = 200;
+
 /// How often the namespace is asked for.
 const NAMESPACE_RUNS: usize = 50;
 
@@ -57,15 +70,31 @@ const NAMESPACE_RUNS: usize = 50;
 ///
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
+    let is_wanted = |part| args.part.is_none_or(|wanted| wanted == part);
+    if !args.nas.is_inside() {
+        if is_wanted(Part::Light) {
+            light::measure(sh)?;
+        }
+        if is_wanted(Part::Mail) {
+            mail::measure(sh)?;
+        }
+        if is_wanted(Part::History) {
+            history::measure(sh)?;
+        }
+    }
+    let (mirror, pull) = (is_wanted(Part::Mirror), is_wanted(Part::Pull));
+    if !(mirror || pull) {
+        return Ok(());
+    }
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
     let mut call = vec!["bench", "--runs", &runs];
     call.extend(args.part.map(Part::word));
     nas::run(sh, &args.nas, &call, "release", Some(&disks), |sh| {
-        if args.part != Some(Part::Pull) {
+        if mirror {
             measure(sh, args.runs)?;
         }
-        if args.part != Some(Part::Mirror) {
+        if pull {
             pull::measure(sh, args.runs)?;
         }
         let load = fs::read_to_string("/proc/loadavg")?;
@@ -78,6 +107,9 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
 impl Part {
     fn word(self) -> &'static str {
         match self {
+            Self::Light => "light",
+            Self::Mail => "mail",
+            Self::History => "history",
             Self::Mirror => "mirror",
             Self::Pull => "pull",
         }
@@ -106,12 +138,23 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
         script_ns.push(timed(cmd!(sh, "mkbackupns"))?);
         phobos_ns.push(timed(cmd!(sh, "phobos-ns"))?);
     }
+    say("a command in it");
+    let (mut nsenter, mut exec) = (Vec::new(), Vec::new());
+    for round in 0..EXEC_RUNS {
+        if round % 2 == 0 {
+            nsenter.push(timed(cmd!(sh, "nsenter --mount={NAMESPACE} true"))?);
+            exec.push(timed(cmd!(sh, "phobos-ns exec -- true"))?);
+        } else {
+            exec.push(timed(cmd!(sh, "phobos-ns exec -- true"))?);
+            nsenter.push(timed(cmd!(sh, "nsenter --mount={NAMESPACE} true"))?);
+        }
+    }
 
-    say("");
-    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
+    heading();
     compare("mirror of 2 GB and 20,000 files", &script.cold, &phobos.cold, 1.02);
     compare("  again, nothing changed", &script.again, &phobos.again, 1.02);
     compare_wall("namespace is there", &script_ns, &phobos_ns, 0.5);
+    compare_wall("`true` in it, beside nsenter's", &nsenter, &exec, 1.3);
     let runs_of_phobos = phobos.cold.iter().chain(&phobos.again);
     let peak = runs_of_phobos.map(|run| run.peak_kib).max().unwrap_or_default();
     say(&format!(
@@ -128,11 +171,14 @@ fn measure(sh: &Shell, runs: usize) -> Result<()> {
             say(&format!("{:34}{:>12}{:>9} kB", format!("size of {name}"), "", fs::metadata(&path)?.len() / 1000));
         }
     }
-    say(&format!("\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace"));
+    say(&format!(
+        "\nmedians of {runs} runs in turns, caches dropped before each; {NAMESPACE_RUNS} of the namespace, {EXEC_RUNS} in it"
+    ));
     Ok(())
 }
 
 /// What one run took.
+#[derive(Debug)]
 struct Cost {
     wall: Duration,
     /// Processor time, children included.
@@ -146,6 +192,12 @@ fn compare(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
     compare_wall(name, script, phobos, target);
     let cpu = |cost: &Cost| cost.cpu;
     say(&compared("    processor time", median(script, cpu), median(phobos, cpu)).0);
+}
+
+/// The table's first line.
+fn heading() {
+    say("");
+    say(&format!("{:34}{:>12}{:>12}{:>9}  target", "", "script", "phobos", "ratio"));
 }
 
 fn compare_wall(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
@@ -290,7 +342,9 @@ fn timed(call: Cmd) -> Result<Cost> {
             let mut peak = 0;
             while !done.load(Ordering::Acquire) {
                 peak = peak_kib(pid).unwrap_or(0).max(peak);
-                thread::sleep(Duration::from_millis(10));
+                // Often at first, for a program that lives for a few milliseconds.
+                let pause = (start.elapsed() / 50).clamp(Duration::from_micros(20), Duration::from_millis(10));
+                thread::sleep(pause);
             }
             peak
         });

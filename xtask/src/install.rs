@@ -363,7 +363,7 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
         steps.push("  systemctl daemon-reload");
     }
     if any("etc/udev") {
-        steps.push("  udevadm control --reload && udevadm trigger --subsystem-match=usb");
+        steps.push("  udevadm control --reload && udevadm trigger --subsystem-match=usb --subsystem-match=hidraw");
     }
     let is_new = |name: &str| changed.iter().any(|target| target.ends_with(name));
     if is_new("phobos-mail-flush.timer") {

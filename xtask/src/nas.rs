@@ -27,6 +27,13 @@ pub(crate) struct Inside {
     inside: Option<PathBuf>,
 }
 
+impl Inside {
+    /// Whether the chore has started itself in the namespaces.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside.is_some()
+    }
+}
+
 /// Runs `chore` in a NAS in miniature, whose disks lie in the memory or in the folder `disks`.
 ///
 /// # Errors

@@ -106,8 +106,8 @@ fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
     });
 }
 
-/// The configuration that makes cargo run test programs as root.
-fn runner() -> String {
+/// The configuration that makes cargo run what it has built as root.
+pub(crate) fn runner() -> String {
     // Cargo takes an empty runner for a program without a name.
     let line = if as_root().is_empty() { &["env"] } else { as_root() };
     format!("target.'cfg(unix)'.runner = {line:?}")

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::MemfdFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use signal_hook::consts::{SIGINT, SIGKILL, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status, TAIL_BYTES, find};
 use crate::signal::Signals;
@@ -148,19 +148,21 @@ impl Exec for System<'_> {
         let program = self.locate(invocation)?;
         let handle = bare(invocation, &program).unchecked().start().map_err(failed)?;
         let pidfd = pidfd_of(&handle).map_err(failed)?;
-        let mut passed_on = None;
+        let mut passed_on = Vec::new();
         loop {
-            let caught = self.signals.and_then(Signals::caught);
-            if let Some(signal) = caught.filter(|signal| passed_on != Some(*signal)) {
-                passed_on = caught;
-                let from_terminal = signal == SIGINT && std::io::stdin().is_terminal();
-                if !from_terminal {
-                    handle.send_signal(signal).map_err(failed)?;
+            for signal in self.signals.map(Signals::take).unwrap_or_default() {
+                // A program that ends its whole process group sends such a signal back: once is enough.
+                // A program that ends its whole process group sends such a signal back to us: once is enough.
+                if passed_on.contains(&signal) || is_from_terminal(signal) {
+                    continue;
+                }
+                handle.send_signal(signal).map_err(failed)?;
+                if !matches!(signal, SIGUSR1 | SIGUSR2) {
+                    passed_on.push(signal);
                 }
             }
             let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            let wake = self.signals.filter(|_| passed_on.is_none()).map(Signals::wake);
-            fds.extend(wake.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
+            fds.extend(self.signals.map(|signals| PollFd::new(signals.nudge(), PollFlags::POLLIN)));
             match poll(&mut fds, PollTimeout::try_from(TICK).map_err(io::Error::other).map_err(failed)?) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(failed(error.into())),
@@ -433,15 +435,23 @@ pub(super) fn replace(invocation: &Invocation) -> ExecError {
     if invocation.only_env.is_some() {
         command.env_clear();
     }
-    let source = command.args(&invocation.args).envs(variables(invocation)).exec();
+    let source = command.arg0(&invocation.program).args(&invocation.args).envs(variables(invocation)).exec();
     ExecError::Start { invocation: invocation.to_string(), source }
+}
+
+/// Whether a terminal has sent `signal` to all processes in its foreground, and so to the child as well.
+fn is_from_terminal(signal: i32) -> bool {
+    let in_foreground = || {
+        let terminal = File::open("/dev/tty")?;
+        Ok::<_, io::Error>(rustix::termios::tcgetpgrp(terminal)? == rustix::process::getpgrp())
+    };
+    // Without a terminal there is nothing to open.
+    matches!(signal, SIGINT | SIGQUIT) && in_foreground().unwrap_or(false)
 }
 
 /// The program with its arguments and variables, and nothing else changed.
 fn bare(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
-    let expression = duct::cmd(program, &invocation.args);
-    with_variables(expression, invocation)
+    with_variables(program_of(invocation, program, "TERM"), invocation)
 }
 
 /// The variables that are set for the call, those kept of this process's first.
@@ -473,14 +483,14 @@ fn status_of(status: std::process::ExitStatus) -> Status {
     }
 }
 
-/// The call as duct takes it.
-fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
+/// The program with its arguments; a bound one gets `signal` when this process dies.
+fn program_of(invocation: &Invocation, program: &std::path::Path, signal: &str) -> duct::Expression {
     // A program in front binds itself: it may have to become another user first, with which the kernel forgets it.
     let bound = invocation.bound && invocation.through.is_empty();
     let setpriv = bound.then(|| find("setpriv".as_ref())).flatten();
     let mut line: Vec<OsString> = Vec::new();
     if let Some(setpriv) = setpriv {
-        line.extend([setpriv.into(), "--pdeathsig".into(), "KILL".into(), "--".into()]);
+        line.extend([setpriv.into(), "--pdeathsig".into(), signal.into(), "--".into()]);
     }
     if !invocation.through.is_empty() {
         line.extend(invocation.through.iter().cloned().chain(["--".into()]));
@@ -489,7 +499,12 @@ fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expre
     line.extend(invocation.args.iter().cloned());
     let first = line.remove(0);
     #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
-    let expression = duct::cmd(first, line);
+    duct::cmd(first, line)
+}
+
+/// The call as duct takes it.
+fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expression {
+    let expression = program_of(invocation, program, "KILL");
     let expression = with_variables(expression.env("LC_ALL", "C.UTF-8"), invocation);
     if invocation.own_group {
         expression.before_spawn(|command| {

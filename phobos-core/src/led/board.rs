@@ -1,8 +1,8 @@
 //! Where the jobs post: one file per job, replaced as a whole, under one lock.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::State;
 use super::process::{Process, boot_id};
+use crate::folders;
 use crate::report::Chain;
 
 /// The version of the files; another one is not understood.
@@ -183,7 +184,7 @@ impl Board {
 
     /// Posts that this process, working for `job`, is in `state`.
     ///
-    /// `ok` makes an earlier failure of the job good; nothing else but [`Board::ack`] does.
+    /// `ok` makes an earlier failure of the job good; nothing else but [`Board::make_good`] and [`Board::ack`] does.
     ///
     /// # Errors
     ///
@@ -227,6 +228,19 @@ impl Board {
             State::Off => remove(&file(&self.run, job)),
             State::Working | State::Waiting | State::Attention | State::Unsafe => write(&self.run, job, &post),
         }
+    }
+
+    /// Takes `job` off the board, an earlier failure included: it has succeeded, and that is nothing to show.
+    ///
+    /// # Errors
+    ///
+    /// [`LedError`] if the name is none or a file cannot be removed; the failure may still stand.
+    pub fn make_good(&self, job: &str) -> Result<(), LedError> {
+        check(job)?;
+        make_folder(&self.run)?;
+        let _lock = self.lock()?;
+        remove(&file(&self.run, job))?;
+        remove(&file(&self.kept, job))
     }
 
     /// What all jobs say, by name; a job whose process died at work has failed.
@@ -429,17 +443,8 @@ fn write(folder: &Path, job: &str, post: &Post) -> Result<(), LedError> {
     fs::rename(&temporary, &path).map_err(io_error("write", &path))
 }
 
-/// Makes a folder that everybody may read, whatever the unit's umask is.
 fn make_folder(folder: &Path) -> Result<(), LedError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(folder)
-        .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o755)))
-        .map_err(io_error("make", folder))
+    folders::make_shared(folder).map_err(io_error("make", folder))
 }
 
 fn remove(path: &Path) -> Result<(), LedError> {

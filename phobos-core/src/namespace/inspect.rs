@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{NamespaceError, Plan, io_error, is_inside, is_namespace, kernel, made_file, open};
 use crate::exec::Exec;
 use crate::mount::{self as mounts, Entry};
+use crate::systemd;
 use crate::teardown::{self, TeardownError};
 
 /// The namespace as it is.
@@ -149,8 +150,7 @@ impl Inhabitant {
         let folder = Path::new("/proc").join(pid.to_string());
         let command = fs::read(folder.join("cmdline")).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-        let cgroup = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
-        Self { pid, command: command.chars().take(120).collect(), unit: unit_of(&cgroup) }
+        Self { pid, command: command.chars().take(120).collect(), unit: systemd::unit_of(pid) }
     }
 }
 
@@ -166,13 +166,6 @@ impl From<&Entry> for Mounted {
     fn from(entry: &Entry) -> Self {
         Self { source: entry.source.clone(), target: entry.target.clone() }
     }
-}
-
-/// The unit in the text of `/proc/PID/cgroup`: the last part of the path that is a service or a scope.
-fn unit_of(cgroup: &str) -> Option<String> {
-    let path = cgroup.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let is_unit = |part: &&str| Path::new(part).extension().is_some_and(|end| end == "service" || end == "scope");
-    path.split('/').rev().find(is_unit).map(str::to_owned)
 }
 
 fn relative(path: &Path) -> &Path {
@@ -202,18 +195,5 @@ mod tests {
         let targets = |mounts: Vec<Mounted>| mounts.into_iter().map(|mount| mount.target).collect::<Vec<_>>();
         assert_eq!(targets(only_inside(&inside, &outside)), [Path::new("/backup"), Path::new("/media/ipod")]);
         assert_eq!(targets(pins(&inside, &outside, Path::new("/backup"))), [Path::new("/media/ipod")]);
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_unit() {
-        let cases = [
-            ("0::/system.slice/phobos-borgmatic.service\n", Some("phobos-borgmatic.service")),
-            ("0::/user.slice/user-0.slice/session-1.scope\n", Some("session-1.scope")),
-            ("0::/system.slice/a.service/payload\n", Some("a.service")),
-            ("0::/\n", None),
-        ];
-        for (cgroup, unit) in cases {
-            assert_eq!(unit_of(cgroup).as_deref(), unit);
-        }
     }
 }

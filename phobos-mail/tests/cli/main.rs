@@ -181,6 +181,33 @@ fn without_a_bus_or_a_journal_the_mail_is_sent_and_says_so() {
 }
 
 #[test]
+fn a_unit_that_runs_again_by_now_is_mailed_for_the_run_that_failed() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    let new = "f".repeat(32);
+    machine.program(
+        "journalctl",
+        &format!(
+            r#"case "$*" in
+*MESSAGE_ID=*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","UNIT":"a.service","UNIT_RESULT":"exit-code","INVOCATION_ID":"{ID}"}}' ;;
+*{ID}*) echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","SYSLOG_IDENTIFIER":"a","_PID":"11","MESSAGE":"it is over"}}'
+    echo '{{"__REALTIME_TIMESTAMP":"1700000000000000","_PID":"1","EXIT_CODE":"exited","EXIT_STATUS":"3","MESSAGE":"Main process exited"}}' ;;
+*{new}*) echo '{{"__REALTIME_TIMESTAMP":"1700000001000000","SYSLOG_IDENTIFIER":"a","_PID":"12","MESSAGE":"a new start"}}' ;;
+esac"#
+        ),
+    );
+    let mut command = machine.command(&["a.service"]);
+    command.env("MONITOR_UNIT", "a.service").env("MONITOR_INVOCATION_ID", &new);
+    command.env("MONITOR_SERVICE_RESULT", "success").env("MONITOR_EXIT_CODE", "").env("MONITOR_EXIT_STATUS", "");
+    assert_eq!(ended(command).code, Some(0));
+    let [mail] = &server.taken()[..] else { panic!("{:?}", server.taken()) };
+    let body = mail.body();
+    assert!(body.lines().next().unwrap().ends_with(": its program ended with exit code 3."), "{body}");
+    assert!(body.contains(" a[11]: it is over\n") && !body.contains("a new start"), "{body}");
+    assert_eq!(mail.header("X-Phobos-Invocation"), ID);
+}
+
+#[test]
 fn a_program_that_hangs_does_not_keep_the_mail() {
     let server = Server::start(Manner::Takes);
     let machine = Machine::with_server(&server);
@@ -560,7 +587,12 @@ fn the_light_shows_that_mail_cannot_be_sent() {
     let _server = Server::start_at(port, Manner::Takes);
     assert_eq!(machine.run(&["flush"]).code, Some(0));
     assert!(!posted.exists());
-    assert!(machine.calls().contains("phobos-blink show"));
+    assert!(!machine.calls().contains("phobos-blink"), "still");
+
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
+    assert_eq!(machine.run(&["test"]).code, Some(1));
+    assert!(posted.exists());
+    assert_eq!(machine.calls().matches("phobos-blink show").count(), 1, "it was off");
 }
 
 #[test]

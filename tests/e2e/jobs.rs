@@ -1,0 +1,203 @@
+//! Jobs that wait for each other: the night, the weekly check, a pull, and a drive that is plugged in meanwhile.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, ensure};
+use phobos_tests::{Light, Nas, PASSPHRASE, Story, minutes, seconds, story};
+
+/// The hosts that the administrator's borgmatic backs up, one configuration each.
+const HOSTS: [&str; 9] = ["alder", "birch", "cedar", "elder", "fir", "hazel", "linden", "maple", "oak"];
+
+/// The light of a job that waits.
+const WAITING: Light = Light::Other(0, 0, 0x19);
+
+/// A pull as it locks, which takes as long as it is told to.
+const PULL: &str = "systemd-run --unit=rig-pull phobos-ns exec --job pull-luv --lock holding:shared --lock holding/luv -- \
+                    sh -c 'date +%s.%N >>/backup/holding/luv/pulled'";
+
+/// Nine borgmatic configurations at night; a pull and a plug-in arrive in the middle, wait visibly, and end well, the pull first.
+#[test]
+fn a_night_of_nine() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        configure(nas)?;
+        nas.sh("systemctl start --no-block phobos-borgmatic.service")?;
+        in_the_middle(nas, "phobos-borgmatic.service", "Creating archive at .*::alder-")?;
+        nas.sh(PULL)?;
+        waits(nas, "pull-luv", "holding", "borgmatic")?;
+        nas.plug(&a)?;
+        waits(nas, "ext-A", "holding", "borgmatic")?;
+        nas.wait_for_light(WAITING, seconds(60))?;
+        ensure!(nas.sh("phobos-blink jobs")?.contains("waiting for the lock holding, held by borgmatic (pid "));
+
+        // Meanwhile nobody outside sees the backups, and the namespace cannot be taken away.
+        nas.sh("[ -z \"$(ls -A /backup)\" ] && ! grep -q ' /backup ' /proc/self/mountinfo")?;
+        let refused = nas.sh("! phobos-ns remove 2>&1")?;
+        ensure!(refused.contains("phobos-borgmatic.service)"), "{refused}");
+
+        let night = nas.wait_for_unit("phobos-borgmatic.service", "inactive", minutes(8))?;
+        ensure!(night.result == "success", "{night:?}");
+        let green = nas.wait_for_light(Light::Green, minutes(4))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+
+        // The order is the one in which they came, and each began after the one before had ended.
+        let history = nas.read("/var/lib/phobos/history.jsonl")?;
+        let runs: Vec<serde_json::Value> = history.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let jobs: Vec<_> = runs.iter().map(|run| run["job"].as_str().unwrap_or_default()).collect();
+        ensure!(jobs == ["borgmatic", "pull-luv", "ext"], "{history}");
+        ensure!(runs.iter().all(|run| run["exit"] == 0), "{history}");
+        ensure!(runs[1..].iter().all(|run| run["waited_secs"].as_u64() > Some(0)), "{history}");
+        let end = |run: &serde_json::Value| run["end"].as_str().unwrap_or_default().to_owned();
+        let pulled =
+            nas.sh("date --utc +%FT%TZ -d @$(nsenter --mount=/run/phobos/ns/backup cat /backup/holding/luv/pulled)")?;
+        ensure!(end(&runs[0])[..19] <= pulled[..19], "the pull ran at {pulled}: {history}");
+
+        // The mirror has what the night and the pull have brought.
+        let phobos_tests::Drive { name, uuid, .. } = &a;
+        let archives = nas.sh(&format!(
+            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n\
+             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n\
+             mount -o ro /dev/mapper/rig-look /mnt\n\
+             phobos-ns exec -- diff /backup/holding/luv/pulled /mnt/holding/luv/pulled\n\
+             export BORG_BASE_DIR=/root/elsewhere BORG_PASSPHRASE='{PASSPHRASE}' BORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n\
+             borg list --bypass-lock --short /mnt/borg"
+        ))?;
+        for host in HOSTS {
+            ensure!(
+                archives.lines().filter(|archive| archive.starts_with(&format!("{host}-"))).count() == 1,
+                "{archives}"
+            );
+        }
+        Ok(())
+    })
+}
+
+/// The weekly check runs while a drive is plugged in: the drive waits, visibly, and then goes green. Around it, what the units
+/// and the namespace promise on a machine with systemd.
+#[test]
+fn a_check_while_a_drive_comes() -> Story {
+    story(|nas| {
+        units(nas)?;
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        // A file system of the host's that is mounted when the namespace is made.
+        nas.sh("set -e; truncate -s 20M /root/disk; mkfs.ext4 -q /root/disk; mkdir -p /media/stick; \
+            mount -o loop /root/disk /media/stick")?;
+        nas.write(
+            "/etc/phobos/borg.env",
+            &format!("BORG_PASSPHRASE=\"{PASSPHRASE}\"\nBORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n"),
+        )?;
+        nas.slow_backup_disk(300)?;
+        nas.sh("systemctl start phobos-ns.service; systemctl start --no-block phobos-borg-check.service")?;
+        nas.wait_until("borg check runs", "pgrep -x borg", minutes(2))?;
+        // A pull does not touch the repository: it runs beside the check.
+        nas.sh(&format!(
+            "{} && systemctl show --property=ActiveState phobos-borg-check.service | grep =activating",
+            PULL.replace("systemd-run", "systemd-run --wait")
+        ))?;
+        nas.plug(&a)?;
+        waits(nas, "ext-A", "repository", "borg-check")?;
+        nas.wait_for_light(WAITING, seconds(60))?;
+        let holder = nas.sh("phobos-ns status")?;
+        ensure!(holder.contains(", phobos-borg-check.service), alone, since "), "{holder}");
+        ensure!(
+            nas.light()?.iter().all(|report| report.witness.mappings.is_empty()),
+            "the drive was unlocked too early"
+        );
+        // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
+        nas.sh("set -e; umount /media/stick; e2fsck -fn /root/disk; ! losetup --associated /root/disk | grep .")?;
+        nas.slow_backup_disk(0)?;
+
+        let green = nas.wait_for_light(Light::Green, minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        let check = nas.wait_for_unit("phobos-borg-check.service", "inactive", seconds(60))?;
+        ensure!(check.result == "success", "{check:?}");
+        nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        let history = nas.read("/var/lib/phobos/history.jsonl")?;
+        let order: Vec<_> =
+            ["pull-luv", "borg-check", "ext"].iter().map(|job| history.find(&format!("\"job\":\"{job}\""))).collect();
+        ensure!(order.iter().all(Option::is_some) && order.is_sorted(), "{history}");
+
+        // A process that a job has left behind is named with its unit; when it has ended, the namespace can go.
+        nas.sh("systemd-run --unit=rig-left phobos-ns exec -- sleep infinity")?;
+        nas.wait_until("it sleeps", "pgrep -x sleep", seconds(60))?;
+        let refused = nas.sh("! phobos-ns remove 2>&1")?;
+        ensure!(
+            refused.contains("there are `sleep infinity` (pid ") && refused.contains(", rig-left.service)"),
+            "{refused}"
+        );
+        nas.sh(
+            "systemctl stop rig-left.service && systemctl stop phobos-ns.service && [ ! -e /run/phobos/ns/backup ]",
+        )?;
+
+        // What goes wrong turns the light red and is mailed, all hardening notwithstanding.
+        nas.sh("sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab; ! systemctl start phobos-borg-check.service")?;
+        nas.wait_for_light(Light::Red, minutes(1))?;
+        nas.wait_for_mail_that_says("unit phobos-borg-check.service failed", "cannot mount /backup in the namespace")?;
+        let journal = nas.journal("phobos-borg-check.service")?;
+        ensure!(!journal.contains("on the light"), "{journal}");
+        Ok(())
+    })
+}
+
+/// Writes the administrator's configurations: one host each, all into one repository, which is compacted once, at the end.
+fn configure(nas: &Nas) -> Result<()> {
+    let mut script = String::from("set -e; mkdir -p /etc/borgmatic.d\n");
+    for host in HOSTS {
+        let skipped = if Some(&host) == HOSTS.last() { "" } else { "skip_actions: [compact]\n" };
+        write!(
+            script,
+            "cat >/etc/borgmatic.d/{host}.yaml <<'END'\n\
+             source_directories: [/backup/holding/luv/etc]\n\
+             repositories: [{{path: /backup/borg, label: house}}]\n\
+             encryption_passphrase: \"{PASSPHRASE}\"\n\
+             relocated_repo_access_is_ok: true\n\
+             archive_name_format: '{host}-{{now}}'\n\
+             match_archives: 'sh:{host}-*'\n\
+             keep_daily: 7\n\
+             {skipped}END\n"
+        )?;
+    }
+    nas.sh(&script).map(drop)
+}
+
+/// Waits until `unit` has written a line to the journal in which `pattern` is found.
+fn in_the_middle(nas: &Nas, unit: &str, pattern: &str) -> Result<()> {
+    let said = format!("journalctl --sync; journalctl --boot --unit='{unit}' --output=cat | grep '{pattern}'");
+    nas.wait_until(&format!("{unit} says {pattern}"), &said, minutes(3))
+}
+
+/// Waits until `job` is seen waiting for `lock`, which `holder` holds.
+fn waits(nas: &Nas, job: &str, lock: &str, holder: &str) -> Result<()> {
+    let seen = format!(
+        "phobos-ns status >/run/rig-status; sed -n '/^lock {lock}$/,/^lock /p' /run/rig-status >/run/rig-lock; \
+         grep 'held by: {holder} (pid' /run/rig-lock && grep 'awaited by: {job} (pid' /run/rig-lock"
+    );
+    nas.wait_until(&format!("{job} waits for {holder}"), &seen, minutes(2))
+        .with_context(|| nas.sh("phobos-ns status").unwrap_or_else(|error| format!("{error:#}")))
+}
+
+/// Checks that systemd likes the units, that the timers are set as they should be, and that each unit that notes its score in
+/// `systemd-analyze security` has no worse one.
+fn units(nas: &Nas) -> Result<()> {
+    nas.sh(
+        "cd /etc/systemd/system && systemd-analyze verify phobos-ns.service phobos-borg*.service phobos-borg*.timer",
+    )?;
+    nas.sh("set -e; systemctl start phobos-borgmatic.timer phobos-borg-check.timer\n\
+         next() { systemctl show --property=NextElapseUSecRealtime --property=Persistent \"$1\"; }\n\
+         next phobos-borgmatic.timer | tr '\\n' ' ' | grep ' 03:00:00 .*Persistent=yes'\n\
+         next phobos-borg-check.timer | tr '\\n' ' ' | grep '=Sun .* 07:00:00 .*Persistent=yes'\n\
+         systemctl stop phobos-borgmatic.timer phobos-borg-check.timer")?;
+    let noted = nas.sh("cd /etc/systemd/system && grep -o 'systemd-analyze security: [0-9.]*' phobos-*.service")?;
+    ensure!(noted.lines().count() >= 3, "{noted}");
+    for line in noted.lines() {
+        let (unit, rest) = line.split_once(':').context("grep names the file")?;
+        let score: f64 = rest.rsplit(' ').next().unwrap_or_default().parse()?;
+        let said = nas.sh(&format!("systemd-analyze security --no-pager {unit} | tail -1"))?;
+        let real: f64 = said.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default().parse()?;
+        ensure!(real <= score, "{unit} notes {score}, but {said}");
+    }
+    Ok(())
+}

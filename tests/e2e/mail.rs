@@ -1,0 +1,357 @@
+//! A failure always reaches a human: whatever takes mail on the machine, whatever does not for a while.
+
+use anyhow::{Result, ensure};
+use phobos_tests::{Light, Mail, Nas, Story, minutes, seconds, story};
+
+use crate::owner::STATUS_EMAIL_USER;
+
+/// A unit that fails, and tells as the owner's units do.
+const BROKEN: &str = "\
+[Unit]
+Description=breaks %I
+OnFailure=status-email-user@%n.service
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/false
+";
+
+/// A unit that fails two hundred times, as fast as it can.
+const STORM: &str = "\
+[Unit]
+Description=fails and fails
+OnFailure=status-email-user@%n.service
+StartLimitBurst=200
+StartLimitIntervalSec=1h
+[Service]
+ExecStart=/usr/bin/false
+Restart=always
+RestartSec=1ms
+";
+
+/// A program that leaves in the journal whatever a mail program might stumble over: a line of a megabyte, in one piece,
+/// control characters, letters that are not ASCII, and lines that look like the end of a message.
+const CHATTERBOX: &str = r#"
+import fcntl, os, socket, subprocess, sys
+message = os.memfd_create("message", os.MFD_ALLOW_SEALING)
+os.write(message, b"MESSAGE=" + b"x" * (1 << 20) + b"\n")
+fcntl.fcntl(message, 1033, 15)  # F_ADD_SEALS: all of them, or the journal does not take it
+journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+journal.connect("/run/systemd/journal/socket")
+socket.send_fds(journal, [b""], [message])
+print("caf\u00e9 \x1b[2J\x07\n.\nBcc: somebody@example.org\nQUIT", flush=True)
+subprocess.run(["journalctl", "--sync"])
+sys.exit(23)
+"#;
+
+/// An SMTP server with TLS and passwords: exim, with nothing of Debian's configuration.
+const RELAY: &str = "\
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = 25 : 465 : 587
+tls_on_connect_ports = 465
+tls_advertise_hosts = *
+tls_certificate = /etc/exim4/server.pem
+tls_privatekey = /etc/exim4/server.key
+qualify_domain = phobos.home.arpa
+domainlist here = phobos.home.arpa
+acl_smtp_rcpt = rcpt
+log_selector = +tls_peerdn
+begin acl
+rcpt:
+  deny    !authenticated = *
+          message = who are you?
+  accept  domains = +here
+begin routers
+owner:
+  driver = accept
+  transport = mailbox
+begin transports
+mailbox:
+  driver = appendfile
+  file = /var/mail/owner
+  user = owner
+  group = mail
+  envelope_to_add
+  return_path_add
+  delivery_date_add
+begin authenticators
+plain:
+  driver = plaintext
+  public_name = PLAIN
+  server_advertise_condition = ${if def:tls_in_cipher}
+  server_prompts = :
+  server_condition = ${if and{{eq{$auth2}{nas}}{eq{$auth3}{pass word}}}}
+  server_set_id = $auth2
+";
+
+/// Puts postfix in the place of whatever was there before.
+const POSTFIX: &str = r#"
+set -e
+cd /opt/debs/postfix
+for deb in libicu7* libsasl2-2_* libsasl2-modules-db_* libtlsrpt0_* postfix_*; do dpkg-deb --extract $deb /; done
+useradd --system postfix
+groupadd --system postdrop
+chown postfix: /var/lib/postfix
+chgrp postdrop /usr/sbin/postdrop /usr/sbin/postqueue
+chmod g+s /usr/sbin/postdrop /usr/sbin/postqueue
+awk '/^[a-z]/ && NF >= 8 { $5 = "n" } { print }' /etc/postfix/master.cf.proto > /etc/postfix/master.cf
+cat > /etc/postfix/main.cf <<END
+compatibility_level = 3.9
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+myhostname = phobos.home.arpa
+mydestination = phobos.home.arpa, localhost
+alias_maps = inline:{root=owner}
+END
+echo SYNC_CHROOT= > /etc/default/postfix
+systemctl daemon-reload
+systemctl start postfix
+"#;
+
+/// The owner's unit with nothing changed but the paths; the mail goes through whatever takes mail on the machine.
+#[test]
+fn owners_mail() -> Story {
+    story(|nas| {
+        nas.sh("rm -rf /etc/systemd/system/status-email-user@.service*")?;
+        nas.write("/etc/systemd/system/status-email-user@.service", STATUS_EMAIL_USER)?;
+        nas.write("/usr/local/lib/rig/chatterbox", CHATTERBOX)?;
+        install_broken(nas, "/usr/bin/python3 /usr/local/lib/rig/chatterbox")?;
+
+        // exim, which is Debian's own.
+        let unit = r"broken@dev-disk-by\x2duuid-A2EA\x2d96ED.service";
+        let mail = fail(nas, unit)?;
+        for part in [
+            "ended with exit code 23",
+            "(1047576 more bytes)",
+            "caf=C3=A9 \\x1b[2J\\x07\n",
+            "Failed with result 'exit-code'",
+            "\nX-Phobos-Unit: broken@dev-disk-by\\x2duuid-A2EA\\x2d96ED.service\n",
+        ] {
+            ensure!(mail.text.contains(part), "{part}: {mail:?}");
+        }
+        ensure!(!mail.text.contains("\nBcc:"), "{mail:?}");
+        nas.wait_for_light(Light::Red, minutes(1))?;
+
+        // msmtp, which is no server: it hands the mail on to one, which exim plays at another port.
+        nas.sh(
+            "set -e; systemctl stop exim4; for deb in /opt/debs/msmtp-mta/*.deb; do dpkg-deb --extract $deb /; done; \
+             systemd-run --quiet --unit=rig-relay --property=Type=exec exim4 -bdf -oX 2525",
+        )?;
+        nas.write(
+            "/etc/msmtprc",
+            "account default\nhost 127.0.0.1\nport 2525\nfrom nas@phobos.home.arpa\naliases /etc/msmtp-aliases\n",
+        )?;
+        nas.write("/etc/msmtp-aliases", "default: owner@phobos.home.arpa\n")?;
+        nas.sh("chown root:systemd-journal /etc/msmtprc && chmod 640 /etc/msmtprc")?;
+        fail(nas, "broken@msmtp.service")?;
+        expect_way(nas, "broken@msmtp.service", "sendmail")?;
+
+        // postfix, unpacked, with the least of a configuration: Debian's own takes a minute to install here.
+        nas.sh("systemctl stop rig-relay")?;
+        nas.sh(POSTFIX)?;
+        fail(nas, "broken@postfix.service")?;
+        expect_way(nas, "broken@postfix.service", "smtp://127.0.0.1:25")
+    })
+}
+
+/// The mail server is down, and later the power too: what was written is sent when it can be, once and in order.
+#[test]
+fn mail_kept() -> Story {
+    story(|nas| {
+        install_broken(nas, "/usr/bin/false")?;
+        nas.sh("systemctl enable --quiet --now phobos-mail-flush.timer; systemctl stop exim4")?;
+        for unit in ["broken@one.service", "broken@two.service"] {
+            nas.sh(&format!("! systemctl start {unit}"))?;
+            let status = nas.wait_for_unit(&format!("status-email-user@{unit}.service"), "failed", minutes(2))?;
+            ensure!(status.status == 75, "{status:?}");
+            nas.wait_for_light(Light::Red, seconds(1))?;
+        }
+        let said = nas.journal("status-email-user@broken@two.service.service")?;
+        ensure!(said.contains("kept in /var/lib/phobos-mail") && said.contains("Connection refused"), "{said}");
+        ensure!(nas.sh("phobos-blink jobs")?.contains("mail  attention"), "{}", nas.sh("phobos-blink jobs")?);
+
+        nas.sh("systemctl start exim4")?;
+        eleven_minutes_pass(nas)?;
+        let mails = nas.wait_for_mail(2, minutes(2))?;
+        expect_late(&mails, &["unit broken@one.service failed", "unit broken@two.service failed"])?;
+        nas.wait_for_unit("phobos-mail-flush.service", "inactive", minutes(1))?;
+        ensure!(!nas.sh("phobos-blink jobs")?.contains("mail"), "{}", nas.sh("phobos-blink jobs")?);
+        ensure!(nas.colours()?.last() == Some(&Light::Red), "{:?}", nas.colours()?);
+
+        // A server that accepts and never answers is given up; then the power is cut.
+        nas.sh("kill -STOP $(systemctl show --property=MainPID --value exim4)")?;
+        nas.sh("! systemctl start broken@three.service")?;
+        let status = "status-email-user@broken@three.service.service";
+        let unit = nas.wait_for_unit(status, "failed", minutes(2))?;
+        ensure!(unit.status == 75, "{unit:?}");
+        let said = nas.journal(status)?;
+        ensure!(said.contains("no answer within 20 s") && said.contains("1 message kept"), "{said}");
+        let times = nas.sh(&format!(
+            "systemctl show --property=ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic --value '{status}'"
+        ))?;
+        let [start, end] = times.lines().map(str::parse::<u64>).collect::<Result<Vec<_>, _>>()?[..] else {
+            anyhow::bail!("{times}")
+        };
+        ensure!(end - start < 60_000_000, "it took {} s", (end - start) / 1_000_000);
+        nas.cut_power()?;
+        nas.power_on(&[])?;
+        ensure!(nas.mail()?.len() == 2);
+        nas.wait_for_unit("phobos-mail-flush.timer", "active", minutes(1))?;
+        nas.wait_for_unit("exim4.service", "active", minutes(1))?;
+        eleven_minutes_pass(nas)?;
+        let mails = nas.wait_for_mail(3, minutes(2))?;
+        expect_late(&mails[2..], &["unit broken@three.service failed"])?;
+        nas.wait_until("nothing is left", "! ls /var/lib/private/phobos-mail/queue/*.json", seconds(30))?;
+        nas.sh("systemctl start phobos-mail-flush.service")?;
+        ensure!(nas.mail()?.len() == 3, "once each");
+        Ok(())
+    })
+}
+
+/// A unit fails two hundred times without a pause: one mail at once, and an hour later how often it was.
+#[test]
+fn mail_storm() -> Story {
+    story(|nas| {
+        nas.write("/etc/systemd/system/storm.service", STORM)?;
+        nas.sh("systemctl daemon-reload; systemctl enable --quiet --now phobos-mail-flush.timer")?;
+        nas.sh("systemctl start --no-block storm.service")?;
+        // Looking is work for the machine too.
+        nas.wait_until("the storm is over", "sleep 3; systemctl is-failed storm.service", minutes(4))?;
+        nas.wait_for_unit("status-email-user@storm.service.service", "inactive", minutes(2))?;
+        let mails = nas.mail()?;
+        ensure!(mails.len() == 1 && mails[0].subject == "unit storm.service failed", "{mails:?}");
+        // systemd had started it again by the time that it started the mail.
+        ensure!(mails[0].text.contains("ended with exit code 1"), "{mails:?}");
+
+        nas.sh("date -s '+61 min'")?;
+        let mails = nas.wait_for_mail(2, minutes(2))?;
+        let count = mails[1].subject.strip_prefix("unit storm.service failed ").and_then(|rest| rest.split(' ').next());
+        let count: u32 = count.unwrap_or_default().parse()?;
+        // Of those before the first mail was written, the first mail tells.
+        ensure!((150..=200).contains(&count), "{mails:?}");
+        nas.wait_for_unit("phobos-mail-flush.service", "inactive", minutes(1))?;
+        nas.sh("systemctl start phobos-mail-flush.service")?;
+        ensure!(nas.mail()?.len() == 2, "once");
+        Ok(())
+    })
+}
+
+/// A mail server that wants TLS and a password, and the hardening that the units bear with it.
+#[test]
+fn mail_by_relay() -> Story {
+    story(|nas| {
+        // With this user in place of a dynamic one, systemd can be asked without Debian's libnss-systemd too.
+        nas.sh("useradd --system phobos-mail")?;
+        for unit in ["status-email-user@x.service", "status-email-resolved@x.service", "phobos-mail-flush.service"] {
+            nas.sh(&format!("systemd-analyze security --no-pager --threshold=25 {unit} >&2"))?;
+        }
+        let certificate = include_str!("../../phobos-mail/tests/cli/fixtures/server.pem");
+        nas.write("/etc/exim4/server.pem", certificate)?;
+        nas.write("/etc/exim4/server.key", include_str!("../../phobos-mail/tests/cli/fixtures/server.key"))?;
+        nas.write("/etc/phobos/ca.pem", include_str!("../../phobos-mail/tests/cli/fixtures/ca.pem"))?;
+        nas.write("/etc/phobos/other-ca.pem", include_str!("../../phobos-mail/tests/cli/fixtures/other-ca.pem"))?;
+        nas.write("/etc/exim4/exim4.conf", RELAY)?;
+        nas.sh("chown root:Debian-exim /etc/exim4/server.key && chmod 640 /etc/exim4/server.key && systemctl restart exim4")?;
+        let drop_in = "[Service]\nLoadCredential=mail:/etc/phobos/keys/mail\n";
+        for unit in ["status-email-user@", "status-email-resolved@", "phobos-mail-flush"] {
+            nas.write(&format!("/etc/systemd/system/{unit}.service.d/password.conf"), drop_in)?;
+        }
+        nas.write("/etc/phobos/keys/mail", "nas\npass word\n")?;
+        nas.sh("chmod 400 /etc/phobos/keys/mail")?;
+        install_broken(nas, "/usr/bin/rsync /no/such/folder /root")?;
+
+        // A certificate of somebody else's: nothing is sent, least of all the password.
+        configure(nas, "submission", "other-ca.pem")?;
+        nas.sh("! systemctl start broken@wrong.service")?;
+        let status = "status-email-user@broken@wrong.service.service";
+        nas.wait_for_unit(status, "failed", minutes(2))?;
+        let said = nas.journal(status)?;
+        ensure!(said.contains("invalid peer certificate") && said.contains("1 message kept"), "{said}");
+        ensure!(nas.mail()?.is_empty());
+
+        // The right one, by STARTTLS; what waited is sent with it.
+        configure(nas, "submission", "ca.pem")?;
+        let mail = fail(nas, "broken@starttls.service")?;
+        let means = "/usr/bin/rsync ended with exit code 23, which means: some files could not be transferred.";
+        ensure!(mail.text.contains(means), "{mail:?}");
+        ensure!(mail.text.contains("\n  Loaded: loaded (/etc/systemd/system/broken@.service)\n"), "{mail:?}");
+        ensure!(!mail.text.contains("could not be found out"), "{mail:?}");
+        expect_late(&nas.mail()?[..1], &["unit broken@wrong.service failed"])?;
+
+        // By TLS from the first byte.
+        configure(nas, "submissions", "ca.pem")?;
+        nas.sh("systemctl start status-email-user@no-such.service.service")?;
+        nas.wait_for_mail_that_says("unit no-such.service failed", "systemd knows no unit of that name")?;
+        nas.sh("systemctl start status-email-resolved@broken@starttls.service.service")?;
+        nas.wait_for_mail_that_says("unit broken@starttls.service works again", "has had a good run")?;
+        let taken = nas.sh("grep -h ' <= ' /var/log/exim4/mainlog")?;
+        ensure!(taken.lines().count() == 4, "{taken}");
+        ensure!(taken.lines().all(|line| line.contains(" X=TLS1.3") && line.contains(" A=plain:nas")), "{taken}");
+
+        // A password that is wrong.
+        nas.write("/etc/phobos/keys/mail", "nas\nnonsense\n")?;
+        nas.sh("! systemctl start status-email-user@other.service.service")?;
+        let said = nas.journal("status-email-user@other.service.service")?;
+        ensure!(said.contains("it does not let us in: it says 535"), "{said}");
+        nas.write("/etc/phobos/keys/mail", "nas\npass word\n")?;
+
+        // Nobody to ask: neither the bus nor the journal.
+        nas.sh("systemd-run --quiet --wait --property=DynamicUser=yes --property=InaccessiblePaths=/run/dbus \
+             --property=LoadCredential=mail:/etc/phobos/keys/mail phobos-mail broken@nobody.service")?;
+        let mail = nas.wait_for_mail_that_says("unit broken@nobody.service failed", "why is not known here")?;
+        for part in
+            ["The unit's status: ", "What else failed: No journal files were opened due to insufficient permissions"]
+        {
+            ensure!(mail.text.contains(part), "{part}: {mail:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Puts the unit in place that fails by running `program`.
+fn install_broken(nas: &Nas, program: &str) -> Result<()> {
+    nas.write("/etc/systemd/system/broken@.service", &BROKEN.replace("/usr/bin/false", program))?;
+    nas.sh("systemctl daemon-reload").map(drop)
+}
+
+/// Lets `unit` fail and waits for the mail about it.
+fn fail(nas: &Nas, unit: &str) -> Result<Mail> {
+    nas.sh(&format!("! systemctl start '{unit}'"))?;
+    nas.wait_for_mail_that_says(&format!("unit {unit} failed"), "")
+}
+
+/// Checks which way the mail about `unit` left.
+fn expect_way(nas: &Nas, unit: &str, way: &str) -> Result<()> {
+    let status = format!("status-email-user@{unit}.service");
+    nas.wait_for_unit(&status, "inactive", minutes(1))?;
+    let said = nas.journal(&status)?;
+    ensure!(said.contains(&format!("sent through {way}")), "{said}");
+    Ok(())
+}
+
+/// Sends mail to a server on this machine by `scheme`, and trusts `authority`.
+fn configure(nas: &Nas, scheme: &str, authority: &str) -> Result<()> {
+    let text = format!(
+        "[mail]\nto = \"root@phobos.home.arpa\"\ntransport = \"{scheme}://localhost\"\ncredential = \"mail\"\n\
+         ca-file = \"/etc/phobos/{authority}\"\n"
+    );
+    nas.write("/etc/phobos/phobos.toml", &text)
+}
+
+/// Sets the clock to when the timer that sends what waits has come round.
+fn eleven_minutes_pass(nas: &Nas) -> Result<()> {
+    nas.sh("date -s '+11 min'").map(drop)
+}
+
+/// Checks that `mails` have these subjects, in this order, and say that they are minutes late.
+fn expect_late(mails: &[Mail], subjects: &[&str]) -> Result<()> {
+    let found: Vec<_> = mails.iter().map(|mail| mail.subject.as_str()).collect();
+    ensure!(found == subjects, "{found:?}");
+    for mail in mails {
+        ensure!(
+            mail.text.contains("\n\nThis message is ") && mail.text.contains(" late: it was written on "),
+            "{mail:?}"
+        );
+    }
+    Ok(())
+}
