@@ -71,7 +71,7 @@ pub(crate) enum Scope {
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) host: HostName,
-    /// A mark's state, or `busy` if the pull never began.
+    /// A mark's state, `busy` if the pull never began, or `rehearsed`.
     pub(crate) state: &'static str,
     pub(crate) exit: u8,
     pub(crate) start: DateTime<Utc>,
@@ -179,6 +179,7 @@ impl Puller<'_> {
         // While the lock was awaited, another pull of the host may have ended.
         let earlier = self.marks.read(&host.name);
         if self.scope == Scope::DryRun {
+            outcome.state = "rehearsed";
             return self.copy_all(host, earlier.as_ref(), &mut outcome.done);
         }
         let mut mark = Mark::begin(&host.name, earlier.as_ref(), outcome.start);
@@ -470,7 +471,13 @@ impl Puller<'_> {
         let job = light_job(host);
         match self.board.jobs() {
             Ok(jobs) if jobs.iter().all(|other| other.name != job) => {}
-            _ => self.post(host, led::State::Off, ""),
+            _ => {
+                // Only `ok` makes a failure good, and nobody is there to see it.
+                if let Err(error) = self.board.post(&job, led::State::Ok, "") {
+                    log::warn!("cannot tell the light that {job} is ok: {}", Chain(&error));
+                }
+                self.post(host, led::State::Off, "");
+            }
         }
     }
 

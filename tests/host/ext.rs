@@ -8,11 +8,11 @@ fn a_mirror_is_whole_and_the_second_one_copies_only_what_is_new() {
         r#"
         backup_disk; drive A
         expect 0 "phobos-ext (by hand) finished" ext by hand
-        safe A; sound A; ! outside_sees /extbackup
+        safe A; sound A; never outside_sees /extbackup
         mount "$A" disk.A; cmp disk.A/holding/luv/photo <(inside cat /backup/holding/luv/photo); umount disk.A
         inside borg create /backup/borg::two /etc/hostname
         expect 0 "copied" ext
-        ! grep photo out
+        never grep photo out
         test "$(grep -o 'with [0-9]* MB' out)" = "with 0 MB"
         safe A; sound A
         test "$(grep -c '"exit":0' /var/lib/phobos/history.jsonl)" = 2
@@ -205,11 +205,11 @@ fn a_run_that_could_not_begin_stays_red_until_one_succeeds() {
         backup_disk; drive A
         failed() { phobos-blink jobs --json | tr -d ' \n' | grep -o '"name":"ext[^"]*","state":"failed"'; }
         expect 78 "no drive \"C\" is configured" ext --dry-run --drive C
-        ! failed
+        never failed
         expect 78 "no drive \"C\" is configured" ext --drive C
         failed | grep -xF '"name":"ext","state":"failed"'
         expect 0 "finished" ext
-        ! failed
+        never failed
         # Another run of the same drive that gives up waiting says nothing about the drive itself.
         ns exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
         until test -s held; do kill -0 $holder; done

@@ -8,7 +8,7 @@ fn a_command_runs_in_the_namespace_as_if_called_directly() {
         r#"
         backup_disk
         expect 0 "borg" ns exec -- ls /backup
-        ! outside_sees /backup
+        never outside_sees /backup
         for code in 0 1 23 75 255; do expect $code "" ns exec -- sh -c "exit $code"; done
         for code in 0 1 23 75 255; do expect $code "" ns exec --job j --lock local/x -- sh -c "exit $code"; done
         expect 137 "" ns exec --lock local/x -- sh -c 'kill -9 $$'
@@ -229,13 +229,13 @@ fn the_namespace_is_shown_and_removed_only_when_nothing_runs_in_it() {
         backup_disk; disk stick 20
         expect 0 "$NS: no namespace" ns status
         expect 0 "there is no namespace" ns remove
-        ! outside_sees /backup; test -z "$(ls -A /backup)"
+        never outside_sees /backup; test -z "$(ls -A /backup)"
         ns
         expect 0 "mounted in it: $bdisk on /backup" ns status
         # A job sees the backups, and leaves a process behind; nobody outside sees them before, during or after.
         ns exec --job pull --lock holding:shared -- sh -c 'test -f /backup/borg/config; sleep 300 >/dev/null 2>&1 & echo $! >left'
         left=$(cat left)
-        ! outside_sees /backup; test -z "$(ls -A /backup)"
+        never outside_sees /backup; test -z "$(ls -A /backup)"
         expect 0 "in it: \`sleep 300\` (pid $left" ns status
         expect 75 "cannot remove the namespace: there are \`sleep 300\` (pid $left" ns remove
         inside test -f /backup/borg/config
@@ -244,9 +244,9 @@ fn the_namespace_is_shown_and_removed_only_when_nothing_runs_in_it() {
         expect 0 "kept busy, although unmounted outside: $stick on $STORY/disk.stick" ns status
         kill "$left"; until ! [ -e "/proc/$left" ]; do sleep 0.01; done
         expect 0 "removed the namespace" ns remove
-        ! outside_sees /backup; test -z "$(ls -A /backup)"
+        never outside_sees /backup; test -z "$(ls -A /backup)"
         test ! -e $NS
-        for device in "$bdisk" "$stick"; do losetup -d "$device"; ! losetup "$device"; done
+        for device in "$bdisk" "$stick"; do losetup -d "$device"; never losetup "$device"; done
         "#,
     );
 }

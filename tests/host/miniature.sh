@@ -65,6 +65,14 @@ expect() {
     fi
 }
 
+# never COMMAND…: the command must fail; `! command` would not end a story, whatever it returns.
+never() {
+    if "$@"; then
+        echo "story: \`$*\` went well"
+        exit 1
+    fi
+}
+
 # keep FILE COMMAND…: runs the command in a new mount namespace that only FILE keeps.
 keep() {
     local file=$1 cpu

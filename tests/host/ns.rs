@@ -12,7 +12,7 @@ fn it_is_made_once_and_invisible_outside() {
         test ! -s out
         test "$(stat -c %a /run/phobos/ns)" = 700
         test "$(findmnt -no PROPAGATION /run/phobos/ns | head -1)" = private
-        ! outside_sees /backup
+        never outside_sees /backup
         test -z "$(ls -A /backup)"
         inside test -f /backup/borg/config
         inside phobos-ns --config "$CONFIG"
@@ -104,8 +104,8 @@ fn it_pins_nothing_that_was_mounted_when_it_was_made() {
         ns
         umount disk.ipod; umount disk.stick
         # Only the kernel knows whether somebody still has a file system open: ext4 can be checked only when nobody has.
-        e2fsck -fn "$ipod"; losetup -d "$ipod"; ! losetup "$ipod"
-        losetup -d "$stick"; ! losetup "$stick"
+        e2fsck -fn "$ipod"; losetup -d "$ipod"; never losetup "$ipod"
+        losetup -d "$stick"; never losetup "$stick"
         "#,
     );
 }

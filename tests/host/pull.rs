@@ -116,7 +116,7 @@ fn whoever_is_not_there_is_offline_and_a_laptop_may_be_for_a_while() {
         grep '"object":"luv".*"exit":66' /var/lib/phobos/history.jsonl
 
         expect 0 "that is no failure before its time" pull laptop
-        grep -q "^info: laptop: " out; ! grep -q "^error" out
+        grep -q "^info: laptop: " out; never grep -q "^error" out
         expect 66 "luv: cannot copy" pull --all
         grep '"object":"laptop".*"exit":66' /var/lib/phobos/history.jsonl
         expect 0 "laptop  offline" pull list
@@ -239,7 +239,7 @@ fn a_full_disk_and_a_client_that_hangs_fail_and_leave_the_copy_as_it_was() {
         inside cmp $HOLDING/luv/home/photo "$STORY/was"
         inside rm /backup/full
         expect 0 "" pull luv; same luv
-        inside sh -c "! find $HOLDING -name .phobos-partial | grep ."
+        never inside sh -c "find $HOLDING -name .phobos-partial | grep ."
 
         # It lets us in and then says nothing.
         let_in luv 'restrict,command="sleep 1000"'
@@ -272,12 +272,12 @@ fn a_killed_pull_leaves_a_mark_and_the_next_one_goes_on() {
         until [ "$(pgrep -c -u phobos-pull ssh)" = 2 ]; do kill -0 $job; done
         code=0; wait $left || code=$?; test $code = 137; kill $other
         kill -TERM $job; code=0; wait $job || code=$?
-        test $code = 143; ! pgrep -u phobos-pull rsync
+        test $code = 143; never pgrep -u phobos-pull rsync
         test "$(mark luv state)$(mark nuhc state)" = failedfailed
         sed -i /bandwidth/d pull.d/*.toml
         expect 0 "" pull luv nuhc
         same luv; same nuhc
-        inside sh -c "! find $HOLDING -name .phobos-partial | grep ."
+        never inside sh -c "find $HOLDING -name .phobos-partial | grep ."
         "#,
     );
 }
@@ -312,12 +312,15 @@ fn no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work() {
     tell(
         r#"
         client luv; let_in luv restrict
-        name="we \$(touch hit) \`touch hit\`; touch hit & 'it' \"is\" #x"
+        name="wü \$(touch hit) \`touch hit\`; touch hit & 'it' \"is\" #x"
         mkdir "luv/home/$name"; echo x >"luv/home/$name/x"
         echo "source = [$(printf 'root@luv:/home/%s/' "$name" | sed 's/"/\\"/g; s/.*/"&"/')]" >pull.d/luv.toml
         expect 0 "luv: copied 1 files" pull luv
         same luv
         test -z "$(find / -xdev -name hit 2>/dev/null)"
+        for i in 1 2 3; do echo $i >"luv/home/$name/$i"; done; expect 0 "" pull luv
+        rm "luv/home/$name/1"; expect 0 "deleted 1" pull luv; same luv
+        rm "luv/home/$name/"*; expect 65 "3 all 3 files in /home/$name (home/$name/x, " pull luv
         # A key that is restricted to a folder.
         mkdir -p luv/home/jon; echo y >luv/home/jon/y
         let_in luv 'restrict,command="rrsync -ro /home"'
@@ -344,6 +347,28 @@ fn no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work() {
         expect 78 "does not belong to phobos-pull; give it over with \`phobos-ns exec -- chown -hR phobos-pull: $HOLDING/luv\`" pull luv
         ns exec -- chown -hR phobos-pull: $HOLDING/luv
         expect 0 "" pull luv
+        "#,
+    );
+}
+
+#[test]
+fn whoever_watches_sees_a_line_for_each_host_and_the_light() {
+    tell(
+        r#"
+        client luv "bandwidth-limit = '2MiB'"; client nuhc "bandwidth-limit = '2MiB'"
+        big_file luv photo; big_file nuhc photo
+        # Nobody watches: the light is left alone.
+        expect 0 "" pull luv; phobos-blink jobs >out; never grep pull-luv out
+        big_file luv photo
+        script --quiet --return --command "$STORY/phobos-pull --config $CONFIG luv nuhc" typescript >/dev/null </dev/null
+        tr '\r' '\n' <typescript >seen; sed 's/\x1b/^/g' seen
+        grep -q 'luv   \[#* *\] copied [0-9]* MB, ' seen; grep -q 'nuhc  \[#* *\] copied [0-9]* MB, ' seen
+        # Both lines stand below each other and are drawn anew in their place.
+        grep -qF "$(printf '\033[2A')" seen
+        phobos-blink jobs | grep 'pull-luv.*ok'
+        # A failure without anybody there: red, and off again with the next good one.
+        : >nuhc.keys; expect 1 "" pull nuhc; phobos-blink jobs | grep 'pull-nuhc.*failed'
+        let_in nuhc "$RRSYNC"; expect 0 "" pull nuhc; phobos-blink jobs >out; never grep pull-nuhc out
         "#,
     );
 }
