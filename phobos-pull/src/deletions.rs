@@ -40,6 +40,8 @@ pub(crate) struct Tallies(BTreeMap<PathBuf, Tally>);
 pub(crate) struct Limits<'a> {
     /// How much of each source.
     pub(crate) most: MaxDelete,
+    /// The folder that rsync copies into, below the holding space.
+    pub(crate) landing: &'a Path,
     /// How many files each source had before the pull, by the place that the tallies have.
     pub(crate) before: &'a BTreeMap<PathBuf, u64>,
 }
@@ -103,12 +105,14 @@ impl Tallies {
                 (tally.deleted > limits.most.of(before)).then(|| {
                     let rest = tally.deleted.saturating_sub(u64::try_from(tally.examples.len()).unwrap_or(u64::MAX));
                     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+                    let examples = tally.examples.iter().map(|name| limits.landing.join(name).display().to_string());
+                    let examples: Vec<_> = examples.collect();
                     let all = if tally.deleted >= before { "all" } else { "of" };
                     format!(
                         "{} {all} {before} files in {} ({}{more})",
                         tally.deleted,
-                        shown(place),
-                        tally.examples.join(", ")
+                        shown(&limits.landing.join(place)),
+                        examples.join(", ")
                     )
                 })
             })
@@ -126,7 +130,7 @@ impl Limits<'_> {
 
 /// A place below a holding space, for people.
 fn shown(place: &Path) -> String {
-    if place.as_os_str().is_empty() { "/".to_owned() } else { format!("/{}", place.display()) }
+    Path::new("/").join(place).components().collect::<PathBuf>().display().to_string()
 }
 
 /// Counts what is at `path` and below, folders left out; nothing there is 0 files.
@@ -198,7 +202,7 @@ mod tests {
 
     fn objection(lines: &[&str], home: u64, etc: u64) -> Option<String> {
         let before = [("home".into(), home), ("etc".into(), etc)].into();
-        tallies(lines).objection(Limits { most: MaxDelete::Percent(50), before: &before })
+        tallies(lines).objection(Limits { most: MaxDelete::Percent(50), landing: Path::new(""), before: &before })
     }
 
     #[test]
@@ -226,6 +230,15 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_names_places_as_they_are_in_the_holding_space() {
+        let mut tallies = Tallies::new([PathBuf::new()]);
+        tallies.take("*deleting   song");
+        let before = [(PathBuf::new(), 1)].into();
+        let limits = Limits { most: MaxDelete::Percent(50), landing: Path::new("music"), before: &before };
+        assert_eq!(tallies.objection(limits).unwrap(), "1 all 1 files in /music (music/song)");
+    }
+
+    #[test]
     fn half_of_many_is_the_limit() {
         let lines: Vec<_> = (0..52).map(|n| format!("*deleting   home/{n}")).collect();
         let lines: Vec<_> = lines.iter().map(String::as_str).collect();
@@ -238,7 +251,7 @@ mod tests {
     #[test]
     fn what_any_source_can_bear_is_the_least_of_all() {
         let before = [("home".into(), 1000), ("etc".into(), 30), ("new".into(), 0)].into();
-        assert_eq!(Limits { most: MaxDelete::Percent(50), before: &before }.of_any(), 29);
+        assert_eq!(Limits { most: MaxDelete::Percent(50), landing: Path::new(""), before: &before }.of_any(), 29);
     }
 
     #[test]

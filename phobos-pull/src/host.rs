@@ -282,7 +282,9 @@ impl Puller<'_> {
                 Ok((place.clone(), good))
             });
             let before = before.collect::<Result<BTreeMap<_, _>, anyhow::Error>>()?;
-            if let Some(objection) = copied.tallies.objection(Limits { most: host.max_delete, before: &before }) {
+            if let Some(objection) =
+                copied.tallies.objection(Limits { most: host.max_delete, landing: &landing, before: &before })
+            {
                 self.screen.say(
                     log::Level::Warn,
                     &host.name,
@@ -334,7 +336,8 @@ impl Puller<'_> {
         before: &BTreeMap<PathBuf, u64>,
         done: &mut Done,
     ) -> Result<Tallies, anyhow::Error> {
-        let limits = Limits { most: transfer.host.max_delete, before };
+        let landing = transfer.host.landing(transfer.connection.origin);
+        let limits = Limits { most: transfer.host.max_delete, landing: &landing, before };
         let mut so_far = None;
         if kept_back <= limits.of_any() {
             let most = limits.of_any().min(kept_back.saturating_mul(2).saturating_add(FOLDERS));

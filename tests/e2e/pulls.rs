@@ -41,8 +41,8 @@ fn a_day_of_pulls() -> Story {
         for (number, (name, _)) in HOSTS.iter().enumerate() {
             nas.sh(&format!("sh /root/client.sh {name} {}", number + 1)).with_context(|| format!("the host {name}"))?;
         }
-        // The original has pulled it as root.
-        nas.sh("phobos-ns exec -- chown -hR phobos-pull: /backup/holding/luv")?;
+        // The original has pulled it as root, and other things.
+        nas.sh("phobos-ns exec -- sh -c 'rm -r /backup/holding/luv/* && chown -hR phobos-pull: /backup/holding/luv'")?;
         prepare_night(nas)?;
 
         // Only then is it the next day, before six: a timer that was passed over would start at once.
