@@ -117,6 +117,20 @@ pub fn tell(exec: &dyn Exec, board: &Board, job: &str, state: State, text: &str)
     }
 }
 
+/// Takes `job` off the board, an earlier failure included: it has succeeded, and nobody is there to see it. Where it is not
+/// on the board, the light is not touched; whatever goes wrong is one warning.
+pub fn make_good(exec: &dyn Exec, board: &Board, job: &str) {
+    if board.jobs().is_ok_and(|jobs| jobs.iter().all(|other| other.name != job)) {
+        return;
+    }
+    if let Err(error) = board.make_good(job) {
+        log::warn!("cannot take {job} off the light's board: {}", Chain(&error));
+    }
+    if let Err(error) = show(exec, board) {
+        log::warn!("cannot take {job} off the light: {}", Chain(&error));
+    }
+}
+
 /// Puts what is posted on this board on the light.
 ///
 /// # Errors
@@ -201,6 +215,20 @@ mod tests {
         assert!(breathe(&script, &board, &wanted).is_some());
         assert!(breathe(&script, &board, &wanted).is_none());
         assert_eq!(script.calls(), ["phobos-blink show --breathe"; 2]);
+    }
+
+    #[test]
+    fn a_success_that_nobody_watches_ends_a_failure_and_is_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        let script = Script::new().ok().ok();
+        make_good(&script, &board, "night");
+        tell(&script, &board, "night", State::Failed, "");
+        make_good(&script, &board, "other");
+        assert_eq!(board.jobs().unwrap().len(), 1);
+        make_good(&script, &board, "night");
+        assert_eq!(board.jobs().unwrap(), []);
+        assert_eq!(script.calls(), ["phobos-blink show"; 2]);
     }
 
     #[test]

@@ -170,12 +170,7 @@ impl Job<'_> {
         } else if is_watched() {
             self.post(State::Ok, "");
         } else {
-            // Nothing to show, but an earlier failure is made good.
-            let taken_off = self.board.make_good(self.name()).map_err(|error| Chain(&error).to_string());
-            let shown = led::show(self.system, &self.board).map_err(|error| Chain(&error).to_string());
-            if let Err(error) = taken_off.and(shown) {
-                log::warn!("cannot take {} off the light: {error}", self.name());
-            }
+            led::make_good(self.system, &self.board, self.name());
         }
     }
 

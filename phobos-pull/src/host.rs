@@ -464,23 +464,8 @@ impl Puller<'_> {
         match outcome.exit {
             0 if outcome.tolerated => self.post_if_watched(host, led::State::Off, ""),
             0 if self.screen.is_watched() => self.post(host, led::State::Ok, ""),
-            0 => self.make_good(host),
+            0 => led::make_good(self.exec, &self.board, &light_job(host)),
             _ => self.post(host, led::State::Failed, &outcome.error),
-        }
-    }
-
-    /// Takes an earlier failure off the light; where there is none, the light need not be touched.
-    fn make_good(&self, host: &Host) {
-        let job = light_job(host);
-        match self.board.jobs() {
-            Ok(jobs) if jobs.iter().all(|other| other.name != job) => {}
-            _ => {
-                // Only `ok` makes a failure good, and nobody is there to see it.
-                if let Err(error) = self.board.post(&job, led::State::Ok, "") {
-                    log::warn!("cannot tell the light that {job} is ok: {}", Chain(&error));
-                }
-                self.post(host, led::State::Off, "");
-            }
         }
     }
 
