@@ -16,12 +16,12 @@ Type=oneshot
 ExecStart=/usr/bin/false
 ";
 
-/// A unit that fails two hundred times, as fast as it can.
+/// A unit that fails sixty times, as fast as it can.
 const STORM: &str = "\
 [Unit]
 Description=fails and fails
 OnFailure=status-email-user@%n.service
-StartLimitBurst=200
+StartLimitBurst=60
 StartLimitIntervalSec=1h
 [Service]
 ExecStart=/usr/bin/false
@@ -208,7 +208,8 @@ fn mail_kept() -> Story {
     })
 }
 
-/// A unit fails two hundred times without a pause: one mail at once, and an hour later how often it was.
+/// A unit fails again and again without a pause: one mail at once, and an hour later how often it was. Two hundred times take
+/// this machine minutes; phobos-mail's own tests have as many.
 #[test]
 fn mail_storm() -> Story {
     story(|nas| {
@@ -228,7 +229,7 @@ fn mail_storm() -> Story {
         let count = mails[1].subject.strip_prefix("unit storm.service failed ").and_then(|rest| rest.split(' ').next());
         let count: u32 = count.unwrap_or_default().parse()?;
         // Of those before the first mail was written, the first mail tells.
-        ensure!((150..=200).contains(&count), "{mails:?}");
+        ensure!((20..=60).contains(&count), "{mails:?}");
         nas.wait_for_unit("phobos-mail-flush.service", "inactive", minutes(1))?;
         nas.sh("systemctl start phobos-mail-flush.service")?;
         ensure!(nas.mail()?.len() == 2, "once");
