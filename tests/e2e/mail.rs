@@ -16,12 +16,12 @@ Type=oneshot
 ExecStart=/usr/bin/false
 ";
 
-/// A unit that fails two hundred times, as fast as it can.
+/// A unit that fails sixty times, as fast as it can.
 const STORM: &str = "\
 [Unit]
 Description=fails and fails
 OnFailure=status-email-user@%n.service
-StartLimitBurst=200
+StartLimitBurst=60
 StartLimitIntervalSec=1h
 [Service]
 ExecStart=/usr/bin/false
@@ -208,7 +208,8 @@ fn mail_kept() -> Story {
     })
 }
 
-/// A unit fails two hundred times without a pause: one mail at once, and an hour later how often it was.
+/// A unit fails again and again without a pause: one mail at once, and an hour later how often it was. Two hundred times take
+/// this machine minutes; phobos-mail's own tests have as many.
 #[test]
 fn mail_storm() -> Story {
     story(|nas| {
@@ -228,7 +229,7 @@ fn mail_storm() -> Story {
         let count = mails[1].subject.strip_prefix("unit storm.service failed ").and_then(|rest| rest.split(' ').next());
         let count: u32 = count.unwrap_or_default().parse()?;
         // Of those before the first mail was written, the first mail tells.
-        ensure!((150..=200).contains(&count), "{mails:?}");
+        ensure!((20..=60).contains(&count), "{mails:?}");
         nas.wait_for_unit("phobos-mail-flush.service", "inactive", minutes(1))?;
         nas.sh("systemctl start phobos-mail-flush.service")?;
         ensure!(nas.mail()?.len() == 2, "once");
@@ -276,7 +277,7 @@ fn mail_by_relay() -> Story {
         ensure!(mail.text.contains(means), "{mail:?}");
         ensure!(mail.text.contains("\n  Loaded: loaded (/etc/systemd/system/broken@.service)\n"), "{mail:?}");
         ensure!(!mail.text.contains("could not be found out"), "{mail:?}");
-        expect_late(&nas.mail()?[..1], &["unit broken@wrong.service failed"])?;
+        nas.wait_for_mail_that_says("unit broken@wrong.service failed", " late: it was written on ")?;
 
         // By TLS from the first byte.
         configure(nas, "submissions", "ca.pem")?;
@@ -343,11 +344,15 @@ fn eleven_minutes_pass(nas: &Nas) -> Result<()> {
     nas.sh("date -s '+11 min'").map(drop)
 }
 
-/// Checks that `mails` have these subjects, in this order, and say that they are minutes late.
+/// Checks that exim was given `mails` with these subjects, in this order, and that they say that they are late.
 fn expect_late(mails: &[Mail], subjects: &[&str]) -> Result<()> {
+    // exim delivers in no order, but the ids that it gives are in order of time.
+    let id = |mail: &Mail| mail.text.lines().find_map(|line| line.strip_prefix("\tid ").map(str::to_owned));
+    let mut mails = mails.to_vec();
+    mails.sort_by_key(id);
     let found: Vec<_> = mails.iter().map(|mail| mail.subject.as_str()).collect();
     ensure!(found == subjects, "{found:?}");
-    for mail in mails {
+    for mail in &mails {
         ensure!(
             mail.text.contains("\n\nThis message is ") && mail.text.contains(" late: it was written on "),
             "{mail:?}"
