@@ -107,13 +107,10 @@ impl Tallies {
                     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
                     let examples = tally.examples.iter().map(|name| limits.landing.join(name).display().to_string());
                     let examples: Vec<_> = examples.collect();
-                    let all = if tally.deleted >= before { "all" } else { "of" };
-                    format!(
-                        "{} {all} {before} files in {} ({}{more})",
-                        tally.deleted,
-                        shown(&limits.landing.join(place)),
-                        examples.join(", ")
-                    )
+                    let which =
+                        if tally.deleted >= before { "all".to_owned() } else { format!("{} of", tally.deleted) };
+                    let place = shown(&limits.landing.join(place));
+                    format!("{which} {before} files in {place} ({}{more})", examples.join(", "))
                 })
             })
             .collect();
@@ -226,7 +223,7 @@ mod tests {
     fn an_empty_source_never_empties_its_folder_although_another_is_full() {
         let gone = ["*deleting   etc/a", "*deleting   etc/b"];
         assert_eq!(objection(&gone, 100_000, 3), None);
-        assert_eq!(objection(&gone, 100_000, 2).unwrap(), "2 all 2 files in /etc (etc/a, etc/b)");
+        assert_eq!(objection(&gone, 100_000, 2).unwrap(), "all 2 files in /etc (etc/a, etc/b)");
     }
 
     #[test]
@@ -235,7 +232,7 @@ mod tests {
         tallies.take("*deleting   song");
         let before = [(PathBuf::new(), 1)].into();
         let limits = Limits { most: MaxDelete::Percent(50), landing: Path::new("music"), before: &before };
-        assert_eq!(tallies.objection(limits).unwrap(), "1 all 1 files in /music (music/song)");
+        assert_eq!(tallies.objection(limits).unwrap(), "all 1 files in /music (music/song)");
     }
 
     #[test]

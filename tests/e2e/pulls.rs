@@ -42,7 +42,7 @@ fn a_day_of_pulls() -> Story {
             nas.sh(&format!("sh /root/client.sh {name} {}", number + 1)).with_context(|| format!("the host {name}"))?;
         }
         // The original has pulled it as root, and other things.
-        nas.sh("phobos-ns exec -- sh -c 'rm -r /backup/holding/luv/* && chown -hR phobos-pull: /backup/holding/luv'")?;
+        nas.sh("phobos-ns exec -- sh -c 'cd /backup/holding; ls; rm -r chew luv/*; chown -hR phobos-pull: /backup/holding/luv'")?;
         prepare_night(nas)?;
 
         // Only then is it the next day, before six: a timer that was passed over would start at once.
