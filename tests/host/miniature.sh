@@ -6,6 +6,8 @@ trap 'echo "story: line $LINENO failed: $BASH_COMMAND"' ERR
 trap 'umount -l "$STORY"/disk.* 2>/dev/null || true; for loop in $(cat loops 2>/dev/null); do losetup -d "$loop" 2>/dev/null || true; done' EXIT
 PATH=$STORY:$PATH
 export BORG_BASE_DIR=$STORY/borg-base BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_RELOCATED_REPO_ACCESS_IS_OK=yes
+# Borg knows a machine by its network card; without one its number is another one each time.
+export BORG_HOST_ID="$(uname -n)@1"
 CONFIG=$STORY/phobos.toml
 NS=/run/phobos/ns/backup
 
