@@ -75,8 +75,9 @@ fn a_day_of_pulls() -> Story {
         let (night, luv) = (runs(nas, "borgmatic", "")?, runs(nas, "pull", "luv")?);
         ensure!(night.len() == 1 && night[0].exit == 0, "{night:?}");
         ensure!(luv[1].exit == 0 && luv[1].start >= night[0].end, "{luv:?} beside {night:?}");
-        let archive =
-            nas.sh("/root/borg.sh borg extract --stdout /backup/borg::night backup/holding/.phobos/luv.json")?;
+        let archive = nas.sh(
+            "phobos-ns exec -- /root/borg.sh borg extract --stdout /backup/borg::night backup/holding/.phobos/luv.json",
+        )?;
         ensure!(archive.contains("\"state\": \"ok\""), "the mark is in the archive: {archive}");
 
         nas.plug(&a)?;
@@ -100,9 +101,7 @@ fn a_day_of_pulls() -> Story {
 
 /// Makes the nightly job Borg alone, and lets it end only when the morning has come.
 fn prepare_night(nas: &Nas) -> Result<()> {
-    let borg = format!(
-        "#!/bin/sh -eu\nexport BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root\nexec nsenter --mount=/run/phobos/ns/backup -- \"$@\"\n"
-    );
+    let borg = format!("#!/bin/sh -eu\nexport BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root\nexec \"$@\"\n");
     nas.write("/root/borg.sh", &borg)?;
     let night = "#!/bin/sh -eu\n/root/borg.sh borg create /backup/borg::night /backup/holding\n\
                  until test -e /run/morning; do sleep 0.2; done\n";
