@@ -215,9 +215,8 @@ impl Locks {
 
     fn open(&self, file: &str) -> Result<File, LockError> {
         let path = self.folder.join(file);
-        let failed = |source| LockError::File { path: path.clone(), source };
-        path.parent().map_or(Ok(()), folders::make_shared).map_err(failed)?;
-        OpenOptions::new().create(true).append(true).mode(0o644).open(&path).map_err(failed)
+        in_folder(&path, || OpenOptions::new().create(true).append(true).mode(0o644).open(&path))
+            .map_err(|source| LockError::File { path: path.clone(), source })
     }
 
     /// Waits for the lock on `file`; returns the record of the wait, which goes on with the next file.
@@ -270,10 +269,9 @@ impl Locks {
         // A process may stand at one lock more than once, in several threads.
         let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
         let failed = |source| LockError::File { path: path.clone(), source };
-        folders::make_shared(&folder).map_err(failed)?;
         let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
         let fresh = path.with_extension("new");
-        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
+        in_folder(&fresh, || fs::write(&fresh, &text)).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
         Ok(Record(path))
     }
 }
@@ -295,6 +293,17 @@ impl Drop for Record {
         if let Err(error) = fs::remove_file(&self.0) {
             log::debug!("cannot remove {}: {error}", self.0.display());
         }
+    }
+}
+
+/// Does what makes the file `path`, and makes its folder where it is missing.
+fn in_folder<T>(path: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), folders::make_shared)?;
+            make()
+        }
+        other => other,
     }
 }
 

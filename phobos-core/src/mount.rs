@@ -7,6 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::report::Chain;
 use crate::teardown::{self, Close, TeardownError};
@@ -151,6 +153,21 @@ pub fn table_of(mountinfo: &Path) -> Result<Vec<Entry>, MountError> {
 /// What is mounted on `target`: the topmost where several lie upon each other.
 pub fn at<'t>(table: &'t [Entry], target: &Path) -> Option<&'t Entry> {
     table.iter().rev().find(|entry| entry.target == target)
+}
+
+/// Whether something is mounted on `target`, links followed: one question to the kernel instead of its whole table.
+///
+/// # Errors
+///
+/// When the kernel does not say so and its table cannot be read.
+pub fn is_mount_point(target: &Path) -> Result<bool, MountError> {
+    match statx(CWD, target, AtFlags::NO_AUTOMOUNT, StatxFlags::empty()) {
+        Ok(answer) if answer.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT) => {
+            Ok(answer.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+        }
+        // Before Linux 5.8, or where the folder cannot be reached.
+        _ => Ok(at(&table()?, target).is_some()),
+    }
 }
 
 /// The fstab entry of `target`, if there is one.

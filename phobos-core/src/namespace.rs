@@ -147,11 +147,10 @@ pub fn enter(
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
     }
-    let table = mounts::table()?;
-    if mounts::at(&table, plan.target).is_some() {
+    if mounts::is_mount_point(plan.target)? {
         return Err(NamespaceError::MountedOutside { target: plan.target.to_owned() });
     }
-    prepare_file(plan.file, &table)?;
+    prepare_file(plan.file)?;
     if is_namespace(plan.file)? {
         match open(plan.file).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNS)?)) {
             Ok(()) => {
@@ -196,13 +195,18 @@ pub fn is_inside(file: &Path) -> Result<bool, NamespaceError> {
 }
 
 /// Makes the folder of the namespace's file a private mount that only root can look into, and the file itself.
-fn prepare_file(file: &Path, table: &[Entry]) -> Result<(), NamespaceError> {
+fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
     folders::make_shared(folder).map_err(io_error("make", folder))?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
-    match mounts::at(table, folder) {
+    if is_namespace(file).unwrap_or(false) {
+        // Whoever bound it has made its folder a private mount before.
+        return Ok(());
+    }
+    let table = mounts::table()?;
+    match mounts::at(&table, folder) {
         Some(entry) if !entry.propagates => {}
         Some(_) => set_propagation(folder, MsFlags::MS_PRIVATE)?,
         None => {
@@ -313,7 +317,7 @@ fn pinned<'t>(table: &'t [Entry], target: &Path) -> Vec<&'t Entry> {
 
 /// Mounts the backup file system in this process's namespace, if it is not mounted.
 fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
-    if mounts::at(&mounts::table()?, plan.target).is_some() {
+    if mounts::is_mount_point(plan.target)? {
         return Ok(());
     }
     if mounts::fstab_entry(plan.fstab, plan.target)?.is_none() {

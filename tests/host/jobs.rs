@@ -36,11 +36,11 @@ fn a_failure_of_a_scheduled_job_stays_red_until_the_job_succeeds() {
         r#"
         night() { expect "$1" "" ns exec --no-namespace --job night -- sh -c "exit $1" </dev/null; }
         shown() { phobos-blink jobs --json | tr -d ' \n'; }
-        night 0; shown; ! shown | grep night
+        night 0; shown; shown >board; never grep night board
         night 3; shown | grep '"name":"night","state":"failed","text":"shfailedwithexitcode3"'
         expect 0 "" ns exec --no-namespace --job other -- true
         shown | grep '"name":"night","state":"failed"'
-        night 0; shown; ! shown | grep night
+        night 0; shown; shown >board; never grep night board
         "#,
     );
 }
@@ -115,7 +115,7 @@ fn the_holder_says_when_it_should_end_and_the_history_who_waited_and_who_failed(
         until ns status | grep 'awaited by: pull-luv'; do kill -0 $pull; done
         grep "waiting for the lock holding, held by night (pid $night, since .*, expected to end at " told
         since=$SECONDS; until [ $((SECONDS - since)) -ge 2 ]; do kill -0 $pull; done
-        echo >go; ! wait $night; wait $pull
+        echo >go; never wait $night; wait $pull
         tail -2 $history
         grep '"job":"night",.*"exit":3,"error":"sh failed with exit code 3","origin":"sh"' $history
         grep '"job":"pull-luv",.*"exit":0,"waited_secs":[1-9]' $history
@@ -187,7 +187,7 @@ fn an_interactive_shell_has_its_terminal_and_job_control() {
             # sees TEXT: waits for it on the terminal, as often as it is given.
             sees() { until [ "$(tr -d '\r' <typescript 2>/dev/null | grep -acE "$1")" -ge "${2:-1}" ]; do kill -0 $shell; sleep 0.01; done; }
             sees 'ready> '
-            ! grep -ai 'no job control' typescript
+            never grep -ai 'no job control' typescript
             echo 'test -f /backup/borg/config && test -t 0 && echo terminal $(: </dev/tty && echo here)' >&3; sees '^terminal here'
             # Ctrl-Z stops the job and not the shell; fg brings it back, and Ctrl-C ends it.
             echo 'sleep 1000' >&3
