@@ -7,9 +7,9 @@
 
 mod name;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -271,7 +271,11 @@ impl Locks {
         let failed = |source| LockError::File { path: path.clone(), source };
         let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
         let fresh = path.with_extension("new");
-        in_folder(&fresh, || fs::write(&fresh, &text)).and_then(|()| fs::rename(&fresh, &path)).map_err(failed)?;
+        // Everybody may read who holds a lock, whatever a unit's `UMask=` is.
+        in_folder(&fresh, || fs::write(&fresh, &text))
+            .and_then(|()| fs::set_permissions(&fresh, Permissions::from_mode(0o644)))
+            .and_then(|()| fs::rename(&fresh, &path))
+            .map_err(failed)?;
         Ok(Record(path))
     }
 }

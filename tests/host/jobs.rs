@@ -82,6 +82,8 @@ fn a_holder_is_named_and_its_death_frees_the_lock() {
         kill -STOP $holder
         expect 75 "gave up waiting for the lock repository, held by night (pid $holder, since " job --lock repository --lock-wait 100ms -- true
         expect 0 "lock repository" ns status
+        # Whatever the holder's umask is, everybody may read who it is.
+        (umask 077; ns exec --job dark --lock local/dark -- sh -c 'stat -c %a /run/phobos/lock/local/dark.holders/*.json') | grep -x 644
         grep "held by: night (pid $holder), alone" out
         ns status --json | grep '"job": "night"'
         kill -KILL $holder; wait $holder || true
