@@ -49,6 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         filters: &[],
         extras: Extras::All,
         rehearsal: false,
+        progress: true,
     };
     let stats = teardown::join(rsync::mirror(&system, &mirror, &mut Quiet), lock.close())?;
     log::info!("copied {} files", stats.files_transferred);

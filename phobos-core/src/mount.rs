@@ -170,6 +170,16 @@ pub fn is_mount_point(target: &Path) -> Result<bool, MountError> {
     }
 }
 
+/// How many bytes of the file system at `target` are in use, those that are still to be written included.
+///
+/// # Errors
+///
+/// When the file system does not say so.
+pub fn used_bytes(target: &Path) -> io::Result<u64> {
+    let all = rustix::fs::statvfs(target)?;
+    Ok(all.f_blocks.saturating_sub(all.f_bfree).saturating_mul(all.f_frsize))
+}
+
 /// The fstab entry of `target`, if there is one.
 ///
 /// # Errors

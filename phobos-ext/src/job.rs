@@ -228,6 +228,7 @@ impl Job<'_> {
         let hidden = LOCK_FILES.iter().map(|name| rsync::rule('H', &inner.join(name)));
         let kept = marker::own_files().map(|name| rsync::rule('-', &name));
         let filters: Vec<_> = hidden.chain(kept).collect();
+        let mut teller = MirrorTeller::new(borg, place);
         let mirror = Mirror {
             source: &backup.mount,
             target: place,
@@ -235,8 +236,8 @@ impl Job<'_> {
             filters: &filters,
             extras: if external.attributes { Extras::All } else { Extras::HardLinks },
             rehearsal: self.cli.dry_run,
+            progress: teller.shows_progress(),
         };
-        let mut teller = MirrorTeller::new(borg);
         let result = self.copy(&mirror, inner, &mut teller);
         let changes = teller.finish();
         let stats = result?;
@@ -268,11 +269,10 @@ impl Job<'_> {
     /// copy a new index before the segments that it speaks of, and segment 10 before segment 9.
     fn copy(&self, mirror: &Mirror<'_>, inner: &Path, teller: &mut MirrorTeller<'_>) -> Result<Stats, RsyncError> {
         let data = inner.join("data");
-        let (source, target) = (mirror.source.join(&data), mirror.target.join(&data));
-        if mirror.rehearsal || !target.is_dir() {
+        if mirror.rehearsal || !mirror.target.join(&data).is_dir() {
             return rsync::mirror(self.exec, mirror, teller);
         }
-        let segments = rsync::stage(self.exec, &source, &target, mirror.max_alloc, teller)?;
+        let segments = rsync::stage(self.exec, mirror, &data, teller)?;
         let rest = rsync::mirror(self.exec, mirror, teller)?;
         Ok(Stats {
             files_transferred: segments.files_transferred + rest.files_transferred,

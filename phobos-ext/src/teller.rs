@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
 use phobos_core::borg::RepositoryLock;
+use phobos_core::mount;
 use phobos_core::rsync::{Progress, Rhythm, Teller};
 
 /// The width of the bar in characters.
@@ -15,11 +17,20 @@ pub(crate) struct MirrorTeller<'l> {
     rhythm: Rhythm,
     on_terminal: bool,
     changes: u64,
+    /// Where the drive is mounted, and how many bytes of it were in use at the beginning.
+    place: &'l Path,
+    used: Option<u64>,
 }
 
 impl<'l> MirrorTeller<'l> {
-    pub(crate) fn new(lock: &'l RefCell<RepositoryLock>) -> Self {
-        Self { lock, rhythm: Rhythm::default(), on_terminal: io::stderr().is_terminal(), changes: 0 }
+    pub(crate) fn new(lock: &'l RefCell<RepositoryLock>, place: &'l Path) -> Self {
+        let used = mount::used_bytes(place).ok();
+        Self { lock, rhythm: Rhythm::default(), on_terminal: io::stderr().is_terminal(), changes: 0, place, used }
+    }
+
+    /// Whether somebody watches; for the journal it is enough to see the drive fill.
+    pub(crate) fn shows_progress(&self) -> bool {
+        self.on_terminal
     }
 
     /// Ends the line that moves, and returns how many changes a rehearsal has shown.
@@ -33,11 +44,7 @@ impl<'l> MirrorTeller<'l> {
 
 impl Teller for MirrorTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
-        if self.on_terminal {
-            write_to_terminal(&bar(progress));
-        } else if self.rhythm.is_due() {
-            log::info!("{}", words(progress));
-        }
+        write_to_terminal(&bar(progress));
     }
 
     #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
@@ -51,6 +58,11 @@ impl Teller for MirrorTeller<'_> {
     }
 
     fn may_go_on(&mut self) -> Result<(), String> {
+        if !self.on_terminal && self.rhythm.is_due() {
+            if let (Some(before), Ok(now)) = (self.used, mount::used_bytes(self.place)) {
+                log::info!("copied {} MB so far", now.saturating_sub(before) / 1_000_000);
+            }
+        }
         let held = self.lock.borrow_mut().is_held();
         held.then_some(()).ok_or_else(|| "Borg's lock was lost".to_owned())
     }
