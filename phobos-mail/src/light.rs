@@ -95,6 +95,14 @@ mod tests {
         assert_eq!(script.calls().len(), news);
     }
 
+    /// Waits until the clock shows another millisecond than the newest post: the board keeps no finer times.
+    fn a_moment_later(board: &Board) {
+        let newest = board.jobs().unwrap().into_iter().map(|job| job.since).max().unwrap();
+        while chrono::Utc::now().timestamp_millis() <= newest.timestamp_millis() {
+            std::hint::spin_loop();
+        }
+    }
+
     #[test]
     fn the_red_of_a_failed_unit_stays_until_another_job_has_used_the_light() {
         if !rustix::process::geteuid().is_root() {
@@ -109,13 +117,16 @@ mod tests {
         assert!(script.calls().is_empty() && board.jobs().unwrap().is_empty());
 
         tell(&script, &board, Some("no server"), Showing::Later);
+        a_moment_later(&board);
         board.post("ext-A", State::Ok, "").unwrap();
         tell(&script, &board, None, Showing::IfStale);
         assert_eq!(script.calls(), ["phobos-blink show"]);
         assert_eq!(shown(&board).unwrap()[0], "It shows ok, for ext-A.");
 
         tell(&script, &board, Some("no server"), Showing::Later);
+        a_moment_later(&board);
         board.post("ext-A", State::Ok, "").unwrap();
+        a_moment_later(&board);
         tell(&script, &board, Some("no server"), Showing::Later);
         tell(&script, &board, None, Showing::IfStale);
         assert_eq!(script.calls().len(), 1, "another unit has failed since");
