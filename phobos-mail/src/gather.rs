@@ -10,8 +10,9 @@ use phobos_core::report::Chain;
 
 use crate::journal::{self, Failure, Run};
 use crate::light;
+use crate::shown;
 use crate::text;
-use crate::unit::{self, End, Facts, Monitor, Name};
+use crate::unit::{End, Facts, Monitor, Name};
 
 /// How many other failed units are listed.
 const OTHERS: usize = 30;
@@ -86,8 +87,8 @@ fn facts(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
         findings.notes.push("Anything: systemd cannot be asked about such a name.".to_owned());
         return findings;
     };
-    match unit::ask(exec, name) {
-        Ok(facts) => findings.facts = facts,
+    match shown::ask(exec, name) {
+        Ok(shown) => findings.facts = Facts::of(&shown),
         Err(error) => findings.missed("The unit's status", &error),
     }
     findings.facts = std::mem::take(&mut findings.facts).with(monitor);

@@ -12,6 +12,7 @@ mod meaning;
 mod merge;
 mod message;
 mod occasions;
+mod shown;
 mod spool;
 mod storm;
 mod text;

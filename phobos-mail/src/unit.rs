@@ -1,21 +1,12 @@
-//! What systemd knows of a failed unit: from `systemctl show`, and from what it puts into the environment of an
+//! What systemd knows of a failed unit: from what it shows, and from what it puts into the environment of an
 //! `OnFailure=` unit.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
-use phobos_core::exec::{Exec, ExecError, Invocation};
 
+use crate::shown::{Command, Shown};
 use crate::text;
-
-/// The properties asked for; keep in step with [`Facts::parse`].
-const PROPERTIES: &str = "Id,Description,LoadState,FragmentPath,ActiveState,SubState,Result,InvocationID,NRestarts,\
-    ExecMainCode,ExecMainStatus,ExecMainPID,ExecCondition,ExecStartPre,ExecStart,ExecStartPost,ExecStop,ExecStopPost,ExecMount,ExecUnmount,\
-    InactiveExitTimestamp,InactiveEnterTimestamp,CPUUsageNSec,MemoryPeak,TriggeredBy";
-
-/// How long `systemctl` may take; a bus that does not answer must not hold up the mail.
-const LIMIT: Duration = Duration::from_secs(8);
 
 /// A unit's name as it was given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,41 +123,18 @@ pub(crate) fn is_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Asks systemd about `unit`.
-///
-/// # Errors
-///
-/// [`ExecError`] if `systemctl` is not there, or has nobody to ask.
-pub(crate) fn ask(exec: &dyn Exec, unit: &str) -> Result<Facts, ExecError> {
-    let call = Invocation::new("systemctl")
-        .args(["show", "--no-pager", "--timestamp=unix"])
-        .arg(format!("--property={PROPERTIES}"))
-        .args(["--", unit])
-        .limit(LIMIT);
-    Ok(Facts::parse(&exec.run(&call)?.text()))
-}
-
 impl Facts {
-    /// Reads what `systemctl show` wrote.
-    fn parse(output: &str) -> Self {
-        let mut commands = Vec::new();
-        let mut values = HashMap::new();
-        for (key, value) in output.lines().filter_map(|line| line.split_once('=')) {
-            if key.starts_with("Exec") && value.starts_with('{') {
-                commands.push((key, value));
-            } else if !value.is_empty() && value != "[not set]" {
-                values.insert(key, value);
-            }
-        }
-        let text = |key| values.get(key).map(|value| text::line(value, 500));
-        let number = |key| values.get(key).and_then(|value| value.parse::<u64>().ok());
-        let time = |key| {
-            let seconds = values.get(key)?.strip_prefix('@')?.parse().ok()?;
+    /// What systemd shows of the unit.
+    pub(crate) fn of(shown: &Shown) -> Self {
+        let text = |name| shown.value(name).map(|value| text::line(value, 500));
+        let number = |name| shown.value(name).and_then(|value| value.parse::<u64>().ok());
+        let time = |name| {
+            let seconds = shown.value(name)?.strip_prefix('@')?.parse().ok()?;
             Some(text::local(seconds)).filter(|_| seconds > 0)
         };
-        let active = match (values.get("ActiveState"), values.get("SubState")) {
+        let active = match (text("ActiveState"), text("SubState")) {
             (Some(active), Some(sub)) if active != sub => Some(format!("{active} ({sub})")),
-            (active, _) => active.map(|active| (*active).to_owned()),
+            (active, _) => active,
         };
         Self {
             id: text("Id"),
@@ -177,7 +145,7 @@ impl Facts {
             result: text("Result"),
             invocation: text("InvocationID").filter(|id| is_id(id)),
             restarts: number("NRestarts").unwrap_or(0),
-            end: failed_command(&commands).or_else(|| main_process(&values)),
+            end: failed_command(&shown.commands).or_else(|| main_process(shown)),
             started: time("InactiveExitTimestamp"),
             ended: time("InactiveEnterTimestamp"),
             cpu: number("CPUUsageNSec").filter(|ns| *ns != u64::MAX).map(Duration::from_nanos),
@@ -226,40 +194,28 @@ impl Facts {
 }
 
 /// The first of a unit's commands that did not end well, and whose end is not ignored.
-fn failed_command(commands: &[(&str, &str)]) -> Option<End> {
-    commands.iter().find_map(|(_, value)| {
-        let field = |from: &str, to: &str| {
-            let (_, rest) = value.split_once(from)?;
-            rest.split_once(to).map(|(field, _)| field)
-        };
-        let (_, tail) = value.rsplit_once(" ; code=")?;
-        let (code, status) = tail.trim_end_matches([' ', '}']).split_once(" ; status=")?;
-        let number: i32 = status.split('/').next()?.parse().ok()?;
-        let how = match code {
-            "exited" if number != 0 => How::Code(number),
-            "killed" => How::Signal { number, core: false },
-            "dumped" => How::Signal { number, core: true },
-            _ => return None,
-        };
-        if field(" ; ignore_errors=", " ;") == Some("yes") {
-            return None;
-        }
-        let command = field(" ; argv[]=", " ; ignore_errors=").or_else(|| field("path=", " ;"));
-        Some(End { command: command.map(|command| text::line(command, 300)), how })
+fn failed_command(commands: &[Command]) -> Option<End> {
+    commands.iter().filter(|command| !command.is_ignored).find_map(|command| {
+        let how = bad_end(command.code, command.status)?;
+        Some(End { command: Some(text::line(&command.line, 300)), how })
     })
 }
 
 /// How the main process ended, where no command tells it.
-fn main_process(values: &HashMap<&str, &str>) -> Option<End> {
-    let number = values.get("ExecMainStatus")?.parse().ok()?;
-    // The codes are those of waitid(2).
-    let how = match *values.get("ExecMainCode")? {
-        "1" if number != 0 => How::Code(number),
-        "2" => How::Signal { number, core: false },
-        "3" => How::Signal { number, core: true },
-        _ => return None,
-    };
+fn main_process(shown: &Shown) -> Option<End> {
+    let number = |name| shown.value(name)?.parse().ok();
+    let how = bad_end(number("ExecMainCode")?, number("ExecMainStatus")?)?;
     Some(End { command: None, how })
+}
+
+/// An end that is none of a good run; the codes are those of waitid(2).
+fn bad_end(code: i32, status: i32) -> Option<How> {
+    match code {
+        1 if status != 0 => Some(How::Code(status)),
+        2 => Some(How::Signal { number: status, core: false }),
+        3 => Some(How::Signal { number: status, core: true }),
+        _ => None,
+    }
 }
 
 /// The number of a signal that systemd names without `SIG`, or gives as a number.
@@ -273,7 +229,6 @@ fn signal_number(name: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phobos_core::exec::fake::Script;
 
     const SHOWN: &str = "\
 Id=backup-exthdd.service
@@ -295,7 +250,7 @@ MemoryPeak=[not set]
 ";
 
     fn facts() -> Facts {
-        ask(&Script::new().says(SHOWN), "backup-exthdd.service").unwrap()
+        Facts::of(&Shown::parse(SHOWN))
     }
 
     #[test]
@@ -312,7 +267,7 @@ MemoryPeak=[not set]
     #[test]
     fn a_command_whose_failure_is_ignored_is_not_to_blame() {
         let shown = SHOWN.replace("ignore_errors=no", "ignore_errors=yes");
-        let facts = ask(&Script::new().says(&shown), "x").unwrap();
+        let facts = Facts::of(&Shown::parse(&shown));
         assert_eq!(facts.end.unwrap().command, None, "only the main process is left to tell");
     }
 
@@ -348,12 +303,5 @@ MemoryPeak=[not set]
         let good = r"dev-disk-by\x2duuid-A2EA\x2d96ED.device";
         assert_eq!(Name::new(good).askable(), Some(good));
         assert_eq!(Name::new("-.mount").askable(), Some("-.mount"));
-    }
-
-    #[test]
-    fn no_bus_is_an_error_that_says_so() {
-        let script = Script::new().fails(1, "Failed to get properties: Transport endpoint is not connected");
-        let error = ask(&script, "x.service").unwrap_err().to_string();
-        assert!(error.ends_with("Transport endpoint is not connected"), "{error}");
     }
 }

@@ -48,15 +48,17 @@ struct Booted {
     folder: PathBuf,
 }
 
-/// Makes the machine and the programs ready, so that the next scenario begins at once.
+/// Makes the machine and the programs ready, so that the next scenario begins at once, and returns where the machine's root
+/// file system lies: ext4, as it was before the first boot.
 ///
 /// # Errors
 ///
 /// When the rig cannot have what it needs.
-pub fn make_ready() -> Result<()> {
+pub fn make_ready() -> Result<PathBuf> {
     host::require()?;
-    Booted::get(&host::folder()?)?;
-    programs::tar().map(drop)
+    let booted = Booted::get(&host::folder()?)?;
+    programs::tar()?;
+    Ok(booted.image.root())
 }
 
 impl Machine {

@@ -1,5 +1,5 @@
 //! A machine to play with: `cargo run -p phobos-tests --bin rig`, then one command a line; with `--ready` it is only made
-//! ready for the scenarios.
+//! ready for the scenarios, and its root file system's path printed.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ const HELP: &str = "plug DRIVE | pull DRIVE | slow KIB | cut | on [DRIVE...] | l
 
 fn main() -> ExitCode {
     let is_ready_wanted = std::env::args().nth(1).is_some_and(|word| word == "--ready");
-    match if is_ready_wanted { phobos_tests::make_ready() } else { play() } {
+    let ready = || phobos_tests::make_ready().map(|root| say(&root.display().to_string()));
+    match if is_ready_wanted { ready() } else { play() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("{error:#}"));

@@ -1,5 +1,5 @@
-//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one, and the mail, both on the
-//! rig's machine; the history; then mirrors and pulls on one NAS in miniature, with loop-mounted ext4 and no LUKS.
+//! `bench`: phobos beside the original, in one run: the light with no stick and on an emulated one in the rig's machine; the
+//! mail, in the rig's Debian; the history; then mirrors and pulls on one NAS in miniature, with loop-mounted ext4 and no LUKS.
 
 pub(crate) mod delay;
 mod history;

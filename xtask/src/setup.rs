@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 25] = [
+const NEEDS: [Need; 26] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -40,6 +40,7 @@ const NEEDS: [Need; 25] = [
     need("qemu-system-x86", "qemu-system-x86_64", "the rig's machine"),
     need("qemu-utils", "qemu-img", "the rig's disk"),
     need("procps", "sysctl", "what runs in tests"),
+    need("systemd-container", "systemd-nspawn", "the rig's Debian on this processor, for the bench of the mail"),
     need("tar", "tar", "the rig's root file system"),
     need("zstd", "zstd", "the rig's root file system"),
 ];

@@ -6,6 +6,7 @@ mod smtp;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ impl Machine {
         let mut command = cargo_bin_cmd!("phobos-mail");
         let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
         command.env_clear().env("PATH", path).env("STATE_DIRECTORY", self.path("state"));
+        // Where the machine that runs the tests has a systemd, it is none of theirs.
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", self.path("bus").display()));
         command.env("PHOBOS_LED_RUN", self.path("led")).env("PHOBOS_LED_KEPT", self.path("led-kept"));
         command.arg("--config").arg(self.path("phobos.toml")).args(args);
         command
@@ -215,6 +218,18 @@ fn a_program_that_hangs_does_not_keep_the_mail() {
     let ended = machine.run(&["a.service"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(server.taken()[0].body().contains("systemd and the journal took too long to answer"));
+}
+
+#[test]
+fn a_bus_that_does_not_answer_is_left_for_systemctl() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    let bus = UnixListener::bind(machine.path("bus")).unwrap();
+    machine.program("systemctl", "echo Id=a.service; echo Description=it has one");
+    let ended = machine.run(&["a.service"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(server.taken()[0].body().contains("Description: it has one"), "{}", server.taken()[0].body());
+    assert!(bus.accept().is_ok(), "it was asked first");
 }
 
 #[test]
