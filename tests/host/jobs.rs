@@ -329,7 +329,7 @@ fn ten_jobs_at_once_never_disturb_each_other() {
                 look=$((look + 1)); for other; do if [ -s "$other" ]; then echo "$job beside $other" >>../together; fi; done
             done
             : >"$job"; echo "$job" >>../done'
-        for round in $(seq 100); do
+        for round in $(seq 1000); do
             pids=
             for job in "${!locks[@]}"; do
                 (cd runs && exec phobos-ns exec --no-namespace --lock-wait 60s ${locks[$job]} -- sh -c "$work" sh "$job" ${enemies[$job]}) & pids="$pids $!"
@@ -337,7 +337,7 @@ fn ten_jobs_at_once_never_disturb_each_other() {
             for pid in $pids; do wait "$pid"; done
         done
         if [ -e together ]; then cat together; exit 1; fi
-        test "$(grep -c . done)" = 1000
+        test "$(grep -c . done)" = 10000
         "#,
     );
 }
