@@ -28,6 +28,15 @@ pub fn is_journal() -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", stderr.dev(), stderr.ino()))
 }
 
+/// Writes `text` to the terminal that is standard error, as it is: a bar, or the codes that wipe one.
+pub fn draw(text: &str) {
+    let mut stderr = io::stderr().lock();
+    // A terminal that is gone must not stop what is told of.
+    if let Err(error) = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()) {
+        log::debug!("cannot write to the terminal: {error}");
+    }
+}
+
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()

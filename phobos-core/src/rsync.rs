@@ -85,6 +85,20 @@ pub struct Progress<'a> {
     pub speed: &'a str,
 }
 
+impl Progress<'_> {
+    /// In words, for the journal.
+    pub fn words(&self) -> String {
+        format!("copied {} MB, {} % of what was found, {}", self.bytes / 1_000_000, self.percent, self.speed)
+    }
+
+    /// As a bar of `width` characters and the words, for a terminal.
+    pub fn bar(&self, width: u8) -> String {
+        let full = usize::from(u16::from(self.percent.min(100)) * u16::from(width) / 100);
+        let empty = usize::from(width) - full;
+        format!("[{}{}] {}", "#".repeat(full), " ".repeat(empty), self.words())
+    }
+}
+
 /// What is told while a copy runs.
 pub trait Teller {
     /// Takes progress as often as rsync gives it, several times a second.
@@ -357,6 +371,14 @@ fn is_change(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_in_words_and_as_a_bar() {
+        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
+        assert_eq!(progress.words(), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert_eq!(progress.bar(4), "[##  ] copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert!(Progress { percent: 255, ..progress }.bar(3).starts_with("[###] "));
+    }
     use crate::exec::fake::Script;
 
     /// Keeps what it is told.

@@ -1,10 +1,11 @@
 //! What a mirror tells while it runs: lines for the journal, one line that moves for a terminal.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use phobos_core::borg::RepositoryLock;
+use phobos_core::journal;
 use phobos_core::mount;
 use phobos_core::rsync::{Progress, Rhythm, Teller};
 
@@ -36,7 +37,7 @@ impl<'l> MirrorTeller<'l> {
     /// Ends the line that moves, and returns how many changes a rehearsal has shown.
     pub(crate) fn finish(self) -> u64 {
         if self.on_terminal {
-            write_to_terminal("\r\x1b[K");
+            journal::draw("\r\x1b[K");
         }
         self.changes
     }
@@ -44,7 +45,7 @@ impl<'l> MirrorTeller<'l> {
 
 impl Teller for MirrorTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
-        write_to_terminal(&bar(progress));
+        journal::draw(&format!("\r\x1b[K{}", progress.bar(BAR_WIDTH)));
     }
 
     #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
@@ -65,36 +66,5 @@ impl Teller for MirrorTeller<'_> {
         }
         let held = self.lock.borrow_mut().is_held();
         held.then_some(()).ok_or_else(|| "Borg's lock was lost".to_owned())
-    }
-}
-
-fn words(progress: Progress<'_>) -> String {
-    format!("copied {} MB, {} % of what was found, {}", progress.bytes / 1_000_000, progress.percent, progress.speed)
-}
-
-fn bar(progress: Progress<'_>) -> String {
-    let full = usize::from(u16::from(progress.percent.min(100)) * u16::from(BAR_WIDTH) / 100);
-    let empty = usize::from(BAR_WIDTH) - full;
-    format!("\r\x1b[K[{}{}] {}", "#".repeat(full), " ".repeat(empty), words(progress))
-}
-
-/// A terminal that is gone must not stop a mirror.
-fn write_to_terminal(text: &str) {
-    let mut stderr = io::stderr().lock();
-    if let Err(error) = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()) {
-        log::debug!("cannot write to the terminal: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_in_words_and_as_a_bar() {
-        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
-        assert_eq!(words(progress), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
-        assert!(bar(progress).contains(&format!("[{}{}]", "#".repeat(15), " ".repeat(15))), "{}", bar(progress));
-        assert!(bar(Progress { percent: 255, ..progress }).contains(&"#".repeat(30)));
     }
 }

@@ -1,13 +1,10 @@
 //! What a run shows while it runs: lines for the journal, and on a terminal one line per running host.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use phobos_core::journal;
 use phobos_core::pull::HostName;
-use phobos_core::rsync::Progress;
-
-/// The width of a bar in characters.
-const BAR_WIDTH: u8 = 20;
 
 /// Where all hosts of a run are told of.
 #[derive(Debug)]
@@ -64,7 +61,7 @@ impl Screen {
     /// Clears what `draw` has drawn, and goes back to where it began.
     fn wipe(&self, lines: &[(HostName, String)]) {
         if self.on_terminal && !lines.is_empty() {
-            write(&format!("\x1b[{}A\x1b[J", lines.len()));
+            journal::draw(&format!("\x1b[{}A\x1b[J", lines.len()));
         }
     }
 
@@ -77,39 +74,7 @@ impl Screen {
                 text.extend([host.as_str(), &" ".repeat(width - host.as_str().len() + 2), line, "\n"]);
             }
             text.push_str("\x1b[?7h");
-            write(&text);
+            journal::draw(&text);
         }
-    }
-}
-
-/// Progress in words, for the journal.
-pub(crate) fn words(progress: Progress<'_>) -> String {
-    format!("copied {} MB, {} % of what was found, {}", progress.bytes / 1_000_000, progress.percent, progress.speed)
-}
-
-/// Progress as a bar.
-pub(crate) fn bar(progress: Progress<'_>) -> String {
-    let full = usize::from(u16::from(progress.percent.min(100)) * u16::from(BAR_WIDTH) / 100);
-    let empty = usize::from(BAR_WIDTH) - full;
-    format!("[{}{}] {}", "#".repeat(full), " ".repeat(empty), words(progress))
-}
-
-/// A terminal that is gone must not stop a pull.
-fn write(text: &str) {
-    let mut stderr = io::stderr().lock();
-    if let Err(error) = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush()) {
-        log::debug!("cannot write to the terminal: {error}");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_as_a_bar() {
-        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
-        let text = format!("[{}{}] copied 1234 MB, 50 % of what was found, 80.12MB/s", "#".repeat(10), " ".repeat(10));
-        assert_eq!(bar(progress), text);
     }
 }

@@ -12,10 +12,13 @@ use phobos_core::report::{Exit, Stop};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
 
 use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
-use crate::screen::{self, Screen};
+use crate::screen::Screen;
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
 const SILENCE: u32 = 600;
+
+/// The width of a bar in characters.
+const BAR_WIDTH: u8 = 20;
 
 /// How many of the lines that rsync and ssh complain with are kept.
 const COMPLAINTS: usize = 20;
@@ -323,9 +326,9 @@ struct HostTeller<'a> {
 impl Teller for HostTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
         if self.screen.is_watched() {
-            self.screen.show(&self.host.name, &screen::bar(progress));
+            self.screen.show(&self.host.name, &progress.bar(BAR_WIDTH));
         } else if self.rhythm.is_due() {
-            self.screen.say(log::Level::Info, &self.host.name, &screen::words(progress));
+            self.screen.say(log::Level::Info, &self.host.name, &progress.words());
         }
     }
 
