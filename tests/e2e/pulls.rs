@@ -96,6 +96,20 @@ fn a_day_of_pulls() -> Story {
         nas.sh("ip netns exec nuhc sh -c 'mount --bind /srv/nuhc/home /home; exec /usr/sbin/sshd -f /srv/nuhc/sshd'")?;
         nas.sh("systemctl start phobos-pull@nuhc.service")?;
         nas.wait_for_recovery(minutes(1))?;
+
+        // Instead of a timer each, one for all.
+        let counts = [("luv", 3), ("nuhc", 4), ("chew", 2)];
+        nas.write("/etc/systemd/system/phobos-pull.timer.d/accuracy.conf", "[Timer]\nAccuracySec=100ms\n")?;
+        nas.sh(
+            "systemctl daemon-reload && systemctl disable --quiet --now phobos-pull@luv.timer phobos-pull@nuhc.timer \
+                phobos-pull@chew.timer && systemctl enable --quiet --now phobos-pull.timer",
+        )?;
+        set_clock(nas, "today 19:59:57")?;
+        for (name, count) in counts {
+            wait_for_runs(nas, "pull", name, count)?;
+            ensure!(runs(nas, "pull", name)?[count - 1].exit == 0, "{:?}", runs(nas, "pull", name)?);
+        }
+        nas.wait_for_unit("phobos-pull.service", "inactive", minutes(1))?;
         Ok(())
     })
 }
