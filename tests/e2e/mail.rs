@@ -84,40 +84,48 @@ plain:
   server_set_id = $auth2
 ";
 
-/// Puts postfix in the place of whatever was there before.
-const POSTFIX: &str = r#"
-set -e
-cd /opt/debs/postfix
-for deb in libicu7* libsasl2-2_* libsasl2-modules-db_* libtlsrpt0_* postfix_*; do dpkg-deb --extract $deb /; done
-useradd --system postfix
-groupadd --system postdrop
-chown postfix: /var/lib/postfix
-chgrp postdrop /usr/sbin/postdrop /usr/sbin/postqueue
-chmod g+s /usr/sbin/postdrop /usr/sbin/postqueue
-awk '/^[a-z]/ && NF >= 8 { $5 = "n" } { print }' /etc/postfix/master.cf.proto > /etc/postfix/master.cf
-cat > /etc/postfix/main.cf <<END
-compatibility_level = 3.9
-inet_interfaces = loopback-only
-inet_protocols = ipv4
-myhostname = phobos.home.arpa
-mydestination = phobos.home.arpa, localhost
-alias_maps = inline:{root=owner}
-END
-echo SYNC_CHROOT= > /etc/default/postfix
-systemctl daemon-reload
-systemctl start postfix
+/// The server that msmtp hands mail to, at a provider in real life: it takes mail for the owner and nobody else.
+const PROVIDER: &str = r#"
+import socketserver
+class Session(socketserver.StreamRequestHandler):
+    def handle(self):
+        say = lambda text: self.wfile.write(text + b"\r\n")
+        say(b"220 provider")
+        for line in self.rfile:
+            word = line[:4].upper()
+            if word == b"RCPT" and b"<owner@phobos.home.arpa>" not in line:
+                say(b"550 nobody of that name here")
+            elif word == b"DATA":
+                say(b"354 go on")
+                lines = [line.removeprefix(b".") for line in iter(self.rfile.readline, b".\r\n")]
+                with open("/var/mail/owner", "ab") as mailbox:
+                    mailbox.write(b"From provider\n" + b"".join(lines).replace(b"\r\n", b"\n") + b"\n")
+                say(b"250 taken")
+            else:
+                say(b"250 provider")
+                if word == b"QUIT":
+                    break
+socketserver.TCPServer.allow_reuse_address = True
+socketserver.TCPServer(("127.0.0.1", 2525), Session).serve_forever()
 "#;
 
-/// The owner's unit with nothing changed but the paths; the mail goes through whatever takes mail on the machine.
+/// The system's configuration of msmtp, which the owner's unit may read, and who root is.
+const MSMTPRC: &str =
+    "account default\nhost 127.0.0.1\nport 2525\nfrom nas@phobos.home.arpa\naliases /etc/msmtp-aliases\n";
+const MSMTP_ALIASES: &str = "default: owner@phobos.home.arpa\n";
+
+/// What an administrator answers while postfix is installed.
+const POSTFIX: &str = "\
+postfix postfix/main_mailer_type select Local only
+postfix postfix/mailname string phobos.home.arpa
+";
+
+/// The owner's unit with nothing changed but the paths; the mail goes through exim, which is Debian's own.
 #[test]
 fn owners_mail() -> Story {
     story(|nas| {
-        nas.sh("rm -rf /etc/systemd/system/status-email-user@.service*")?;
-        nas.write("/etc/systemd/system/status-email-user@.service", STATUS_EMAIL_USER)?;
+        install_owners(nas, "/usr/bin/python3 /usr/local/lib/rig/chatterbox")?;
         nas.write("/usr/local/lib/rig/chatterbox", CHATTERBOX)?;
-        install_broken(nas, "/usr/bin/python3 /usr/local/lib/rig/chatterbox")?;
-
-        // exim, which is Debian's own.
         let unit = r"broken@dev-disk-by\x2duuid-A2EA\x2d96ED.service";
         let mail = fail(nas, unit)?;
         for part in [
@@ -130,27 +138,40 @@ fn owners_mail() -> Story {
             ensure!(mail.text.contains(part), "{part}: {mail:?}");
         }
         ensure!(!mail.text.contains("\nBcc:"), "{mail:?}");
-        nas.wait_for_light(Light::Red, minutes(1))?;
+        nas.wait_for_light(Light::Red, minutes(1)).map(drop)
+    })
+}
 
-        // msmtp, which is no server: it hands the mail on to one, which exim plays at another port.
-        nas.sh(
-            "set -e; systemctl stop exim4; for deb in /opt/debs/msmtp-mta/*.deb; do dpkg-deb --extract $deb /; done; \
-             systemd-run --quiet --unit=rig-relay --property=Type=exec exim4 -bdf -oX 2525",
-        )?;
-        nas.write(
-            "/etc/msmtprc",
-            "account default\nhost 127.0.0.1\nport 2525\nfrom nas@phobos.home.arpa\naliases /etc/msmtp-aliases\n",
-        )?;
-        nas.write("/etc/msmtp-aliases", "default: owner@phobos.home.arpa\n")?;
-        nas.sh("chown root:systemd-journal /etc/msmtprc && chmod 640 /etc/msmtprc")?;
-        fail(nas, "broken@msmtp.service")?;
-        expect_way(nas, "broken@msmtp.service", "sendmail")?;
-
-        // postfix, unpacked, with the least of a configuration: Debian's own takes a minute to install here.
-        nas.sh("systemctl stop rig-relay")?;
-        nas.sh(POSTFIX)?;
-        fail(nas, "broken@postfix.service")?;
+/// The owner's unit and postfix, installed by its own scripts.
+#[test]
+fn owners_mail_by_postfix() -> Story {
+    story(|nas| {
+        install_owners(nas, "/usr/bin/false")?;
+        nas.install("postfix", POSTFIX)?;
+        nas.sh("systemctl is-active postfix.service && ! command -v exim4")?;
+        let mail = fail(nas, "broken@postfix.service")?;
+        ensure!(mail.text.contains("by phobos.home.arpa (Postfix) with ESMTP"), "{mail:?}");
+        ensure!(mail.text.contains("ended with exit code 1"), "{mail:?}");
         expect_way(nas, "broken@postfix.service", "smtp://127.0.0.1:25")
+    })
+}
+
+/// The owner's unit and msmtp, which is no server: it hands the mail on to one.
+#[test]
+fn owners_mail_by_msmtp() -> Story {
+    story(|nas| {
+        install_owners(nas, "/usr/bin/false")?;
+        nas.install("msmtp-mta", "")?;
+        nas.write("/etc/msmtprc", MSMTPRC)?;
+        nas.write("/etc/msmtp-aliases", MSMTP_ALIASES)?;
+        nas.sh("chown root:systemd-journal /etc/msmtprc && chmod 640 /etc/msmtprc")?;
+        nas.write("/usr/local/lib/rig/provider", PROVIDER)?;
+        nas.sh("systemd-run --quiet --unit=rig-provider python3 /usr/local/lib/rig/provider")?;
+        nas.wait_until("the provider listens", "ss -Hltn sport = 2525 | grep -q .", minutes(1))?;
+        nas.sh("[ \"$(readlink -f /usr/sbin/sendmail)\" = /usr/bin/msmtp ] && ! ss -Hltn sport = 25 | grep . >&2")?;
+        let mail = fail(nas, "broken@msmtp.service")?;
+        ensure!(mail.text.contains("ended with exit code 1"), "{mail:?}");
+        expect_way(nas, "broken@msmtp.service", "sendmail")
     })
 }
 
@@ -307,6 +328,13 @@ fn mail_by_relay() -> Story {
         }
         Ok(())
     })
+}
+
+/// Puts the owner's unit in the place of phobos's own, and one that fails by running `program`.
+fn install_owners(nas: &Nas, program: &str) -> Result<()> {
+    nas.sh("rm -rf /etc/systemd/system/status-email-user@.service*")?;
+    nas.write("/etc/systemd/system/status-email-user@.service", STATUS_EMAIL_USER)?;
+    install_broken(nas, program)
 }
 
 /// Puts the unit in place that fails by running `program`.
