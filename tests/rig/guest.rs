@@ -19,7 +19,8 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    /// Connects to the machine's sshd, waiting until it listens.
+    /// Connects to the machine's sshd, waiting until it listens. A connection that comes before that may hang in QEMU, so it is
+    /// soon given up for another.
     pub(crate) fn connect(port: u16, key: &Path, limit: Duration) -> Result<Self> {
         let control = tempfile::Builder::new().prefix("phobos-rig-").tempdir()?;
         let guest = Self { port, key: key.to_owned(), control };
@@ -71,7 +72,7 @@ impl Guest {
                     "StrictHostKeyChecking=no",
                     "UserKnownHostsFile=/dev/null",
                     "BatchMode=yes",
-                    "ConnectTimeout=10",
+                    "ConnectTimeout=5",
                     "ServerAliveInterval=20",
                     "Ciphers=aes128-gcm@openssh.com",
                 ]

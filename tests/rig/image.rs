@@ -43,8 +43,8 @@ const PACKAGES: [&str; 28] = [
     "zstd",
 ];
 
-/// Mail servers that cannot be installed beside exim: each with its dependencies as packages in `/opt/debs/NAME`.
-const OTHER_MAIL_SERVERS: [&str; 2] = ["postfix", "msmtp-mta"];
+/// Packages that a scenario installs in the place of others: each with what it needs besides, in `/opt/debs/NAME`.
+const SET_ASIDE: [&str; 3] = ["dbus-broker", "msmtp-mta", "postfix"];
 
 /// The Python original of `phobos-blink`, a package of Python; its wheel is unpacked into `/opt/blinkstick`.
 const ORIGINAL: &str = "BlinkStick==1.2.0";
@@ -131,7 +131,7 @@ pub(crate) fn sweep(cache: &Path, prefix: &str) -> Result<()> {
 /// A number that changes when anything does that the image is made of.
 fn key(overlay: &Path, build: &Path) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
-    (BUILDER, PACKAGES, OTHER_MAIL_SERVERS, ORIGINAL, PASSPHRASE, ROOT_SIZE, BACKUP_SIZE).hash(&mut hasher);
+    (BUILDER, PACKAGES, SET_ASIDE, ORIGINAL, PASSPHRASE, ROOT_SIZE, BACKUP_SIZE).hash(&mut hasher);
     fs::read(build)?.hash(&mut hasher);
     for path in files(overlay)? {
         path.strip_prefix(overlay)?.hash(&mut hasher);
@@ -174,7 +174,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
             .args(["doc", "locale", "man", "info"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
             .arg(format!("--include={}", PACKAGES.join(",")))
             .arg(format!("--essential-hook=copy-in '{}' /etc", initramfs.display()))
-            .args(OTHER_MAIL_SERVERS.map(|name| format!("--customize-hook={}", set_aside(name))))
+            .args(SET_ASIDE.map(|name| format!("--customize-hook={}", set_aside(name))))
             .arg("trixie")
             .arg(&root)
             .arg(debian()?),
@@ -215,6 +215,7 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
 fn set_aside(package: &str) -> String {
     format!(
         "set -eu; export APT_CONFIG=$MMDEBSTRAP_APT_CONFIG; mkdir -p \"$1/opt/debs/{package}\"; \
+         rm -f \"$1\"/var/cache/apt/archives/*.deb; \
          apt-get install --quiet --yes --download-only --no-install-recommends {package}; \
          mv \"$1\"/var/cache/apt/archives/*.deb \"$1/opt/debs/{package}/\""
     )

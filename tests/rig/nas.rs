@@ -228,6 +228,21 @@ impl Nas {
         self.sh(&format!("cat '{path}'"))
     }
 
+    /// Installs `package`, which was set aside for that, as an administrator does: its own scripts run, with `answers` to
+    /// debconf's questions, and what it conflicts with is removed.
+    ///
+    /// # Errors
+    ///
+    /// When apt does not.
+    pub fn install(&self, package: &str, answers: &str) -> Result<()> {
+        let script = format!(
+            "set -e; export DEBIAN_FRONTEND=noninteractive; debconf-set-selections; \
+             apt-get install --quiet=2 --yes --no-install-recommends --option=Dpkg::Use-Pty=0 /opt/debs/{package}/*.deb"
+        );
+        // Their scripts take a minute under emulation, and longer beside another machine.
+        self.machine.guest()?.run(&script, answers.into(), minutes(5)).map(drop)
+    }
+
     /// Waits until the shell command `condition` succeeds in the machine; `what` says in words what is waited for.
     ///
     /// # Errors
