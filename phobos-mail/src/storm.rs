@@ -85,14 +85,15 @@ pub(crate) struct Open {
 
 impl Held {
     /// Adds what the journal knows, which is when the unit failed: systemd does not start one unit twice at a time, so that
-    /// nobody was called for some failures.
+    /// nobody was called for some failures, and for others late. A journal that has not even those does not reach back so far.
     pub(crate) fn with(&self, failures: &[i64]) -> Self {
         let unheard: Vec<_> = failures.iter().copied().filter(|at| *at > self.since).collect();
         let mut held = self.clone();
+        let count = u64::try_from(unheard.len()).unwrap_or_default();
         if let (Some(first), Some(last)) = (unheard.iter().min(), unheard.iter().max()) {
-            held.count = held.count.max(u64::try_from(unheard.len()).unwrap_or_default());
-            held.first = held.first.min(*first);
-            held.last = held.last.max(*last);
+            if count >= held.count {
+                (held.count, held.first, held.last) = (count, *first, *last);
+            }
         }
         held
     }
@@ -286,6 +287,8 @@ mod tests {
         let held = record.due(START + 3600).unwrap();
         let known = held.with(&[-5, 0, 5, 10, 20, 30].map(|second| START + second));
         assert_eq!((known.count, known.first, known.last), (4, START + 5, START + 30));
+        let late = held.with(&[START + 15]);
+        assert_eq!((late.count, late.first, late.last), (1, START + 15, START + 15), "called late for it");
         assert_eq!(held.with(&[]), held, "the journal may be gone");
     }
 

@@ -357,7 +357,7 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
     let any = |folder: &str| changed.iter().any(|target| target.starts_with(folder));
     let mut steps = Vec::new();
     if any("etc/sysusers.d") {
-        steps.push("  systemd-sysusers    # makes the user phobos-pull");
+        steps.push("  systemd-sysusers    # makes the users phobos-mail and phobos-pull");
     }
     if any("etc/systemd") {
         steps.push("  systemctl daemon-reload");
