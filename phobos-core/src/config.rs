@@ -267,7 +267,11 @@ fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
     match read_trusted(file)? {
         Some(text) => Ok(Some((file, text))),
         None if path.is_none() => Ok(None),
-        None => Err(ConfigError::Read { path: file.to_owned(), source: io::ErrorKind::NotFound.into() }),
+        None => {
+            let hint = format!("there is no such file; {DEFAULT_PATH} is read where none is named");
+            let source = io::Error::new(io::ErrorKind::NotFound, hint);
+            Err(ConfigError::Read { path: file.to_owned(), source })
+        }
     }
 }
 
@@ -525,6 +529,16 @@ mod tests {
 
     fn mistake(text: &str) -> String {
         Config::parse(Path::new("phobos.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_that_was_named_has_to_be_there() {
+        let error = Config::load(Some(Path::new("/no/such"))).unwrap_err();
+        let said = crate::report::Chain(&error).to_string();
+        assert_eq!(
+            said,
+            "cannot read /no/such: there is no such file; /etc/phobos/phobos.toml is read where none is named"
+        );
     }
 
     #[test]
