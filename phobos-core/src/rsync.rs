@@ -180,7 +180,7 @@ pub fn stage(
     run(exec, &stage, base(&stage).arg("--delay-updates"), teller)
 }
 
-/// Runs `call`, a copy with rsync that is told to write what [`TOLD`] asks for.
+/// Runs `call`, a copy with rsync that is told to write what [`told`] asks for.
 ///
 /// # Errors
 ///
@@ -195,8 +195,11 @@ pub fn fetch(exec: &dyn Exec, call: &Invocation, teller: &mut dyn Teller) -> Res
     Ok(Fetched { stats: lines.stats, code, kept_back: lines.kept_back })
 }
 
-/// What rsync is to write, so that its output can be understood.
-pub const TOLD: [&str; 3] = ["--outbuf=Line", "--no-human-readable", "--info=progress2,stats2,nonreg0"];
+/// The options that make rsync write what [`fetch`] reads; how far it has come only with `progress`.
+pub fn told(progress: bool) -> [&'static str; 3] {
+    let info = if progress { "--info=progress2,stats2,nonreg0" } else { "--info=stats2,nonreg0" };
+    ["--outbuf=Line", "--no-human-readable", info]
+}
 
 /// The words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
 ///
@@ -251,12 +254,7 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
         Extras::HardLinks => call,
         Extras::All => call.args(["--acls", "--xattrs"]),
     };
-    let call = call.arg(format!("--max-alloc={}", mirror.max_alloc));
-    if mirror.progress {
-        call.args(TOLD)
-    } else {
-        call.args(["--outbuf=Line", "--no-human-readable", "--info=stats2,nonreg0"])
-    }
+    call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(told(mirror.progress))
 }
 
 /// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.
@@ -371,14 +369,6 @@ fn is_change(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn progress_in_words_and_as_a_bar() {
-        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
-        assert_eq!(progress.words(), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
-        assert_eq!(progress.bar(4), "[##  ] copied 1234 MB, 50 % of what was found, 80.12MB/s");
-        assert!(Progress { percent: 255, ..progress }.bar(3).starts_with("[###] "));
-    }
     use crate::exec::fake::Script;
 
     /// Keeps what it is told.
@@ -476,5 +466,13 @@ mod tests {
              --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
              rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)"
         );
+    }
+
+    #[test]
+    fn progress_in_words_and_as_a_bar() {
+        let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
+        assert_eq!(progress.words(), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert_eq!(progress.bar(4), "[##  ] copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert!(Progress { percent: 255, ..progress }.bar(3).starts_with("[###] "));
     }
 }

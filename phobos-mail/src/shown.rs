@@ -204,16 +204,13 @@ fn text(name: &str, value: &Value) -> Option<String> {
         Value::U32(number) => number.to_string(),
         Value::I32(number) => number.to_string(),
         Value::Array(values) => {
-            let bytes = values.iter().map(|value| match value {
+            let words = values.iter().map(|value| match value {
                 Value::U8(byte) => Some(format!("{byte:02x}")),
-                _ => None,
-            });
-            let names = values.iter().map(|value| match value {
                 Value::Str(name) => Some(name.to_string()),
                 _ => None,
             });
-            let bytes: Option<Vec<_>> = bytes.collect();
-            bytes.map(|bytes| bytes.concat()).or_else(|| Some(names.collect::<Option<Vec<_>>>()?.join(" ")))?
+            let between = if name == "InvocationID" { "" } else { " " };
+            words.collect::<Option<Vec<_>>>()?.join(between)
         }
         _ => return None,
     })

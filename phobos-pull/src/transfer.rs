@@ -170,7 +170,7 @@ impl Transfer<'_> {
             Deletions::Rehearsed if host.delete => vec!["--delete-after".to_owned(), "--dry-run".to_owned()],
             Deletions::Rehearsed => vec!["--dry-run".to_owned()],
         });
-        args.extend(rsync::TOLD.map(str::to_owned));
+        args.extend(rsync::told(true).map(str::to_owned));
         args.push("--out-format=%i %n%L".to_owned());
         match self.connection.origin {
             Origin::Ssh { .. } => {

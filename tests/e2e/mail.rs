@@ -132,16 +132,17 @@ fn owners_mail() -> Story {
         nas.write("/usr/local/lib/rig/chatterbox", CHATTERBOX)?;
         let unit = r"broken@dev-disk-by\x2duuid-A2EA\x2d96ED.service";
         let mail = fail(nas, unit)?;
-        for part in [
-            "ended with exit code 23",
-            "\n  Status: exit code 23\n",
-            "(1047576 more bytes)",
-            "caf=C3=A9 \\x1b[2J\\x07\n",
-            "Failed with result 'exit-code'",
-            "\nX-Phobos-Unit: broken@dev-disk-by\\x2duuid-A2EA\\x2d96ED.service\n",
-        ] {
-            ensure!(mail.text.contains(part), "{part}: {mail:?}");
-        }
+        expect_parts(
+            &mail,
+            &[
+                "ended with exit code 23",
+                "\n  Status: exit code 23\n",
+                "(1047576 more bytes)",
+                "caf=C3=A9 \\x1b[2J\\x07\n",
+                "Failed with result 'exit-code'",
+                "\nX-Phobos-Unit: broken@dev-disk-by\\x2duuid-A2EA\\x2d96ED.service\n",
+            ],
+        )?;
         ensure!(!mail.text.contains("\nBcc:"), "{mail:?}");
         nas.wait_for_light(Light::Red, minutes(1))?;
 
@@ -149,16 +150,17 @@ fn owners_mail() -> Story {
         nas.install("dbus-broker", "")?;
         nas.sh("systemctl stop dbus.service dbus.socket && systemctl daemon-reload && systemctl start dbus.socket")?;
         let mail = fail(nas, "broken@asked.service")?;
-        for part in [
-            "/usr/bin/python3 ended with exit code 23",
-            "\n  Description: breaks asked\n",
-            "\n  Loaded: loaded (/etc/systemd/system/broken@.service)\n",
-            "\n  Active: failed, result: exit-code\n",
-            "\n  Command: /usr/bin/python3 /usr/local/lib/rig/chatterbox\n",
-            "\n  Status: exit code 23\n",
-        ] {
-            ensure!(mail.text.contains(part), "{part}: {mail:?}");
-        }
+        expect_parts(
+            &mail,
+            &[
+                "/usr/bin/python3 ended with exit code 23",
+                "\n  Description: breaks asked\n",
+                "\n  Loaded: loaded (/etc/systemd/system/broken@.service)\n",
+                "\n  Active: failed, result: exit-code\n",
+                "\n  Command: /usr/bin/python3 /usr/local/lib/rig/chatterbox\n",
+                "\n  Status: exit code 23\n",
+            ],
+        )?;
         ensure!(!mail.text.contains("could not be found out"), "{mail:?}");
 
         // The bus does without systemctl.
@@ -425,6 +427,14 @@ fn failures(nas: &Nas, unit: &str) -> Result<Vec<i64>> {
 /// The time that `text` tells, in seconds since 1970.
 fn time(nas: &Nas, text: &str) -> Result<i64> {
     Ok(nas.sh(&format!("date --date='{text}' +%s"))?.parse()?)
+}
+
+/// Checks that all `parts` are in the mail.
+fn expect_parts(mail: &Mail, parts: &[&str]) -> Result<()> {
+    for part in parts {
+        ensure!(mail.text.contains(part), "{part}: {mail:?}");
+    }
+    Ok(())
 }
 
 /// Sends mail to a server on this machine by `scheme`, and trusts `authority`.

@@ -44,10 +44,6 @@ enum Chore {
     Uninstall(install::Place),
 }
 
-/// How a program becomes PID 1 of namespaces of its own, where it can mount what it likes.
-const PRIVATE: [&str; 8] =
-    ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"];
-
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -139,6 +135,12 @@ fn root_cmd<'a>(sh: &'a Shell, program: &str, args: &[&str]) -> Cmd<'a> {
     let line: Vec<&str> = [as_root(), &[program], args].concat();
     let (program, args) = line.split_first().unwrap_or((&program, &[]));
     cmd!(sh, "{program} {args...}")
+}
+
+/// The call of a program as root, in mount and process namespaces of its own: what it mounts and starts ends with it.
+fn private_cmd<'a>(sh: &'a Shell, line: &[&str]) -> Cmd<'a> {
+    let own = ["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private", "--"];
+    root_cmd(sh, "unshare", &[&own, line].concat())
 }
 
 /// Runs this program once more, as root.

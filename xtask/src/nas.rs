@@ -3,8 +3,8 @@
 //! What happens in it touches nothing of the machine but its loop devices, and those go away with it, however it ends.
 //! The programs, units and the configuration get there by phobos's own `install`.
 
-use crate::{PRIVATE, build, install, is_root, list, project, root_cmd, setup};
-use anyhow::{Context, Result, bail};
+use crate::{build, install, is_root, list, private_cmd, project, setup};
+use anyhow::{Result, bail};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -55,9 +55,8 @@ pub(crate) fn run(
     let programs = build(sh, profile)?;
     let (me, inside) = (std::env::current_exe()?, format!("--inside={}", programs.display()));
     let me = me.to_string_lossy();
-    let (unshare, options) = PRIVATE.split_first().context("nothing to run")?;
-    let line = [options, &["--", &me], call, &[&inside]].concat();
-    root_cmd(sh, unshare, &line).quiet().run().map_err(|_| anyhow::anyhow!("it did not end well; see above"))
+    let line = [&[&*me], call, &[&inside]].concat();
+    private_cmd(sh, &line).quiet().run().map_err(|_| anyhow::anyhow!("it did not end well; see above"))
 }
 
 /// Makes the root file system and moves this process into it.

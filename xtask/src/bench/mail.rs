@@ -5,7 +5,7 @@
 
 use super::{Cost, compare_wall, heading, median, shown};
 use crate::test::runner;
-use crate::{PRIVATE, build, project, root_cmd, say, setup};
+use crate::{build, private_cmd, project, say, setup};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 use xshell::{Shell, cmd};
@@ -29,10 +29,8 @@ pub(super) fn measure(sh: &Shell) -> Result<()> {
     let [boot, measure] = ["mail.sh", "mail.py"].map(|name| scripts.join(name).display().to_string());
     let (programs, folder) =
         (programs.display().to_string(), project().join("target/bench/mail").display().to_string());
-    let (unshare, options) = PRIVATE.split_first().context("nothing to run")?;
     let runs = RUNS.to_string();
-    let line = [options, &["--", "bash", &boot, image, &programs, &measure, &runs, &folder]].concat();
-    let said = root_cmd(sh, unshare, &line).quiet().read()?;
+    let said = private_cmd(sh, &["bash", &boot, image, &programs, &measure, &runs, &folder]).quiet().read()?;
     let rounds: Vec<_> = said.lines().filter_map(round).collect();
     ensure!(rounds.len() == RUNS, "the rig's Debian said: {said}");
     let column = |index: usize| rounds.iter().map(|round| cost(round[index])).collect::<Vec<_>>();
