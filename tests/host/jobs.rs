@@ -206,18 +206,20 @@ fn an_interactive_shell_has_its_terminal_and_job_control() {
             code=0; wait $shell || code=$?; test $code = 23
         done
         # Ctrl-C on a command that is no shell reaches it once, though it and phobos-ns are both in the foreground.
-        cat >count.sh <<'END'
-trap 'echo interrupted >>ints' INT
-trap 'exit 7' TERM
-echo $$ >counting
-while :; do sleep 0.05; done
+        # It is Perl's (as essential as the shell): bash's own traps do not bear Ctrl-C in the moment in which its child ends.
+        cat >count.pl <<'END'
+$SIG{INT} = sub { open my $ints, '>>', 'ints'; print $ints "interrupted\n" };
+$SIG{TERM} = sub { exit 7 };
+open my $counting, '>', 'counting'; print $counting $$; close $counting;
+sleep 1 while 1;
 END
         rm -f keys typescript; mkfifo keys
-        env --default-signal=INT,QUIT script --quiet --return --flush --command "phobos-ns --config $CONFIG exec --lock local/count -- bash count.sh </dev/null" typescript <keys >/dev/null & shell=$!
+        env --default-signal=INT,QUIT script --quiet --return --flush --command "phobos-ns --config $CONFIG exec --lock local/count -- perl count.pl </dev/null" typescript <keys >/dev/null & shell=$!
         exec 3>keys
         until [ -s counting ]; do kill -0 $shell; done
         printf '\003' >&3; until [ -s ints ]; do kill -0 $shell; done
-        kill -TERM "$(cat counting)"; code=0; wait $shell || code=$?; test $code = 7
+        kill -TERM "$(cat counting)"; code=0; wait $shell || code=$?
+        cat typescript; test $code = 7
         test "$(grep -c interrupted ints)" = 1
         exec 3>&-
         "#,

@@ -151,7 +151,6 @@ impl Exec for System<'_> {
         let mut passed_on = Vec::new();
         loop {
             for signal in self.signals.map(Signals::take).unwrap_or_default() {
-                // A program that ends its whole process group sends such a signal back: once is enough.
                 // A program that ends its whole process group sends such a signal back to us: once is enough.
                 if passed_on.contains(&signal) || is_from_terminal(signal) {
                     continue;
