@@ -208,19 +208,23 @@ fn an_interactive_shell_has_its_terminal_and_job_control() {
         # Ctrl-C on a command that is no shell reaches it once, though it and phobos-ns are both in the foreground.
         # It is Perl's (as essential as the shell): bash's own traps do not bear Ctrl-C in the moment in which its child ends.
         cat >count.pl <<'END'
-$SIG{INT} = sub { open my $ints, '>>', 'ints'; print $ints "interrupted\n" };
+sub note { my ($name, $text) = @_; open my $file, '>>', $name; print $file "$text\n" }
+$SIG{INT} = sub { note 'came', 'interrupt' };
+$SIG{USR1} = sub { note 'came', 'question' };
 $SIG{TERM} = sub { exit 7 };
-open my $counting, '>', 'counting'; print $counting $$; close $counting;
+note 'counting', "$$ " . getppid;
 sleep 1 while 1;
 END
         rm -f keys typescript; mkfifo keys
         env --default-signal=INT,QUIT script --quiet --return --flush --command "phobos-ns --config $CONFIG exec --lock local/count -- perl count.pl </dev/null" typescript <keys >/dev/null & shell=$!
         exec 3>keys
-        until [ -s counting ]; do kill -0 $shell; done
-        printf '\003' >&3; until [ -s ints ]; do kill -0 $shell; done
-        kill -TERM "$(cat counting)"; code=0; wait $shell || code=$?
+        until read -r counter parent <counting; do kill -0 $shell; done
+        printf '\003' >&3; until grep interrupt came; do kill -0 $shell; done
+        # phobos-ns passes this on, and would pass on what came before it.
+        kill -USR1 "$parent"; until grep question came; do kill -0 $shell; done
+        kill -TERM "$counter"; code=0; wait $shell || code=$?
         cat typescript; test $code = 7
-        test "$(grep -c interrupted ints)" = 1
+        test "$(grep -c interrupt came)" = 1
         exec 3>&-
         "#,
     );
