@@ -35,7 +35,7 @@ use log::LevelFilter;
 use phobos_core::config::Config;
 use phobos_core::journal;
 use phobos_core::led::{Board, LedError, Process, State};
-use phobos_core::report::{Chain, exit_of};
+use phobos_core::report::{Chain, exit_of, line};
 
 use crate::hid::Usb;
 use crate::options::Parsed;
@@ -143,7 +143,7 @@ fn command(args: &[OsString]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::error!("{}", Chain(error.as_ref()));
+            log::error!("{}", line(error.as_ref()));
             match (error.downcast_ref::<ShowError>(), error.downcast_ref::<LedError>()) {
                 (Some(error), _) => error.code().into(),
                 (None, Some(LedError::Name { .. })) => ExitCode::from(2),

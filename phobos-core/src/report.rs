@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use crate::borg::BorgError;
@@ -68,10 +69,24 @@ where
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error = error.as_ref();
-            log::error!("{}", Chain(error));
+            log::error!("{}", line(error));
             exit_of(error).into()
         }
     }
+}
+
+/// The line that ends a program with `error`: all its sources, and what to do for somebody who may not what root may.
+pub fn line(error: &(dyn Error + 'static)) -> String {
+    line_for(error, rustix::process::geteuid().is_root())
+}
+
+fn line_for(error: &(dyn Error + 'static), is_root: bool) -> String {
+    let mut sources = std::iter::successors(Some(error), |error| (*error).source());
+    let denied = sources.any(|error| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    });
+    let advice = if denied && !is_root { "; run it with sudo or as a system unit" } else { "" };
+    format!("{}{advice}", Chain(error))
 }
 
 /// The exit code that `error`, or the first of its sources with a code of its own, stands for.
@@ -201,6 +216,7 @@ impl fmt::Display for Chain<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::led::LedError;
     use crate::teardown;
 
     #[test]
@@ -211,6 +227,16 @@ mod tests {
         let both = teardown::join::<(), _, _>(Err(refused()), Err("cannot close")).unwrap_err();
         assert_eq!(exit_of(&both), Exit::Refused);
         assert_eq!(Chain(&both).to_string(), "the drive holds something else; then: cannot close");
+    }
+
+    #[test]
+    fn whoever_is_not_allowed_learns_what_to_do() {
+        let source = io::Error::from(io::ErrorKind::PermissionDenied);
+        let denied = LedError::Io { action: "open", path: "/run/x".into(), source };
+        let line = line_for(&denied, false);
+        assert_eq!(line, "cannot open /run/x: permission denied; run it with sudo or as a system unit");
+        assert_eq!(line_for(&denied, true), "cannot open /run/x: permission denied");
+        assert_eq!(line_for(&Stop::new(Exit::Failed, "no drive"), false), "no drive");
     }
 
     #[test]

@@ -31,7 +31,10 @@ fn only_root_and_its_group_set_the_light() -> Story {
                 "phobos-blink --index 1 --set-color green",
                 "permission denied; install the udev rule with `sudo phobos-blink --add-udev-rule`",
             ),
-            ("phobos-blink job ext ok", "cannot open /run/phobos/led/.lock: Permission denied"),
+            (
+                "phobos-blink job ext ok",
+                "cannot open /run/phobos/led/.lock: Permission denied (os error 13); run it with sudo or as a system unit",
+            ),
             ("phobos-blink job other ok", "cannot open /run/phobos/led/.lock: Permission denied"),
             ("phobos-blink ack", "cannot open /run/phobos/led/.lock: Permission denied"),
             ("phobos-blink show", "permission denied"),

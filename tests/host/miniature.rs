@@ -36,7 +36,8 @@ pub(crate) fn tell(story: &str) {
     }
     let call = Invocation::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
-        .args(["bash", "-c", &format!("{SHELL}\n{story}\n")])
+        // Signals that whoever started the tests ignores, as nohup does, are no part of a story.
+        .args(["env", "--default-signal", "bash", "-c", &format!("{SHELL}\n{story}\n")])
         .env("STORY", folder.path())
         .limit(LIMIT);
     match System::default().run(&call.stdin(Vec::new())) {
