@@ -181,11 +181,16 @@ fn an_interactive_shell_has_its_terminal_and_job_control() {
         r#"
         backup_disk; ns
         printf 'set +o history\nbind "set enable-bracketed-paste off"\nPS1="ready> "\n' >bashrc
-        for lock in "" "--lock local/shell"; do
+        # on_terminal ARGUMENTS: phobos-ns exec with them, on a terminal of its own; what is typed there goes to descriptor 3.
+        on_terminal() {
             rm -f keys typescript; mkfifo keys
-            env --default-signal=INT,QUIT script --quiet --return --flush --command "exec phobos-ns --config $CONFIG exec $lock -- bash --noprofile --rcfile $STORY/bashrc -i" typescript <keys >/dev/null & shell=$!
+            # A shell has its background jobs ignore these signals; a person's do not. And without `exec` the shell that
+            # `script` starts stays, if it is dash, and dies of Ctrl-C.
+            env --default-signal=INT,QUIT script --quiet --return --flush --command "exec phobos-ns --config $CONFIG exec $1" typescript <keys >/dev/null & shell=$!
             exec 3>keys
-            # A shell has its background jobs ignore these signals; a person's do not.
+        }
+        for lock in "" "--lock local/shell"; do
+            on_terminal "$lock -- bash --noprofile --rcfile $STORY/bashrc -i"
             # sees TEXT: waits for it on the terminal, as often as it is given.
             sees() { until [ "$(tr -d '\r' <typescript 2>/dev/null | grep -acE "$1")" -ge "${2:-1}" ]; do kill -0 $shell; sleep 0.01; done; }
             sees 'ready> '
@@ -206,8 +211,7 @@ fn an_interactive_shell_has_its_terminal_and_job_control() {
             code=0; wait $shell || code=$?; test $code = 23
         done
         # Ctrl-C on a command that is no shell reaches it once, though it and phobos-ns are both in the foreground.
-        # Without `exec` the shell that `script` starts would stay if it is dash (where $SHELL is not set), and die of Ctrl-C.
-        # The command is Perl's (as essential as the shell): bash's own traps do not bear Ctrl-C in the moment in which its child ends.
+        # It is Perl's (as essential as the shell): bash's own traps do not bear Ctrl-C in the moment in which its child ends.
         cat >count.pl <<'END'
 sub note { my ($name, $text) = @_; open my $file, '>>', $name; print $file "$text\n" }
 $SIG{INT} = sub { note 'came', 'interrupt' };
@@ -216,9 +220,7 @@ $SIG{TERM} = sub { exit 7 };
 note 'counting', "$$ " . getppid;
 sleep 1 while 1;
 END
-        rm -f keys typescript; mkfifo keys
-        env --default-signal=INT,QUIT script --quiet --return --flush --command "exec phobos-ns --config $CONFIG exec --lock local/count -- perl count.pl </dev/null" typescript <keys >/dev/null & shell=$!
-        exec 3>keys
+        on_terminal "--lock local/count -- perl count.pl </dev/null"
         until read -r counter parent 2>/dev/null <counting; do kill -0 $shell; done
         printf '\003' >&3; until grep interrupt came; do kill -0 $shell; done
         # phobos-ns passes this on, and would pass on what came before it.

@@ -36,8 +36,9 @@ pub(crate) fn tell(story: &str) {
     }
     let call = Invocation::new("unshare")
         .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "private"])
-        // Signals that whoever started the tests ignores, as nohup does, are no part of a story.
+        // Who started the tests is no part of a story: neither the signals they ignore, as nohup does, nor their variables.
         .args(["env", "--default-signal", "bash", "-c", &format!("{SHELL}\n{story}\n")])
+        .only_env(&["PATH", "HOME"])
         .env("STORY", folder.path())
         .limit(LIMIT);
     match System::default().run(&call.stdin(Vec::new())) {
