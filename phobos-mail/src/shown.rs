@@ -121,6 +121,8 @@ fn by_systemctl(exec: &dyn Exec, unit: &str) -> Result<Shown, ExecError> {
         .args(["show", "--no-pager", "--timestamp=unix"])
         .arg(format!("--property={},{}", VALUES.join(","), COMMANDS.join(",")))
         .args(["--", unit])
+        // The mail does not wait for one that takes long to end.
+        .bound()
         .limit(LIMIT);
     Ok(Shown::parse(&exec.run(&call)?.text()))
 }

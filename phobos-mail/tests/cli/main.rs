@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin_cmd;
@@ -214,10 +214,18 @@ esac"#
 fn a_program_that_hangs_does_not_keep_the_mail() {
     let server = Server::start(Manner::Takes);
     let machine = Machine::with_server(&server);
-    machine.program("systemctl", "trap '' TERM; while :; do sleep 1; done");
+    let hanging = machine.path("hanging");
+    machine.program("systemctl", &format!("trap '' TERM; echo $$ >{}; while :; do sleep 1; done", hanging.display()));
     let ended = machine.run(&["a.service"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(server.taken()[0].body().contains("systemd and the journal took too long to answer"));
+    // It ends with phobos-mail. What has ended has no command line any more, whoever has yet to collect it.
+    let command_line = Path::new("/proc").join(fs::read_to_string(hanging).unwrap().trim()).join("cmdline");
+    let end = Instant::now() + Duration::from_secs(30);
+    while fs::read(&command_line).is_ok_and(|line| !line.is_empty()) {
+        assert!(Instant::now() < end, "the program that hangs has outlived phobos-mail");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]
