@@ -19,8 +19,9 @@ fn only_root_and_its_group_set_the_light() -> Story {
         nas.sh("rm -rf /etc/systemd/system/status-email-user@.service*")?;
         nas.write("/etc/systemd/system/status-email-user@.service", STATUS_EMAIL_USER)?;
         nas.write("/etc/udev/rules.d/85-blinkstick.rules", RULE_OF_THE_ORIGINAL)?;
+        // udevadm's own `trigger --settle` comes back before the events have been handled.
         nas.sh("systemctl daemon-reload; udevadm control --reload; \
-             udevadm trigger --settle --subsystem-match=usb --subsystem-match=hidraw")?;
+             udevadm trigger --subsystem-match=usb --subsystem-match=hidraw; udevadm settle")?;
         owners_unit_turns_it_red(nas)?;
 
         nas.sh("phobos-blink job ext failed --text cable")?;
@@ -67,7 +68,7 @@ fn only_root_and_its_group_set_the_light() -> Story {
         ensure!(said.starts_with("Rule added to /etc/udev/rules.d/85-blinkstick.rules\n"), "{said}");
         nas.sh(
             "udevadm verify --resolve-names=never /etc/udev/rules.d/85-blinkstick.rules; udevadm control --reload; \
-             udevadm trigger --settle --subsystem-match=usb --subsystem-match=hidraw",
+             udevadm trigger --subsystem-match=usb --subsystem-match=hidraw; udevadm settle",
         )?;
         nas.sh("runuser -u owner -- phobos-blink --index 1 --limit 10 green")?;
         nas.wait_for_light(Light::Green, seconds(10))?;
