@@ -139,8 +139,8 @@ pub trait Hold: fmt::Debug {
     fn release(&mut self) -> Result<(), ExecError>;
 }
 
-/// Runs programs.
-pub trait Exec: fmt::Debug {
+/// Runs programs, from several threads at once where there are several.
+pub trait Exec: fmt::Debug + Sync {
     /// Runs `invocation` to its end.
     ///
     /// # Streams

@@ -13,7 +13,7 @@ use phobos_site::config::{Config, External};
 use phobos_site::exit;
 use phobos_site::lock::{Locks, Mode, Patience};
 use phobos_site::namespace;
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 
 use crate::Cli;
 use crate::drive::{self, Target};
@@ -25,7 +25,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let targets = targets(&config.external, cli.drive.as_deref())?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let locks = Locks::new(&paths::runtime().join("lock"));
+    let locks = Locks::new(&Paths::from_environment().locks());
     for target in targets {
         // A run that holds the drive closes it itself.
         let mut patience =

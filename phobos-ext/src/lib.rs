@@ -53,9 +53,11 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    exit::conclude(match cli.command {
-        None => job::run(cli),
-        Some(Command::Close) => close::run(cli),
+    exit::guarded(|| {
+        exit::conclude(match cli.command {
+            None => job::run(cli),
+            Some(Command::Close) => close::run(cli),
+        })
     })
 }
 

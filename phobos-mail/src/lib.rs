@@ -84,7 +84,7 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     phobos_site::logging::init(log::LevelFilter::Info);
-    exit::conclude(run(cli))
+    exit::guarded(|| exit::conclude(run(cli)))
 }
 
 fn run(cli: &Cli) -> Result<()> {

@@ -83,14 +83,16 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(mut cli: Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    let result = match cli.command.take() {
-        Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
-        None => pull::run(&cli),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => exit::conclude(Err(error)),
-    }
+    exit::guarded(|| {
+        let result = match cli.command.take() {
+            Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
+            None => pull::run(&cli),
+        };
+        match result {
+            Ok(code) => code,
+            Err(error) => exit::conclude(Err(error)),
+        }
+    })
 }
 
 fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {

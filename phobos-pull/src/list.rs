@@ -12,7 +12,7 @@ use phobos_core::systemd;
 use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::lock::Locks;
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::Host;
 use serde::Serialize;
 
@@ -64,9 +64,9 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         log::debug!("{}", Chain(&error));
         BTreeMap::new()
     });
-    pull::enter_namespace(&config, &system, &signals)?;
+    let locks = Locks::new(&Paths::from_environment().locks());
+    pull::enter_namespace(&config, &system, &signals, &locks)?;
     let marks = Marks::new(&config.backup.holding);
-    let locks = Locks::new(&paths::runtime().join("lock"));
     let now = Utc::now();
     let lines: Vec<_> = hosts
         .iter()

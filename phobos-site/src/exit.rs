@@ -29,6 +29,8 @@ pub enum Exit {
     Absent,
     /// Somebody else holds what is needed; try later: 75.
     Busy,
+    /// Only root, or a certain user, may do this: 77.
+    NotPermitted,
     /// The configuration is wrong: 78.
     Config,
     /// Ended by this signal: 128 + N.
@@ -53,7 +55,7 @@ pub fn require_root() -> Result<(), Stop> {
     if rustix::process::geteuid().is_root() {
         Ok(())
     } else {
-        Err(Stop::new(Exit::Failed, "only root can do this; run it with sudo or as a system unit"))
+        Err(Stop::new(Exit::NotPermitted, "only root can do this; run it with sudo or as a system unit"))
     }
 }
 
@@ -70,6 +72,13 @@ where
             exit_of(error).into()
         }
     }
+}
+
+/// Runs a program's work; a panic in it, which [`crate::logging::init`] has told of, ends it with 1.
+///
+/// Guards take down what they hold on the way, and a [`crate::job::Job`] tells of its failure.
+pub fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Failed.into())
 }
 
 /// The line that ends a program with `error`: all its sources, and what to do for somebody who may not what root may.
@@ -186,6 +195,7 @@ impl Exit {
             Self::Refused => 65,
             Self::Absent => 66,
             Self::Busy => 75,
+            Self::NotPermitted => 77,
             Self::Config => 78,
             Self::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
         }
