@@ -25,15 +25,12 @@ use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::{self, Paths};
 
-use crate::Cli;
 use crate::close;
 use crate::drive::{self, Target};
 use crate::marker::{self, Claim, Marker};
 use crate::source::{self, Extent};
 use crate::teller::MirrorTeller;
-
-/// The job's name in the history and, with the drive's name, on the light.
-pub(crate) const NAME: &str = "ext";
+use crate::{Cli, JOB};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -60,11 +57,11 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let begun = begin(cli, &mut frame);
     let (config, target, _drive) = begun.inspect_err(|error| {
         if !cli.dry_run {
-            frame.failed_early(NAME, &Chain(error.as_ref()));
+            frame.failed_early(JOB, &Chain(error.as_ref()));
         }
     })?;
     let spec = Spec {
-        name: NAME,
+        name: JOB,
         object: &target.name,
         light: light(&target),
         working: format!("mirroring to the drive {}", target.name),
@@ -103,7 +100,7 @@ fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), any
     exec::require(&programs)?;
     let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
     frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let until = frame.history.expected_end(NAME, &target.name, Utc::now());
+    let until = frame.history.expected_end(JOB, &target.name, Utc::now());
     let lock = frame.lock(&target.lock_name()?, Mode::Exclusive, &light(&target), until)?;
     Ok((config, target, lock))
 }
@@ -251,13 +248,13 @@ impl Run<'_> {
 
 /// The job's name on the light.
 fn light(target: &Target) -> String {
-    format!("{NAME}-{}", target.name)
+    format!("{JOB}-{}", target.name)
 }
 
 /// Ends the failure of a run that could not begin: it has been made good.
 fn forgive(board: &Board) {
-    if let Err(error) = board.make_good(NAME) {
-        log::warn!("cannot take the failure of {NAME} off the light: {}", Chain(&error));
+    if let Err(error) = board.make_good(JOB) {
+        log::warn!("cannot take the failure of {JOB} off the light: {}", Chain(&error));
     }
 }
 

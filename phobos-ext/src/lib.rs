@@ -16,6 +16,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use phobos_site::{exit, logging};
 
+/// The job's name in the history and, with the drive's name, on the light.
+const JOB: &str = "ext";
+
 /// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
 #[command(name = "phobos-ext", version, subcommand_negates_reqs = true, disable_help_subcommand = true)]
