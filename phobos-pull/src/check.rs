@@ -2,8 +2,6 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,8 +51,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         log::warn!("{shortfall}");
     }
     let folder = folders::runtime().join("check");
-    let make = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    make.with_context(|| format!("cannot make {}", folder.display()))?;
+    folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lent = lend(config, &host)?;
     let check = Check {
         config,
