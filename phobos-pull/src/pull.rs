@@ -1,6 +1,5 @@
 //! A run: which hosts, in which order, how many at once, and what it comes to.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,7 +41,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
     enter_namespace(&config, &system, &signals, &frame.locks)?;
     let holding: &Path = &config.backup.holding;
-    fs::create_dir_all(holding).with_context(|| format!("cannot make {}", holding.display()))?;
+    confine::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
     let puller = Puller {
         config: &config,
         exec: &system,
