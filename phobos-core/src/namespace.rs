@@ -373,7 +373,7 @@ mod tests {
             entry("254:0", "/", true),
             entry("254:1", "/home", true),
             entry("253:0", "/media/ipod", false),
-            entry("0:40", "/run/phobos/ns", false),
+            entry("0:40", "/run/backups/ns", false),
             entry("254:3", "/srv", false),
         ];
         let targets = |table: &[Entry], target: &str| -> Vec<String> {
