@@ -19,12 +19,8 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
 
+use crate::error::Chain;
 use crate::exec::Invocation;
-use crate::pull::{Host, Origin, SshOption};
-use crate::report::Chain;
-
-/// The system user that handles what clients send.
-pub const USER: &str = "phobos-pull";
 
 /// The newest rights that the tests have seen at work; older kernels get what they know of them.
 const KNOWN: ABI = ABI::V7;
@@ -56,10 +52,6 @@ const READABLE: [&str; 18] = [
 
 /// The variables of this process's environment that a confined program gets.
 const VARIABLES: [&str; 5] = ["PATH", "LC_ALL", "TZ", "TERM", "RSYNC_PASSWORD"];
-
-/// The ports of ssh and of rsync's daemon, where no other is named.
-const SSH: u16 = 22;
-const RSYNC: u16 = 873;
 
 /// What a confined program may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,23 +143,6 @@ pub enum ConfineError {
 }
 
 impl Confinement {
-    /// What rsync may do that copies from `origin` of `host` into `space`; `secrets` are the files that its ssh reads.
-    pub fn of(host: &Host, origin: &Origin, user: &str, space: &Path, secrets: &[&Path]) -> Self {
-        let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
-        read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
-        let mut ports = match origin {
-            Origin::Ssh { .. } => vec![host.port.unwrap_or(SSH)],
-            Origin::Daemon { port, .. } => vec![port.unwrap_or(RSYNC)],
-            Origin::Local => Vec::new(),
-        };
-        // The host in between may be reached at ssh's own port.
-        if matches!(origin, Origin::Ssh { .. }) && host.ssh_options.iter().any(SshOption::is_proxy) {
-            ports.push(SSH);
-        }
-        ports.dedup();
-        Self { user: user.to_owned(), folder: space.to_owned(), read, ports, parent: Some(std::process::id()) }
-    }
-
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
     /// ([`Invocation::through`]).
     pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
@@ -388,21 +363,6 @@ mod tests {
         let call = confinement.confine(Path::new("/no/phobos-pull"), Invocation::new("true"));
         assert_eq!(call.to_string(), "true", "messages show the program that counts");
         assert!(System::default().run(&call).is_err(), "it is started through phobos-pull");
-    }
-
-    #[test]
-    fn rsync_may_connect_to_the_host_it_copies_from() {
-        let ports = |text: &str| {
-            let host = Host::parse(&"luv".parse().unwrap(), text).unwrap();
-            let connection = host.connections().remove(0);
-            Confinement::of(&host, connection.origin, "phobos-pull", Path::new("/space"), &[]).ports
-        };
-        assert_eq!(ports("source = ['luv:/home/']"), [22]);
-        assert_eq!(ports("source = ['luv:/home/']\nport = 2222"), [2222]);
-        assert_eq!(ports("source = ['luv:/home/']\nport = 2222\nssh-options = ['proxyjump=gate']"), [2222, 22]);
-        assert_eq!(ports("source = ['rsync://luv/home/']\nport = 2222"), [873]);
-        assert_eq!(ports("source = ['rsync://luv:8730/home/']"), [8730]);
-        assert!(ports("source = ['/srv']").is_empty());
     }
 
     #[test]

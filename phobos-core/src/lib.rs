@@ -1,24 +1,19 @@
 //! Typed wrappers for the tools and kernel objects that a backup server lives on: rsync, `borg with-lock`,
-//! cryptsetup, mounts and mount namespaces, systemd, locks, and a light that many jobs share.
+//! cryptsetup, mounts and mount namespaces, systemd, locks.
 //!
 //! The library wraps and guards; it prints nothing and decides nothing. Programs are started by [`exec`] alone.
 //! A guard (`Mapping`, `Mount`, `Lock`, `RepositoryLock`) has a `close` that reports, and a `Drop` that closes and logs.
 
 pub mod borg;
-pub mod config;
 pub mod confine;
+pub mod error;
 pub mod exec;
 pub mod folders;
-pub mod history;
-pub mod journal;
-pub mod led;
 pub mod lock;
 pub mod luks;
-pub mod mail;
 pub mod mount;
 pub mod namespace;
-pub mod pull;
-pub mod report;
+pub mod process;
 pub mod rsync;
 pub mod signal;
 pub mod ssh;

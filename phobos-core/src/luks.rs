@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::error::Chain;
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::report::Chain;
 use crate::systemd;
 use crate::teardown::{Close, TeardownError};
 

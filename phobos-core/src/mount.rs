@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
+use crate::error::Chain;
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::report::Chain;
 use crate::teardown::{self, Close, TeardownError};
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.

@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::folders;
-use crate::lock::{LockError, LockName, Locks, Mode, Patience};
+use crate::lock::{Lock, LockError};
 use crate::mount::{self as mounts, Entry, MountError};
 
 pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
@@ -129,7 +129,8 @@ pub struct Plan<'a> {
 
 /// Brings this process into the namespace, with the backup file system mounted; makes what is missing.
 ///
-/// To be called before any second thread runs. The working directory becomes `/`.
+/// To be called before any second thread runs. The working directory becomes `/`. `turn` takes the lock that all hold
+/// for as long as they make the namespace or take it away.
 ///
 /// # Errors
 ///
@@ -138,11 +139,9 @@ pub struct Plan<'a> {
 pub fn enter(
     exec: &dyn Exec,
     plan: Plan<'_>,
-    locks: &Locks,
-    job: &str,
-    patience: &mut Patience<'_>,
+    turn: impl FnOnce() -> Result<Lock, LockError>,
 ) -> Result<Entered, NamespaceError> {
-    let _lock = locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience)?;
+    let _lock = turn()?;
     if is_inside(plan.file)? {
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);

@@ -9,18 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use chrono::Utc;
 use phobos_core::borg::{LOCK_FILES, Repository, RepositoryLock};
-use phobos_core::config::Config;
+use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
-use phobos_core::history::{History, Run};
-use phobos_core::led::{self, Board, State};
-use phobos_core::lock::{Lock, LockName, Locks, Mode, Patience};
 use phobos_core::luks::{self, Mapping};
 use phobos_core::mount::{self, Mount};
-use phobos_core::namespace::{self, Plan};
-use phobos_core::report::{self, Chain, Exit, Stop};
 use phobos_core::rsync::{self, Extras, Mirror, RsyncError, Stats};
 use phobos_core::signal::Signals;
-use phobos_core::{folders, teardown};
+use phobos_core::teardown;
+use phobos_site::config::Config;
+use phobos_site::exit::{self, Exit, Stop};
+use phobos_site::history::{History, Run};
+use phobos_site::led::{self, Board, State};
+use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
+use phobos_site::namespace;
+use phobos_site::paths;
 
 use crate::Cli;
 use crate::close;
@@ -31,12 +33,6 @@ use crate::teller::MirrorTeller;
 
 /// The job's name in the history and, with the drive's name, on the light.
 pub(crate) const NAME: &str = "ext";
-
-/// The table that gives types and options of the mounts.
-const FSTAB: &str = "/etc/fstab";
-
-/// How long to wait for another job that makes the namespace.
-pub(crate) const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
 
 /// What a run needs all the time.
 struct Job<'a> {
@@ -67,10 +63,10 @@ struct Light<'a> {
 pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let words = format!("{} ({})", program(), cli.text.join(" "));
     say(format_args!("starting {words}"));
-    report::require_root()?;
+    exit::require_root()?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let history = History::new(&folders::state().join("history.jsonl"));
+    let history = History::new(&paths::state().join("history.jsonl"));
     // Until the drive's lock is held, the drive's own light and the history are those of the run that holds it.
     let early = Light { exec: &system, board: Board::system().lit_by(cli.config.as_deref()), job: NAME.to_owned() };
     let told = |error: anyhow::Error| {
@@ -89,7 +85,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         exec: &system,
         interrupted: &|| signals.caught(),
         light,
-        locks: Locks::new(&folders::runtime().join("lock")),
+        locks: Locks::new(&paths::runtime().join("lock")),
         history,
         deadline: Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?,
         waits: Cell::new(false),
@@ -138,8 +134,8 @@ impl Job<'_> {
         let run = Run {
             end: Utc::now(),
             waited_secs: self.waited.get().as_secs(),
-            origin: result.as_ref().err().and_then(|error| report::origin_of(error.as_ref())).unwrap_or_default(),
-            exit: result.as_ref().map_or_else(|error| report::exit_of(error.as_ref()).code(), |_| 0),
+            origin: result.as_ref().err().and_then(|error| exit::origin_of(error.as_ref())).unwrap_or_default(),
+            exit: result.as_ref().map_or_else(|error| exit::exit_of(error.as_ref()).code(), |_| 0),
             error: error.clone(),
             bytes: result.as_ref().ok().map(|stats| stats.bytes_transferred),
             ..Run::new(NAME, &self.target.name, start)
@@ -193,7 +189,7 @@ impl Job<'_> {
             }
             None => (None, self.target.device.clone()),
         };
-        let fstab = mount::fstab_entry(Path::new(FSTAB), place)?;
+        let fstab = mount::fstab_entry(Path::new(paths::FSTAB), place)?;
         let mount = Mount::new(self.exec, &device, place, fstab.as_ref(), mapping)?;
         let work = self.mirror_mounted(repository, borg);
         Ok(teardown::join(work.map_err(boxed), mount.close())?)
@@ -296,11 +292,9 @@ impl Job<'_> {
     }
 
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
-        let backup = &self.config.backup;
-        let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
         let mut on_wait = |whom: &str| self.on_wait(whom);
-        let mut patience = self.patience(Instant::now() + NAMESPACE_WAIT, &mut on_wait);
-        namespace::enter(self.exec, plan, &self.locks, &self.light.job, &mut patience)?;
+        let mut patience = self.patience(Instant::now() + namespace::WAIT, &mut on_wait);
+        namespace::enter(self.exec, &self.config.backup, &self.locks, &self.light.job, &mut patience)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use phobos_core::{journal, report};
+use phobos_site::{exit, logging};
 
 /// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
@@ -52,8 +52,8 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
-    journal::init(log::LevelFilter::Info);
-    report::conclude(match cli.command {
+    logging::init(log::LevelFilter::Info);
+    exit::conclude(match cli.command {
         None => job::run(cli),
         Some(Command::Close) => close::run(cli),
     })

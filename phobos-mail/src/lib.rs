@@ -25,9 +25,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use phobos_core::config::Config;
-use phobos_core::mail::Settings;
-use phobos_core::report::{self, Chain, Exit, Stop};
+use phobos_core::error::Chain;
+use phobos_site::config::Config;
+use phobos_site::exit::{self, Exit, Stop};
+use phobos_site::mail::Settings;
 
 use light::Showing;
 use occasions::Context;
@@ -82,8 +83,8 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
-    phobos_core::journal::init(log::LevelFilter::Info);
-    report::conclude(run(cli))
+    phobos_site::logging::init(log::LevelFilter::Info);
+    exit::conclude(run(cli))
 }
 
 fn run(cli: &Cli) -> Result<()> {

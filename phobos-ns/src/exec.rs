@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use chrono::Utc;
 use phobos_core::borg::{BorgError, Repository};
-use phobos_core::config::Config;
+use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, ExecError, Invocation, Status, System};
-use phobos_core::folders;
-use phobos_core::history::{History, Run};
-use phobos_core::led::{self, Board, State};
-use phobos_core::lock::{BadLockName, Lock, LockName, Mode, Patience};
-use phobos_core::report::{self, Chain};
 use phobos_core::signal::Signals;
+use phobos_site::config::Config;
+use phobos_site::exit;
+use phobos_site::history::{History, Run};
+use phobos_site::led::{self, Board, State};
+use phobos_site::lock::{BadLockName, Lock, LockName, Mode, Patience};
+use phobos_site::paths;
 
 use crate::{locks, make};
 
@@ -88,8 +89,8 @@ impl Job<'_> {
         match &result {
             Ok(code) => run.exit = *code,
             Err(error) => {
-                run.exit = report::exit_of(error.as_ref()).code();
-                run.origin = report::origin_of(error.as_ref()).unwrap_or_default();
+                run.exit = exit::exit_of(error.as_ref()).code();
+                run.origin = exit::origin_of(error.as_ref()).unwrap_or_default();
                 run.error = Chain(error.as_ref()).to_string();
             }
         }
@@ -208,7 +209,7 @@ fn is_watched() -> bool {
 }
 
 fn history_file() -> std::path::PathBuf {
-    folders::state().join("history.jsonl")
+    paths::state().join("history.jsonl")
 }
 
 /// Goes back to where the caller was: entering the namespace has led to `/`.
@@ -235,7 +236,7 @@ fn not_run(error: &ExecError) -> u8 {
     log::error!("{}", Chain(error));
     match error {
         ExecError::Missing { .. } => NOT_FOUND,
-        ExecError::Interrupted { .. } => report::exit_of(error).code(),
+        ExecError::Interrupted { .. } => exit::exit_of(error).code(),
         _ => NOT_STARTED,
     }
 }

@@ -7,19 +7,14 @@ mod make;
 mod remove;
 mod status;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use phobos_core::config::Config;
-use phobos_core::led::Board;
-use phobos_core::lock::Locks;
-use phobos_core::namespace::Plan;
-use phobos_core::{folders, journal, report};
-
-/// How long to wait for another call that makes or removes the namespace.
-const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
+use phobos_site::config::Config;
+use phobos_site::led::Board;
+use phobos_site::lock::Locks;
+use phobos_site::{exit, logging, paths};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
@@ -44,15 +39,15 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
-    journal::init(log::LevelFilter::Info);
+    logging::init(log::LevelFilter::Info);
     match run(cli) {
         Ok(code) => code,
-        Err(error) => report::conclude(Err(error)),
+        Err(error) => exit::conclude(Err(error)),
     }
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
-    report::require_root()?;
+    exit::require_root()?;
     let config = Config::load(cli.config.as_deref())?;
     match &cli.command {
         None => make::run(&config),
@@ -65,15 +60,9 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The namespace that the configuration wants.
-fn plan(config: &Config) -> Plan<'_> {
-    let backup = &config.backup;
-    Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new("/etc/fstab") }
-}
-
 /// The locks of this machine.
 fn locks() -> Locks {
-    Locks::new(&folders::runtime().join("lock"))
+    Locks::new(&paths::runtime().join("lock"))
 }
 
 #[cfg(test)]

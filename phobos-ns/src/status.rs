@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use anyhow::Context;
 use chrono::{DateTime, Local, Utc};
-use phobos_core::config::Config;
-use phobos_core::lock::Holder;
 use phobos_core::namespace::{self, Inventory, Mounted};
+use phobos_site::config::Config;
+use phobos_site::lock::Holder;
+use phobos_site::namespace::plan;
 use serde::Serialize;
 
-use crate::{locks, plan};
+use crate::locks;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -46,7 +47,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let status = Status {
         file: config.backup.namespace.display().to_string(),
         locks: locks.filter(|lock| !(lock.holders.is_empty() && lock.waiters.is_empty())).collect(),
-        namespace: namespace::look(plan(config))?,
+        namespace: namespace::look(plan(&config.backup))?,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status).context("cannot write JSON")?);
@@ -84,8 +85,8 @@ fn list(text: &mut String, title: &str, lines: impl Iterator<Item = String>) -> 
 fn words(holder: &Holder) -> String {
     let until = holder.until.map_or(String::new(), |until| format!(", expected to end {}", local(until)));
     let mode = match holder.mode {
-        phobos_core::lock::Mode::Shared => "shared",
-        phobos_core::lock::Mode::Exclusive => "alone",
+        phobos_site::lock::Mode::Shared => "shared",
+        phobos_site::lock::Mode::Exclusive => "alone",
     };
     let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(", {unit}"));
     format!("{} (pid {}{unit}), {mode}, since {}{until}", holder.job, holder.pid, local(holder.since))

@@ -10,18 +10,21 @@ use std::time::Instant;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_core::config::Config;
-use phobos_core::confine::{self, Lent, USER};
+use phobos_core::confine::{self, Lent};
+use phobos_core::error::Chain;
 use phobos_core::exec::System;
-use phobos_core::history::{History, Run};
-use phobos_core::led::{self, Board};
-use phobos_core::lock::{Lock, LockName, Locks, Mode, Patience};
-use phobos_core::pull::{Host, HostName, Origin};
-use phobos_core::report::{self, Chain, Exit, Stop};
 use phobos_core::signal::Signals;
-use phobos_core::{folders, teardown};
+use phobos_core::teardown;
+use phobos_site::config::Config;
+use phobos_site::exit::{self, Exit, Stop};
+use phobos_site::history::{History, Run};
+use phobos_site::led::{self, Board};
+use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
+use phobos_site::paths;
+use phobos_site::pull::{Host, HostName, Origin};
 use serde::Serialize;
 
+use crate::allowed::USER;
 use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
@@ -155,8 +158,8 @@ impl Puller<'_> {
             Err(error) => {
                 outcome.error = Chain(error.as_ref()).to_string();
                 let run = Run {
-                    exit: report::exit_of(error.as_ref()).code(),
-                    origin: report::origin_of(error.as_ref()).unwrap_or_default(),
+                    exit: exit::exit_of(error.as_ref()).code(),
+                    origin: exit::origin_of(error.as_ref()).unwrap_or_default(),
                     ..outcome.run()
                 };
                 outcome.exit = if outcome.tolerated { 0 } else { run.exit };
@@ -190,7 +193,7 @@ impl Puller<'_> {
         mark.note = outcome.done.notes.join("; ");
         mark.state = match &result {
             Ok(()) => State::Ok,
-            Err(error) => match report::exit_of(error.as_ref()) {
+            Err(error) => match exit::exit_of(error.as_ref()) {
                 Exit::Absent => State::Offline,
                 Exit::Refused => State::Refused,
                 _ => State::Failed,
@@ -224,7 +227,7 @@ impl Puller<'_> {
         let temporary = Temporary::make(&space, self.scope)?;
         let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
         let lend = || {
-            let folder = folders::runtime().join("pull");
+            let folder = paths::runtime().join("pull");
             Lent::new(&host.identity(configuration), USER, &folder, host.name.as_str())
         };
         let key = asks_ssh.then(lend).transpose()?;
@@ -380,7 +383,7 @@ impl Puller<'_> {
         if !may_be_made_good {
             let verdict = transfer.verdict(&copied);
             let level = match &verdict {
-                Err(error) if transfer.host.optional && report::exit_of(error.as_ref()) == Exit::Absent => {
+                Err(error) if transfer.host.optional && exit::exit_of(error.as_ref()) == Exit::Absent => {
                     log::Level::Debug
                 }
                 Err(_) => log::Level::Warn,

@@ -1,5 +1,6 @@
 //! `phobos-pull`: pulls the hosts of the house into holding spaces, side by side and each under its own lock.
 
+mod allowed;
 mod authorize;
 mod check;
 mod client;
@@ -20,9 +21,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use phobos_core::config::Config;
-use phobos_core::pull::HostName;
-use phobos_core::{journal, report};
+use phobos_site::config::Config;
+use phobos_site::pull::HostName;
+use phobos_site::{exit, logging};
 
 /// Pull hosts into their holding spaces
 #[derive(Debug, Parser)]
@@ -81,19 +82,19 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main(mut cli: Cli) -> ExitCode {
-    journal::init(log::LevelFilter::Info);
+    logging::init(log::LevelFilter::Info);
     let result = match cli.command.take() {
         Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
         None => pull::run(&cli),
     };
     match result {
         Ok(code) => code,
-        Err(error) => report::conclude(Err(error)),
+        Err(error) => exit::conclude(Err(error)),
     }
 }
 
 fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {
-    report::require_root()?;
+    exit::require_root()?;
     let config = || Config::load(cli.config.as_deref());
     match command {
         Command::List(args) => list::run(cli, &args),

@@ -5,14 +5,15 @@ use std::fmt::Write;
 
 use anyhow::Context;
 use chrono::{DateTime, Local, TimeDelta, Utc};
-use phobos_core::config::Config;
+use phobos_core::error::Chain;
 use phobos_core::exec::System;
-use phobos_core::folders;
-use phobos_core::lock::Locks;
-use phobos_core::pull::Host;
-use phobos_core::report::{self, Chain};
 use phobos_core::signal::Signals;
 use phobos_core::systemd;
+use phobos_site::config::Config;
+use phobos_site::exit;
+use phobos_site::lock::Locks;
+use phobos_site::paths;
+use phobos_site::pull::Host;
 use serde::Serialize;
 
 use crate::Cli;
@@ -54,7 +55,7 @@ struct Line {
 
 #[expect(clippy::print_stdout, reason = "the list is the result")]
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
-    report::require_root()?;
+    exit::require_root()?;
     let config = Config::load(cli.config.as_deref())?;
     let hosts = config.hosts()?;
     let signals = Signals::catch().context("cannot catch signals")?;
@@ -65,7 +66,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     });
     pull::enter_namespace(&config, &system, &signals)?;
     let marks = Marks::new(&config.backup.holding);
-    let locks = Locks::new(&folders::runtime().join("lock"));
+    let locks = Locks::new(&paths::runtime().join("lock"));
     let now = Utc::now();
     let lines: Vec<_> = hosts
         .iter()

@@ -10,7 +10,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use phobos_core::pull::HostName;
+use phobos_site::pull::HostName;
 use serde::{Deserialize, Serialize};
 
 /// The folder of the marks, among the holding spaces; no host can have this name.

@@ -5,35 +5,29 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use phobos_core::config::Config;
 use phobos_core::confine;
 use phobos_core::exec::{self, System};
-use phobos_core::folders;
-use phobos_core::history::History;
-use phobos_core::led::Board;
-use phobos_core::lock::{Locks, Patience};
-use phobos_core::namespace::{self, Plan};
-use phobos_core::pull::{Host, HostName, Origin};
-use phobos_core::report::{self, Exit, Stop};
 use phobos_core::signal::Signals;
+use phobos_site::config::Config;
+use phobos_site::exit::{self, Exit, Stop};
+use phobos_site::history::History;
+use phobos_site::led::Board;
+use phobos_site::lock::{Locks, Patience};
+use phobos_site::namespace;
+use phobos_site::paths;
+use phobos_site::pull::{Host, HostName, Origin};
 
 use crate::Cli;
 use crate::host::{Outcome, Puller, Scope};
 use crate::mark::Marks;
 use crate::screen::Screen;
 
-/// The table that gives types and options of the mounts.
-const FSTAB: &str = "/etc/fstab";
-
-/// How long to wait for another job that makes the namespace.
-const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
-
 /// Pulls the hosts that the command line names.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
-    report::require_root()?;
+    exit::require_root()?;
     let config = Config::load(cli.config.as_deref())?;
     let hosts = chosen(&config, cli)?;
     require_programs(&hosts)?;
@@ -50,9 +44,9 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         exec: &system,
         signals: &signals,
         screen: Screen::new(),
-        locks: Locks::new(&folders::runtime().join("lock")),
+        locks: Locks::new(&paths::runtime().join("lock")),
         marks: Marks::new(holding),
-        history: History::new(&folders::state().join("history.jsonl")),
+        history: History::new(&paths::state().join("history.jsonl")),
         board: Board::system(),
         program,
         patient_until,
@@ -115,14 +109,12 @@ fn require_programs(hosts: &[Host]) -> Result<(), anyhow::Error> {
 
 /// Brings this process to where the backups are: before any second thread runs, which the kernel wants it to be.
 pub(crate) fn enter_namespace(config: &Config, system: &System<'_>, signals: &Signals) -> Result<(), anyhow::Error> {
-    let backup = &config.backup;
-    let plan = Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(FSTAB) };
     let mut patience = Patience {
-        deadline: Instant::now() + NAMESPACE_WAIT,
+        deadline: Instant::now() + namespace::WAIT,
         on_wait: &mut |whom| log::info!("waiting for {whom}"),
         interrupted: &|| signals.caught(),
     };
-    namespace::enter(system, plan, &Locks::new(&folders::runtime().join("lock")), "pull", &mut patience)?;
+    namespace::enter(system, &config.backup, &Locks::new(&paths::runtime().join("lock")), "pull", &mut patience)?;
     Ok(())
 }
 

@@ -6,11 +6,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
-use phobos_core::config::Config;
 use phobos_core::exec::System;
-use phobos_core::pull::HostName;
-use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh::{self, HostKey};
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::pull::HostName;
 
 use crate::client::{self, Server};
 use crate::pull;

@@ -329,7 +329,7 @@ impl Hold for Holder {
 impl Drop for Holder {
     fn drop(&mut self) {
         if let Err(error) = self.release() {
-            log::error!("{}", crate::report::Chain(&error));
+            log::error!("{}", crate::error::Chain(&error));
         }
     }
 }

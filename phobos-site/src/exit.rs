@@ -5,15 +5,16 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use crate::borg::BorgError;
 use crate::config::ConfigError;
-use crate::confine::ConfineError;
-use crate::exec::{ExecError, MissingPrograms};
-use crate::lock::LockError;
-use crate::luks::LuksError;
-use crate::mount::MountError;
-use crate::namespace::NamespaceError;
-use crate::teardown::TeardownError;
+use phobos_core::borg::BorgError;
+use phobos_core::confine::ConfineError;
+use phobos_core::error::Chain;
+use phobos_core::exec::{ExecError, MissingPrograms};
+use phobos_core::lock::LockError;
+use phobos_core::luks::LuksError;
+use phobos_core::mount::MountError;
+use phobos_core::namespace::NamespaceError;
+use phobos_core::teardown::TeardownError;
 
 /// The exit codes of every phobos program (sysexits(3) where it has one; 200 to 245 are systemd's).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,16 +37,12 @@ pub enum Exit {
 
 /// An error with the exit code that it stands for.
 ///
-/// The binaries use it where they refuse; errors of this library are classified by [`exit_of`].
+/// The binaries use it where they refuse; errors of the libraries are classified by [`exit_of`].
 #[derive(Debug)]
 pub struct Stop {
     exit: Exit,
     message: String,
 }
-
-/// An error and all its sources, joined by colons, on one line.
-#[derive(Debug)]
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 /// Checks that this process may do what only root may.
 ///
@@ -201,23 +198,11 @@ impl From<Exit> for ExitCode {
     }
 }
 
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut next = self.0.source();
-        while let Some(source) = next {
-            write!(f, ": {source}")?;
-            next = source.source();
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::led::LedError;
-    use crate::teardown;
+    use phobos_core::teardown;
 
     #[test]
     fn the_first_error_decides_the_exit_code() {
