@@ -355,10 +355,7 @@ pub(crate) mod tests {
             (b"".to_vec(), "the file ends inside the entry at byte 0"),
             (b"BORG".to_vec(), "the file ends inside the entry at byte 0"),
             (b"BORG_IDX".to_vec(), "no magic of Borg at byte 0"),
-            (
-                b"ATTICSEG".to_vec(),
-                "the magic of Attic, Borg's ancestor, which needs `borg upgrade`, at byte 0",
-            ),
+            (b"ATTICSEG".to_vec(), "the magic of Attic, Borg's ancestor, which needs `borg upgrade`, at byte 0"),
             (after(entry(3, &[0; 60])), "an entry of Borg 2 (PUT2), which is not supported, at byte 54"),
             (after(entry(4, b"")), "an entry of unknown kind 4 at byte 54"),
             (after(head(0, 0)), "an entry with the impossible size 0 at byte 54"),
