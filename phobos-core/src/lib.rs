@@ -9,6 +9,7 @@ pub mod confine;
 pub mod error;
 pub mod exec;
 pub mod folders;
+pub mod fs;
 pub mod lock;
 pub mod luks;
 pub mod mount;

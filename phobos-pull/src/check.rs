@@ -2,8 +2,6 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +9,7 @@ use anyhow::Context;
 use phobos_core::confine::{Lent, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
-use phobos_core::{rsync, ssh};
+use phobos_core::{folders, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths;
@@ -55,8 +53,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         log::warn!("{shortfall}");
     }
     let folder = paths::runtime().join("check");
-    let make = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    make.with_context(|| format!("cannot make {}", folder.display()))?;
+    folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lent = lend(config, &host)?;
     let check = Check {
         config,

@@ -115,6 +115,15 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// `%I` turns a dash into a slash: `phobos-pull@my-laptop.service` would pull `my/laptop`.
+    #[test]
+    fn the_units_take_the_host_as_it_is_written() {
+        let units = [include_str!("../dist/phobos-pull@.service"), include_str!("../dist/phobos-pull@.timer")];
+        for unit in units {
+            assert!(!unit.contains("%I") && unit.contains("%i"), "{unit}");
+        }
+    }
+
     #[test]
     fn hosts_or_all_and_never_a_path() {
         let parse = |args: &[&str]| Cli::try_parse_from([&["phobos-pull"], args].concat());

@@ -90,7 +90,8 @@ fn line(
     next: &BTreeMap<String, DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Line {
-    let own = format!("phobos-pull@{}.timer", systemd::escape(host.name.as_str()));
+    // A host's name is an instance as it is written: the units take it with `%i`.
+    let own = format!("phobos-pull@{}.timer", host.name);
     let next = [own.as_str(), ALL].iter().filter_map(|timer| next.get(*timer)).min().copied();
     let name = host.name.to_string();
     let Some(mark) = mark else {

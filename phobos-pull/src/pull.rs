@@ -1,6 +1,5 @@
 //! A run: which hosts, in which order, how many at once, and what it comes to.
 
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +37,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     let program = std::env::current_exe().context("cannot find this program")?;
     enter_namespace(&config, &system, &signals)?;
     let holding: &Path = &config.backup.holding;
-    fs::create_dir_all(holding).with_context(|| format!("cannot make {}", holding.display()))?;
+    confine::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
     let puller = Puller {
         config: &config,
         exec: &system,
