@@ -30,7 +30,7 @@ use crate::drive::{self, Target};
 use crate::marker::{self, Claim, Marker};
 use crate::source::{self, Extent};
 use crate::teller::MirrorTeller;
-use crate::{Cli, JOB};
+use crate::{Cli, JOB, TABLES};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -93,12 +93,12 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
 /// Reads the configuration, finds the drive, makes sure that every program is here, and takes the drive's lock, before
 /// anything is done.
 fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &frame.history)?;
     let cryptsetup = target.luks.is_some().then_some("cryptsetup");
     let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
     exec::require(&programs)?;
-    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
+    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
     frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
     let until = frame.history.expected_end(JOB, &target.name, Utc::now());
     let lock = frame.lock(&target.lock_name()?, Mode::Exclusive, &light(&target), until)?;

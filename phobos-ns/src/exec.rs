@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Config, args: &Args, paths: &Paths, board: Board) -> 
     }
     let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let wait = args.lock_wait.unwrap_or(config.external.lock_wait.0);
+    let wait = args.lock_wait.unwrap_or(config.locks.wait.0);
     let deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
     let caught = || signals.caught();
     let frame = Frame::new(&system, &caught, paths, board, deadline);

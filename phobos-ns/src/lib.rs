@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use phobos_site::config::Config;
+use phobos_site::config::{Config, Table};
 use phobos_site::led::Board;
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
@@ -49,7 +49,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &[Table::Backup, Table::Locks])?;
     let paths = Paths::from_environment();
     let locks = Locks::new(&paths.locks());
     match &cli.command {

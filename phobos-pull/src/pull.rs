@@ -19,21 +19,21 @@ use phobos_site::namespace;
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName, Origin};
 
-use crate::Cli;
 use crate::client;
 use crate::host::{Outcome, Puller, Scope};
 use crate::mark::Marks;
 use crate::screen::Screen;
+use crate::{Cli, TABLES};
 
 /// Pulls the hosts that the command line names.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = chosen(&config, cli)?;
     require_programs(&hosts)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
+    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
     let deadline = Instant::now().checked_add(wait).context("the lock wait is too long")?;
     let program = std::env::current_exe().context("cannot find this program")?;
     let paths = Paths::from_environment();
