@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
 use crate::lock::Patience;
 
@@ -117,6 +118,17 @@ pub enum BorgError {
         /// What Borg said.
         source: ExecError,
     },
+}
+
+impl Classified for BorgError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotARepository { .. } | Self::Damaged { .. } => Class::Refused,
+            Self::Busy { .. } => Class::Busy,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Read { .. } | Self::Lock { .. } => Class::Source,
+        }
+    }
 }
 
 impl Repository {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::teardown::{self, Close, TeardownError};
 
@@ -126,6 +126,20 @@ pub enum MountError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for MountError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Other { .. } => Class::Refused,
+            Self::Read { .. }
+            | Self::Parse { .. }
+            | Self::Mount { .. }
+            | Self::Unmount { .. }
+            | Self::InUse { .. }
+            | Self::Sync { .. } => Class::Source,
+        }
+    }
 }
 
 /// What this process sees mounted.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 
 /// How long a host may take to show its keys, in seconds.
@@ -55,6 +56,14 @@ pub enum SshError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for SshError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoKeys { .. } | Self::Tool { .. } | Self::Nonsense(_) | Self::File { .. } => Class::Source,
+        }
+    }
 }
 
 /// The name of a host in a known-hosts file: with its port, if that is not ssh's own.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 
 /// How long systemctl may take to stop a unit.
@@ -34,6 +35,14 @@ pub enum SystemdError {
     /// The list of timers cannot be understood.
     #[error("cannot understand systemctl's list of timers")]
     Json(#[source] serde_json::Error),
+}
+
+impl Classified for SystemdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Stop { .. } | Self::Timers { .. } | Self::Json(_) => Class::Source,
+        }
+    }
 }
 
 /// Escapes `text` for a unit's name, as `systemd-escape TEXT` does (systemd.unit(5), "String escaping").

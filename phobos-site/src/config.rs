@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use phobos_core::error::{Class, Classified};
 use serde::Deserialize;
 
 use self::reading::{Mistake, Step, check_names, is_trusted, read, read_trusted, understand, wrong};
@@ -103,6 +104,14 @@ pub enum ConfigError {
         /// The key, and what is wrong with it.
         message: String,
     },
+}
+
+impl Classified for ConfigError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Read { .. } | Self::Writable { .. } | Self::Wrong { .. } => Class::Config,
+        }
+    }
 }
 
 /// One table of a text, or its defaults; mistakes in other tables do not matter.
