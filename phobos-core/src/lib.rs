@@ -6,6 +6,7 @@
 
 pub mod borg;
 pub mod confine;
+pub mod copy;
 pub mod error;
 pub mod exec;
 pub mod folders;
