@@ -1,6 +1,6 @@
 //! `/etc/phobos/phobos.toml`: read once, checked while it is read, refused as a whole if anything in it is wrong.
 //!
-//! The values are types that cannot hold nonsense ([`AbsolutePath`], [`MapperName`], [`Uuid`]), so every mistake is found
+//! The values are types that cannot hold nonsense ([`AbsolutePath`], [`DriveName`]), so every mistake is found
 //! where it stands and is told with file, line and key.
 
 mod backup;

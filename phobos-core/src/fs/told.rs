@@ -55,7 +55,7 @@ pub struct Entry {
     pub kind: Option<Kind>,
 }
 
-/// What went wrong with a file or folder below a [`Dir`].
+/// What went wrong with a file or folder below a [`Dir`](super::Dir).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FsError {
