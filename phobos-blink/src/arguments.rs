@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::CommandFactory;
-use phobos_core::led::State;
+use phobos_site::led::State;
 
 use crate::options::{ADDED, GENERAL, GROUPS, Opt};
 use crate::{Cli, Command};

@@ -8,8 +8,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
 
-use phobos_core::led::color::Rgb;
-use phobos_core::led::{Board, Look, Settings, Shown, State};
+use phobos_site::led::color::Rgb;
+use phobos_site::led::{Board, Look, Settings, Shown, State};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::show::{self, Picture, ShowError};
@@ -54,7 +54,7 @@ pub(crate) fn breathe(
 fn tell_ready() {
     let mut out = io::stdout().lock();
     // Whoever does not listen does not mind.
-    drop(writeln!(out, "{}", phobos_core::led::BREATHING).and_then(|()| out.flush()));
+    drop(writeln!(out, "{}", phobos_site::led::BREATHING).and_then(|()| out.flush()));
 }
 
 /// Waits for a while, and tells whether standard input was closed meanwhile.

@@ -1,6 +1,6 @@
 //! What a colour's text means to blinkstick, and its arithmetic, in the same floating-point steps.
 
-use phobos_core::led::color::Rgb;
+use phobos_site::led::color::Rgb;
 
 /// What a text means as a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,10 +32,12 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
-use phobos_core::config::Config;
-use phobos_core::journal;
-use phobos_core::led::{Board, LedError, Process, State};
-use phobos_core::report::{Chain, exit_of, line};
+use phobos_core::error::Chain;
+use phobos_core::process::Process;
+use phobos_site::config::Config;
+use phobos_site::exit::{exit_of, line};
+use phobos_site::led::{Board, LedError, State};
+use phobos_site::logging;
 
 use crate::hid::Usb;
 use crate::options::Parsed;
@@ -112,7 +114,7 @@ pub fn documented() -> clap::Command {
 
 /// Runs the program with the arguments `args`, its own name the first, and returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    journal::init(LevelFilter::Info);
+    logging::init(LevelFilter::Info);
     let args: Vec<OsString> = args.into_iter().collect();
     if args.get(1).is_some_and(|word| COMMANDS.iter().any(|command| word == command)) {
         return command(&args);

@@ -1,6 +1,6 @@
 //! What holds for any colour, number and command line; few cases, so that every run of the tests can afford them.
 
-use phobos_core::led::color::Rgb;
+use phobos_site::led::color::Rgb;
 use proptest::prelude::*;
 
 use crate::color::{Color, Limit};

@@ -6,8 +6,8 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use phobos_core::led::color::Rgb;
-use phobos_core::report::Chain;
+use phobos_core::error::Chain;
+use phobos_site::led::color::Rgb;
 
 use crate::color::{Color, Limit};
 use crate::number;

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use phobos_core::led::color::Rgb;
-use phobos_core::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
-use phobos_core::report::Chain;
+use phobos_core::error::Chain;
+use phobos_site::led::color::Rgb;
+use phobos_site::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
 use serde::Serialize;
 
 use crate::stick::{Bus, BusError, Stick, Variant};

@@ -1,5 +1,6 @@
 //! Mirrors a folder with a Borg repository in it to another folder, while Borg's lock is held:
 //! `cargo run -p phobos-core --example locked_mirror -- /backup /backup/borg /mnt/copy`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example tells its user what it does")]
 
 use std::error::Error;
 use std::path::Path;
@@ -27,7 +28,6 @@ impl Teller for Quiet {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    phobos_core::journal::init(log::LevelFilter::Info);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [source, repository, target] = arguments.as_slice() else {
         return Err("usage: locked_mirror SOURCE REPOSITORY TARGET".into());
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let repository = Repository::open(Path::new(repository))?;
     let mut patience = Patience {
         deadline: Instant::now() + Duration::from_secs(60),
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
+        on_wait: &mut |whom| eprintln!("waiting for {whom}"),
         interrupted: &|| signals.caught(),
     };
     let lock = repository.lock(&system, &mut patience)?;
@@ -52,6 +52,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         progress: true,
     };
     let stats = teardown::join(rsync::mirror(&system, &mirror, &mut Quiet), lock.close())?;
-    log::info!("copied {} files", stats.files_transferred);
+    println!("copied {} files", stats.files_transferred);
     Ok(())
 }

@@ -5,9 +5,9 @@
 //! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -18,13 +18,11 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
+use rustix::fs::OFlags;
 
+use crate::error::{Chain, Class, Classified};
 use crate::exec::Invocation;
-use crate::pull::{Host, Origin, SshOption};
-use crate::report::Chain;
-
-/// The system user that handles what clients send.
-pub const USER: &str = "phobos-pull";
+use crate::folders;
 
 /// The newest rights that the tests have seen at work; older kernels get what they know of them.
 const KNOWN: ABI = ABI::V7;
@@ -56,10 +54,6 @@ const READABLE: [&str; 18] = [
 
 /// The variables of this process's environment that a confined program gets.
 const VARIABLES: [&str; 5] = ["PATH", "LC_ALL", "TZ", "TERM", "RSYNC_PASSWORD"];
-
-/// The ports of ssh and of rsync's daemon, where no other is named.
-const SSH: u16 = 22;
-const RSYNC: u16 = 873;
 
 /// What a confined program may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,24 +144,22 @@ pub enum ConfineError {
     Landlock(#[from] RulesetError),
 }
 
-impl Confinement {
-    /// What rsync may do that copies from `origin` of `host` into `space`; `secrets` are the files that its ssh reads.
-    pub fn of(host: &Host, origin: &Origin, user: &str, space: &Path, secrets: &[&Path]) -> Self {
-        let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
-        read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
-        let mut ports = match origin {
-            Origin::Ssh { .. } => vec![host.port.unwrap_or(SSH)],
-            Origin::Daemon { port, .. } => vec![port.unwrap_or(RSYNC)],
-            Origin::Local => Vec::new(),
-        };
-        // The host in between may be reached at ssh's own port.
-        if matches!(origin, Origin::Ssh { .. }) && host.ssh_options.iter().any(SshOption::is_proxy) {
-            ports.push(SSH);
+impl Classified for ConfineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoUser { .. }
+            | Self::Root
+            | Self::Users { .. }
+            | Self::Open { .. }
+            | Self::Become { .. }
+            | Self::Orphan
+            | Self::Lend { .. }
+            | Self::Landlock(_) => Class::Config,
         }
-        ports.dedup();
-        Self { user: user.to_owned(), folder: space.to_owned(), read, ports, parent: Some(std::process::id()) }
     }
+}
 
+impl Confinement {
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
     /// ([`Invocation::through`]).
     pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
@@ -247,11 +239,12 @@ impl Lent {
         let copy = folder.join(name);
         let lend = || {
             let mut secret = File::open(original)?;
-            DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+            make_passage(folder)?;
             remove(&copy)?;
             let lent = Self { path: Some(copy.clone()) };
             let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
             fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            file.set_permissions(Permissions::from_mode(0o400))?;
             io::copy(&mut secret, &mut file)?;
             Ok(lent)
         };
@@ -284,6 +277,26 @@ impl Drop for Lent {
             log::error!("{}", Chain(&error));
         }
     }
+}
+
+/// Makes `folder` so that everybody can get through it and only root can list it, whatever the umask and whatever mode an
+/// earlier run has left it with.
+///
+/// # Errors
+///
+/// If it cannot be made, is no folder but a link or a file, or is somebody else's.
+pub fn make_passage(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        folders::make_shared(above)?;
+    }
+    match DirBuilder::new().mode(0o711).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Through a descriptor that no link has led to.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?;
+    Ok(rustix::fs::fchmod(&opened, rustix::fs::Mode::from_raw_mode(0o711))?)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -391,21 +404,6 @@ mod tests {
     }
 
     #[test]
-    fn rsync_may_connect_to_the_host_it_copies_from() {
-        let ports = |text: &str| {
-            let host = Host::parse(&"luv".parse().unwrap(), text).unwrap();
-            let connection = host.connections().remove(0);
-            Confinement::of(&host, connection.origin, "phobos-pull", Path::new("/space"), &[]).ports
-        };
-        assert_eq!(ports("source = ['luv:/home/']"), [22]);
-        assert_eq!(ports("source = ['luv:/home/']\nport = 2222"), [2222]);
-        assert_eq!(ports("source = ['luv:/home/']\nport = 2222\nssh-options = ['proxyjump=gate']"), [2222, 22]);
-        assert_eq!(ports("source = ['rsync://luv/home/']\nport = 2222"), [873]);
-        assert_eq!(ports("source = ['rsync://luv:8730/home/']"), [8730]);
-        assert!(ports("source = ['/srv']").is_empty());
-    }
-
-    #[test]
     fn nobody_is_confined_as_root_or_as_a_user_that_is_not_there() {
         assert!(matches!(find_user("root"), Err(ConfineError::Root)));
         let error = find_user("no-such-user").unwrap_err();
@@ -424,10 +422,14 @@ mod tests {
             assert!(error.to_string().starts_with("cannot lend "), "{error}");
             return;
         }
-        for _ in 0..2 {
+        for mode in [0o755, 0o700] {
+            // As an earlier run with another umask may have left it.
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
             let lent = Lent::new(&original, "nobody", &folder, "luv.key").unwrap();
             let metadata = fs::metadata(lent.path()).unwrap();
             assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
+            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
             assert_eq!(fs::read_to_string(lent.path()).unwrap(), "secret");
             fs::copy(lent.path(), folder.join("left")).unwrap();
             lent.close().unwrap();

@@ -1,19 +1,9 @@
-//! Where phobos keeps what it writes: systemd's folders where it names them, the usual ones elsewhere.
+//! Folders that everybody may look into, whatever the umask of who makes them.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-
-/// The folder of locks and of the light's jobs, gone after a reboot.
-pub fn runtime() -> PathBuf {
-    first_of("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/phobos".into())
-}
-
-/// The folder of what must outlive a reboot.
-pub fn state() -> PathBuf {
-    first_of("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/phobos".into())
-}
+use std::path::Path;
 
 /// Makes `folder`, and those above it that are missing, so that everybody may look into them: a unit's `UMask=` is about
 /// what it writes, not about what others share with it.
@@ -34,12 +24,6 @@ pub fn make_shared(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// The first absolute folder in a variable that systemd sets (systemd.exec(5): a list separated by colons).
-fn first_of(variable: &str) -> Option<PathBuf> {
-    let value = std::env::var_os(variable)?;
-    std::env::split_paths(&value).find(|path| path.is_absolute())
 }
 
 #[cfg(test)]

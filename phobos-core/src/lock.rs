@@ -1,27 +1,27 @@
-//! Locks between jobs: `flock(2)` on files below `/run/phobos/lock`, shared or exclusive, with a record of who holds them.
+//! Locks between jobs: `flock(2)` on files of one folder, shared or exclusive, with a record of who holds them.
 //!
 //! The kernel lets go of a lock however its holder ends. A lock file is never deleted, because two processes could then
 //! lock two different files of one name. Files are close-on-exec, so that a child never keeps a lock.
 //! An exclusive waiter stands in a turnstile (`NAME.turn`) that everybody else has to pass, so that a stream of shared
 //! holders cannot starve it.
 
-mod name;
-
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Class, Classified};
 use crate::folders;
-use crate::led::Process;
+use crate::process::Process;
 use crate::systemd;
-
-pub use name::{BadLockName, LockName, Word};
 
 /// After how long a busy lock is tried again, at first and at most; the pause doubles.
 const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
@@ -36,10 +36,19 @@ static RECORDS: AtomicU64 = AtomicU64::new(0);
 /// How often a waiting job says again for whom it waits.
 const REMIND: Duration = Duration::from_secs(30 * 60);
 
-/// Where the locks of this machine are.
+/// The names of the locks of one folder: a closed list, so that a typing mistake is an error and not a lock of its own.
+///
+/// Their order is the one in which a job takes several. A name is shown as the path of its files, without their ends.
+pub trait Name: Display + FromStr + Ord {
+    /// The folders that names may begin with, as `drive` in `drive/A`.
+    const FOLDERS: &'static [&'static str];
+}
+
+/// Where the locks with names of the kind `N` are.
 #[derive(Debug, Clone)]
-pub struct Locks {
+pub struct Locks<N> {
     folder: PathBuf,
+    names: PhantomData<fn() -> N>,
 }
 
 /// Whether others may hold the lock at the same time.
@@ -126,13 +135,23 @@ pub enum LockError {
     },
 }
 
-impl Locks {
+impl Classified for LockError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Busy,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::File { .. } => Class::Source,
+        }
+    }
+}
+
+impl<N: Name> Locks<N> {
     /// The locks in `folder`, which is made when the first one is taken.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), names: PhantomData }
     }
 
-    /// Takes the lock `name`. Who takes several takes them in the order of [`LockName`].
+    /// Takes the lock `name`. Who takes several takes them in the order of their names.
     ///
     /// `until` is when the job would end if it got the lock at once; others read when it will, its wait included.
     ///
@@ -141,7 +160,7 @@ impl Locks {
     /// When it is still busy at the deadline, when a signal ended the wait, or when its file cannot be used.
     pub fn take(
         &self,
-        name: &LockName,
+        name: &N,
         mode: Mode,
         job: &str,
         until: Option<DateTime<Utc>>,
@@ -162,31 +181,31 @@ impl Locks {
     }
 
     /// Who holds the lock `name` now; a record whose process is gone does not count.
-    pub fn holders(&self, name: &LockName) -> Vec<Holder> {
+    pub fn holders(&self, name: &N) -> Vec<Holder> {
         self.records(name, HOLDERS)
     }
 
     /// Who waits for the lock `name` now, and since when.
-    pub fn waiters(&self, name: &LockName) -> Vec<Holder> {
+    pub fn waiters(&self, name: &N) -> Vec<Holder> {
         self.records(name, WAITERS)
     }
 
-    /// The locks that were ever taken since the machine booted, in their order; the namespace's own is not among them.
-    pub fn names(&self) -> Vec<LockName> {
-        let below = |folder: &Path, prefix: &str| -> Vec<LockName> {
+    /// The locks that were ever taken since the machine booted, in their order, if `N` reads their names.
+    pub fn names(&self) -> Vec<N> {
+        let below = |folder: &Path, prefix: &str| -> Vec<N> {
             let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
             let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
             files.filter_map(|file| format!("{prefix}{}", file.strip_suffix(".lock")?).parse().ok()).collect()
         };
         let mut names = below(&self.folder, "");
-        for folder in ["drive", "holding", "local"] {
+        for folder in N::FOLDERS {
             names.extend(below(&self.folder.join(folder), &format!("{folder}/")));
         }
         names.sort();
         names
     }
 
-    fn records(&self, name: &LockName, kind: &str) -> Vec<Holder> {
+    fn records(&self, name: &N, kind: &str) -> Vec<Holder> {
         let mut holders: Vec<Holder> = self
             .record_files(name, kind)
             .iter()
@@ -197,14 +216,14 @@ impl Locks {
         holders
     }
 
-    fn record_files(&self, name: &LockName, kind: &str) -> Vec<PathBuf> {
+    fn record_files(&self, name: &N, kind: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.folder.join(format!("{name}.{kind}"))).into_iter().flatten();
         let files = entries.flatten().map(|entry| entry.path());
         files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
     }
 
     /// Removes what processes have left that were killed: nobody else would.
-    fn forget_the_dead(&self, name: &LockName) {
+    fn forget_the_dead(&self, name: &N) {
         let files = [HOLDERS, WAITERS].map(|kind| self.record_files(name, kind));
         for file in files.into_iter().flatten() {
             if read_record(&file).is_some_and(|holder| !holder.process().is_alive()) {
@@ -222,7 +241,7 @@ impl Locks {
     /// Waits for the lock on `file`; returns the record of the wait, which goes on with the next file.
     fn wait(
         &self,
-        name: &LockName,
+        name: &N,
         file: &File,
         mode: Mode,
         waiter: &Holder,
@@ -264,7 +283,7 @@ impl Locks {
     }
 
     /// Writes a record where others can read it while the lock is held or waited for.
-    fn record(&self, name: &LockName, kind: &str, holder: &Holder) -> Result<Record, LockError> {
+    fn record(&self, name: &N, kind: &str, holder: &Holder) -> Result<Record, LockError> {
         let folder = self.folder.join(format!("{name}.{kind}"));
         // A process may stand at one lock more than once, in several threads.
         let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
@@ -342,9 +361,36 @@ fn describe(holders: &[Holder]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt;
+
+    /// A name of any one or two parts.
+    #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+    struct Any(String);
+
+    impl Name for Any {
+        const FOLDERS: &'static [&'static str] = &["holding"];
+    }
+
+    impl FromStr for Any {
+        type Err = std::convert::Infallible;
+
+        fn from_str(text: &str) -> Result<Self, Self::Err> {
+            Ok(Self(text.to_owned()))
+        }
+    }
+
+    impl fmt::Display for Any {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(&self.0)
+        }
+    }
+
+    fn holding() -> Any {
+        Any("holding".to_owned())
+    }
 
     /// Takes a lock without waiting, and returns what is waited for where it is busy.
-    fn take(locks: &Locks, name: &str, mode: Mode) -> Result<Lock, String> {
+    fn take(locks: &Locks<Any>, name: &str, mode: Mode) -> Result<Lock, String> {
         let mut said = Vec::new();
         let mut patience = Patience {
             deadline: Instant::now() + Duration::from_millis(1),
@@ -358,7 +404,7 @@ mod tests {
     #[test]
     fn shared_holders_stand_together_and_an_exclusive_one_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path());
+        let locks = Locks::<Any>::new(folder.path());
         let first = take(&locks, "holding", Mode::Shared).unwrap();
         let second = take(&locks, "holding", Mode::Shared).unwrap();
         let error = take(&locks, "holding", Mode::Exclusive).unwrap_err();
@@ -368,14 +414,14 @@ mod tests {
         assert!(take(&locks, "holding", Mode::Shared).is_err());
         assert!(take(&locks, "holding/luv", Mode::Exclusive).is_ok(), "another name is another lock");
         drop(alone);
-        assert!(locks.holders(&LockName::Holding).is_empty());
+        assert!(locks.holders(&holding()).is_empty());
         assert!(folder.path().join("holding.lock").exists(), "a lock file is never deleted");
     }
 
     #[test]
     fn a_waiting_exclusive_lock_stops_new_shared_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path());
+        let locks = Locks::<Any>::new(folder.path());
         let first = take(&locks, "holding", Mode::Shared).unwrap();
         let (waiting, is_waiting) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -385,31 +431,25 @@ mod tests {
                     on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
                     interrupted: &|| None,
                 };
-                locks.take(&LockName::Holding, Mode::Exclusive, "borg", None, &mut patience).unwrap()
+                locks.take(&holding(), Mode::Exclusive, "borg", None, &mut patience).unwrap()
             });
             let whom = is_waiting.recv().unwrap();
             assert!(whom.starts_with("the lock holding, held by test (pid "), "{whom}");
             assert!(take(&locks, "holding", Mode::Shared).is_err(), "the turnstile is closed");
-            assert_eq!(
-                locks.waiters(&LockName::Holding).first().map(|waiter| waiter.job.clone()).as_deref(),
-                Some("borg")
-            );
+            assert_eq!(locks.waiters(&holding()).first().map(|waiter| waiter.job.clone()).as_deref(), Some("borg"));
             drop(first);
             let alone = waiter.join().unwrap();
-            assert_eq!(
-                locks.holders(&LockName::Holding).first().map(|holder| holder.job.clone()).as_deref(),
-                Some("borg")
-            );
-            assert!(locks.waiters(&LockName::Holding).is_empty());
+            assert_eq!(locks.holders(&holding()).first().map(|holder| holder.job.clone()).as_deref(), Some("borg"));
+            assert!(locks.waiters(&holding()).is_empty());
             drop(alone);
         });
-        assert_eq!(locks.names(), [LockName::Holding]);
+        assert_eq!(locks.names(), [holding()]);
     }
 
     #[test]
     fn the_expected_end_is_reckoned_from_when_the_lock_was_got() {
         let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path());
+        let locks = Locks::<Any>::new(folder.path());
         let held = take(&locks, "holding", Mode::Exclusive).unwrap();
         let (waiting, is_waiting) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -423,13 +463,13 @@ mod tests {
                         on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
                         interrupted: &|| None,
                     };
-                    locks.take(&LockName::Holding, Mode::Shared, "pull", Some(until), &mut patience).unwrap()
+                    locks.take(&holding(), Mode::Shared, "pull", Some(until), &mut patience).unwrap()
                 }
             });
             is_waiting.recv().unwrap();
             drop(held);
             let shared = waiter.join().unwrap();
-            let holder = locks.holders(&LockName::Holding).remove(0);
+            let holder = locks.holders(&holding()).remove(0);
             let expected = holder.until.unwrap();
             assert!(expected > until, "the wait is not forgotten");
             let length = (expected - holder.since) - (until - asked);
@@ -444,7 +484,7 @@ mod tests {
     #[test]
     fn what_a_dead_process_has_left_is_neither_shown_nor_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path());
+        let locks = Locks::<Any>::new(folder.path());
         drop(take(&locks, "holding", Mode::Exclusive).unwrap());
         let own = holder("night", None, Mode::Exclusive).unwrap();
         // The same number, of a process that has started at another time.
@@ -454,25 +494,26 @@ mod tests {
             fs::create_dir_all(&left).unwrap();
             fs::write(left.join("1-0.json"), serde_json::to_vec(&dead).unwrap()).unwrap();
         }
-        assert_eq!(locks.record_files(&LockName::Holding, HOLDERS).len(), 1);
-        assert!(locks.holders(&LockName::Holding).is_empty());
+        assert_eq!(locks.record_files(&holding(), HOLDERS).len(), 1);
+        assert!(locks.holders(&holding()).is_empty());
         let _alone = take(&locks, "holding", Mode::Exclusive).unwrap();
-        assert_eq!(locks.holders(&LockName::Holding).len(), 1);
-        assert_eq!(locks.record_files(&LockName::Holding, HOLDERS).len(), 1);
-        assert!(locks.record_files(&LockName::Holding, WAITERS).is_empty());
+        assert_eq!(locks.holders(&holding()).len(), 1);
+        assert_eq!(locks.record_files(&holding(), HOLDERS).len(), 1);
+        assert!(locks.record_files(&holding(), WAITERS).is_empty());
     }
 
     #[test]
     fn a_signal_ends_the_wait() {
         let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path());
+        let locks = Locks::<Any>::new(folder.path());
         let _held = take(&locks, "repository", Mode::Exclusive).unwrap();
         let mut patience = Patience {
             deadline: Instant::now() + Duration::from_secs(60),
             on_wait: &mut |_| {},
             interrupted: &|| Some(15),
         };
-        let error = locks.take(&LockName::Repository, Mode::Exclusive, "test", None, &mut patience).unwrap_err();
+        let error =
+            locks.take(&Any("repository".to_owned()), Mode::Exclusive, "test", None, &mut patience).unwrap_err();
         assert!(matches!(error, LockError::Interrupted { signal: 15, .. }), "{error}");
     }
 }

@@ -17,9 +17,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
 use nix::unistd::Pid;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::folders;
-use crate::lock::{LockError, LockName, Locks, Mode, Patience};
+use crate::lock::{Lock, LockError};
 use crate::mount::{self as mounts, Entry, MountError};
 
 pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
@@ -116,6 +117,19 @@ pub enum NamespaceError {
     },
 }
 
+impl Classified for NamespaceError {
+    fn class(&self) -> Class {
+        match self {
+            Self::MountedOutside { .. } => Class::Refused,
+            Self::Inhabited { .. } => Class::Busy,
+            Self::Elsewhere { .. } | Self::NotInFstab { .. } | Self::NotAFile { .. } => Class::Config,
+            Self::Lock(error) => error.class(),
+            Self::Table(error) => error.class(),
+            Self::Mount { .. } | Self::Kernel { .. } | Self::Within => Class::Source,
+        }
+    }
+}
+
 /// The namespace that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
@@ -129,7 +143,8 @@ pub struct Plan<'a> {
 
 /// Brings this process into the namespace, with the backup file system mounted; makes what is missing.
 ///
-/// To be called before any second thread runs. The working directory becomes `/`.
+/// To be called before any second thread runs. The working directory becomes `/`. `turn` takes the lock that all hold
+/// for as long as they make the namespace or take it away.
 ///
 /// # Errors
 ///
@@ -138,11 +153,9 @@ pub struct Plan<'a> {
 pub fn enter(
     exec: &dyn Exec,
     plan: Plan<'_>,
-    locks: &Locks,
-    job: &str,
-    patience: &mut Patience<'_>,
+    turn: impl FnOnce() -> Result<Lock, LockError>,
 ) -> Result<Entered, NamespaceError> {
-    let _lock = locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience)?;
+    let _lock = turn()?;
     if is_inside(plan.file)? {
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
@@ -374,7 +387,7 @@ mod tests {
             entry("254:0", "/", true),
             entry("254:1", "/home", true),
             entry("253:0", "/media/ipod", false),
-            entry("0:40", "/run/phobos/ns", false),
+            entry("0:40", "/run/backups/ns", false),
             entry("254:3", "/srv", false),
         ];
         let targets = |table: &[Entry], target: &str| -> Vec<String> {

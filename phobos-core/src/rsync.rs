@@ -460,7 +460,7 @@ mod tests {
         let filters = ["- /lost+found".to_owned()];
         let error = mirror(&script, &a_mirror(false, &filters), &mut Notes::default()).unwrap_err();
         assert_eq!(
-            crate::report::Chain(&error).to_string(),
+            crate::error::Chain(&error).to_string(),
             "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --numeric-ids \
              --acls --xattrs --max-alloc=4GiB --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::report::Chain;
+use crate::error::Chain;
 
 type BoxError = Box<dyn Error + Send + Sync + 'static>;
 

@@ -4,28 +4,28 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use phobos_core::config::{Config, External};
+use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, System};
-use phobos_core::folders;
-use phobos_core::lock::{Locks, Mode, Patience};
 use phobos_core::luks::{Mapping, Uuid};
 use phobos_core::mount;
-use phobos_core::namespace::{self, Plan};
-use phobos_core::report::{self, Chain};
 use phobos_core::signal::Signals;
+use phobos_site::config::{Config, External};
+use phobos_site::exit;
+use phobos_site::lock::{Locks, Mode, Patience};
+use phobos_site::namespace;
+use phobos_site::paths::Paths;
 
-use crate::Cli;
 use crate::drive::{self, Target};
-use crate::job::NAMESPACE_WAIT;
+use crate::{Cli, TABLES};
 
 /// Closes the drive that is meant, or all that are known.
 pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
-    report::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    exit::require_root()?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let targets = targets(&config.external, cli.drive.as_deref())?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let locks = Locks::new(&folders::runtime().join("lock"));
+    let locks = Locks::new(&Paths::from_environment().locks());
     for target in targets {
         // A run that holds the drive closes it itself.
         let mut patience =
@@ -68,13 +68,12 @@ pub(crate) fn close(
         },
         None => (None, mount::device_number(&target.device)),
     };
-    let plan = Plan { file: &config.backup.namespace, target: &config.backup.mount, fstab: Path::new("/etc/fstab") };
     let mut patience = Patience {
-        deadline: Instant::now() + NAMESPACE_WAIT,
+        deadline: Instant::now() + namespace::WAIT,
         on_wait: &mut |whom| log::info!("waiting for {whom}"),
         interrupted,
     };
-    if let Err(error) = namespace::enter(exec, plan, locks, "phobos-ext close", &mut patience) {
+    if let Err(error) = namespace::enter(exec, &config.backup, locks, "phobos-ext close", &mut patience) {
         log::warn!("{}", Chain(&error));
     }
     let table = mount::table()?;

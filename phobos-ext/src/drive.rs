@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use phobos_core::config::{Container, Drive, External};
-use phobos_core::history::{History, Run};
-use phobos_core::lock::{BadLockName, LockName};
 use phobos_core::luks::{self, Uuid};
-use phobos_core::report::{Exit, Stop};
+use phobos_site::config::{Container, Drive, External};
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::history::{History, Run};
+use phobos_site::lock::{BadLockName, LockName};
 
 /// The table that names a drive where the configuration names none.
 pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
@@ -63,7 +63,7 @@ pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) 
 }
 
 fn last_success(runs: &[Run], drive: &str) -> Option<i64> {
-    let of_drive = runs.iter().rev().find(|run| run.job == crate::job::NAME && run.object == drive && run.exit == 0);
+    let of_drive = runs.iter().rev().find(|run| run.job == crate::JOB && run.object == drive && run.exit == 0);
     of_drive.map(|run| run.end.timestamp())
 }
 
@@ -117,8 +117,8 @@ impl From<&Drive> for Target {
 mod tests {
     use super::*;
     use chrono::DateTime;
-    use phobos_core::config::Config;
-    use phobos_core::report;
+    use phobos_site::config::Config;
+    use phobos_site::exit;
 
     /// A configuration with the plain drives A and B, of which those in `present` are plugged in.
     fn external(folder: &Path, present: &[&str]) -> External {
@@ -133,7 +133,7 @@ mod tests {
     fn found(folder: &Path, present: &[&str], wanted: Option<&str>) -> Result<String, (Exit, String)> {
         let history = History::new(&folder.join("history.jsonl"));
         let result = find(&external(folder, present), &folder.join("crypttab"), wanted, &history);
-        result.map(|target| target.name).map_err(|error| (report::exit_of(error.as_ref()), error.to_string()))
+        result.map(|target| target.name).map_err(|error| (exit::exit_of(error.as_ref()), error.to_string()))
     }
 
     #[test]
@@ -154,7 +154,7 @@ mod tests {
         let history = History::new(&folder.path().join("history.jsonl"));
         let good = |object: &str, seconds: i64| {
             let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
-            history.append(&Run::new(crate::job::NAME, object, time)).unwrap();
+            history.append(&Run::new(crate::JOB, object, time)).unwrap();
         };
         good("A", 100);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");
@@ -172,7 +172,7 @@ mod tests {
         let message = |text: &str| {
             fs::write(&crypttab, text).unwrap();
             let error = find(&external, &crypttab, None, &history).unwrap_err();
-            (report::exit_of(error.as_ref()), error.to_string())
+            (exit::exit_of(error.as_ref()), error.to_string())
         };
         assert_eq!(message("").0, Exit::Config);
         let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 none luks");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use phobos_core::borg::{Repository, RepositoryId};
-use phobos_core::report::{Exit, Stop};
+use phobos_site::exit::{Exit, Stop};
 use serde::{Deserialize, Serialize};
 
 /// The marker's name, at the top of the drive's file system.

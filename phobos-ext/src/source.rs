@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use phobos_core::borg::Repository;
-use phobos_core::config::Backup;
 use phobos_core::mount;
-use phobos_core::report::{Exit, Stop};
+use phobos_site::config::Backup;
+use phobos_site::exit::{Exit, Stop};
 
 use crate::marker::Marker;
 

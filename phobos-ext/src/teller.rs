@@ -1,13 +1,13 @@
 //! What a mirror tells while it runs: lines for the journal, one line that moves for a terminal.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use phobos_core::borg::RepositoryLock;
-use phobos_core::journal;
 use phobos_core::mount;
 use phobos_core::rsync::{Progress, Rhythm, Teller};
+use phobos_site::logging;
 
 /// The width of the bar in characters.
 const BAR_WIDTH: u8 = 30;
@@ -37,7 +37,7 @@ impl<'l> MirrorTeller<'l> {
     /// Ends the line that moves, and returns how many changes a rehearsal has shown.
     pub(crate) fn finish(self) -> u64 {
         if self.on_terminal {
-            journal::draw("\r\x1b[K");
+            logging::draw("\r\x1b[K");
         }
         self.changes
     }
@@ -45,13 +45,14 @@ impl<'l> MirrorTeller<'l> {
 
 impl Teller for MirrorTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
-        journal::draw(&format!("\r\x1b[K{}", progress.bar(BAR_WIDTH)));
+        logging::draw(&format!("\r\x1b[K{}", progress.bar(BAR_WIDTH)));
     }
 
-    #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
     fn change(&mut self, line: &str) {
         self.changes += 1;
-        println!("{line}");
+        if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+            log::warn!("cannot write to standard output: {error}");
+        }
     }
 
     fn complaint(&mut self, line: &str) {

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use phobos_core::exec::System;
-use phobos_core::mail::Settings;
+use phobos_site::mail::Settings;
 
 use crate::letter::Letter;
 use crate::spool::{Claim, Spool};

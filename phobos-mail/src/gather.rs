@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Local, TimeDelta};
+use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, ExecError};
-use phobos_core::led::Board;
-use phobos_core::report::Chain;
+use phobos_site::led::Board;
 
 use crate::journal::{self, Failure, Run};
 use crate::light;

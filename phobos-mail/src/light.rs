@@ -1,8 +1,8 @@
 //! The light: what it shows goes into the mail, and whether mail can be sent is shown on it.
 
+use phobos_core::error::Chain;
 use phobos_core::exec::Exec;
-use phobos_core::led::{self, Board, State};
-use phobos_core::report::Chain;
+use phobos_site::led::{self, Board, State};
 
 use crate::text;
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use chrono::Local;
 use phobos_core::exec::System;
-use phobos_core::led::Board;
-use phobos_core::mail::{Address, Settings};
-use phobos_core::report::{Exit, Stop};
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::led::Board;
+use phobos_site::mail::{Address, Settings};
 
 use crate::deliver::{self, Outcome, Own, within};
 use crate::gather::{self, Findings};

@@ -16,7 +16,7 @@ use lettre::transport::smtp::client::{Certificate, SmtpConnection, TlsParameters
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt, Rset};
 use lettre::transport::smtp::extension::ClientId;
 use phobos_core::exec::{Exec, Invocation};
-use phobos_core::mail::{self, Security, Server, Settings, Transport};
+use phobos_site::mail::{self, Security, Server, Settings, Transport};
 
 use crate::host;
 use crate::letter::Letter;

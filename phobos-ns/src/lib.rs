@@ -7,19 +7,15 @@ mod make;
 mod remove;
 mod status;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use phobos_core::config::Config;
-use phobos_core::led::Board;
-use phobos_core::lock::Locks;
-use phobos_core::namespace::Plan;
-use phobos_core::{folders, journal, report};
-
-/// How long to wait for another call that makes or removes the namespace.
-const NAMESPACE_WAIT: Duration = Duration::from_secs(120);
+use phobos_site::config::{Config, Table};
+use phobos_site::led::Board;
+use phobos_site::lock::Locks;
+use phobos_site::paths::Paths;
+use phobos_site::{exit, logging};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
@@ -44,36 +40,27 @@ enum Command {
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
-    journal::init(log::LevelFilter::Info);
-    match run(cli) {
+    logging::init(log::LevelFilter::Info);
+    exit::guarded(|| match run(cli) {
         Ok(code) => code,
-        Err(error) => report::conclude(Err(error)),
-    }
+        Err(error) => exit::conclude(Err(error)),
+    })
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
-    report::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    exit::require_root()?;
+    let config = Config::load(cli.config.as_deref(), &[Table::Backup, Table::Locks])?;
+    let paths = Paths::from_environment();
+    let locks = Locks::new(&paths.locks());
     match &cli.command {
-        None => make::run(&config),
+        None => make::run(&config, &locks),
         Some(Command::Exec(args)) => {
-            return exec::run(&config, args, Board::system().lit_by(cli.config.as_deref()));
+            return exec::run(&config, args, &paths, Board::system().lit_by(cli.config.as_deref()));
         }
-        Some(Command::Status(args)) => status::run(&config, args),
-        Some(Command::Remove) => remove::run(&config),
+        Some(Command::Status(args)) => status::run(&config, &locks, args),
+        Some(Command::Remove) => remove::run(&config, &locks),
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The namespace that the configuration wants.
-fn plan(config: &Config) -> Plan<'_> {
-    let backup = &config.backup;
-    Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new("/etc/fstab") }
-}
-
-/// The locks of this machine.
-fn locks() -> Locks {
-    Locks::new(&folders::runtime().join("lock"))
 }
 
 #[cfg(test)]

@@ -4,12 +4,11 @@ use std::fmt::Write;
 
 use anyhow::Context;
 use chrono::{DateTime, Local, Utc};
-use phobos_core::config::Config;
-use phobos_core::lock::Holder;
 use phobos_core::namespace::{self, Inventory, Mounted};
+use phobos_site::config::Config;
+use phobos_site::lock::{Holder, Locks};
+use phobos_site::namespace::plan;
 use serde::Serialize;
-
-use crate::{locks, plan};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -35,8 +34,7 @@ struct LockStatus {
 }
 
 #[expect(clippy::print_stdout, reason = "the status is the result")]
-pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
-    let locks = locks();
+pub(crate) fn run(config: &Config, locks: &Locks, args: &Args) -> Result<(), anyhow::Error> {
     let names = locks.names();
     let locks = names.iter().map(|name| LockStatus {
         name: name.to_string(),
@@ -46,7 +44,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let status = Status {
         file: config.backup.namespace.display().to_string(),
         locks: locks.filter(|lock| !(lock.holders.is_empty() && lock.waiters.is_empty())).collect(),
-        namespace: namespace::look(plan(config))?,
+        namespace: namespace::look(plan(&config.backup))?,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status).context("cannot write JSON")?);
@@ -84,8 +82,8 @@ fn list(text: &mut String, title: &str, lines: impl Iterator<Item = String>) -> 
 fn words(holder: &Holder) -> String {
     let until = holder.until.map_or(String::new(), |until| format!(", expected to end {}", local(until)));
     let mode = match holder.mode {
-        phobos_core::lock::Mode::Shared => "shared",
-        phobos_core::lock::Mode::Exclusive => "alone",
+        phobos_site::lock::Mode::Shared => "shared",
+        phobos_site::lock::Mode::Exclusive => "alone",
     };
     let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(", {unit}"));
     format!("{} (pid {}{unit}), {mode}, since {}{until}", holder.job, holder.pid, local(holder.since))

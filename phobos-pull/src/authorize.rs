@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use phobos_core::config::Config;
 use phobos_core::exec::System;
-use phobos_core::pull::{Host, HostName, Origin};
-use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::pull::{Host, HostName, Origin};
 
 use crate::{client, pull};
 

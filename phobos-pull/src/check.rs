@@ -2,20 +2,20 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use phobos_core::config::Config;
-use phobos_core::confine::{Confinement, Lent, USER, support};
+use phobos_core::confine::{Lent, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
-use phobos_core::pull::{Connection, Host, HostName, Origin};
-use phobos_core::report::{Exit, Stop};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, rsync, ssh};
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::paths::Paths;
+use phobos_site::pull::{Connection, Host, HostName, Origin};
 
+use crate::allowed::{self, USER};
 use crate::{authorize, client, pull};
 
 /// ssh's own exit code, for a connection or a login that failed.
@@ -52,9 +52,8 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
-    let folder = folders::runtime().join("check");
-    let make = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    make.with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = Paths::from_environment().runtime.join("check");
+    folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lent = lend(config, &host)?;
     let check = Check {
         config,
@@ -81,7 +80,7 @@ fn lend(config: &Config, host: &Host) -> Result<Option<Lent>, anyhow::Error> {
         return Err(Stop::new(Exit::Config, message).into());
     }
     let name = format!("{}.check", host.name);
-    Ok(Some(Lent::new(&identity, USER, &folders::runtime().join("pull"), &name)?))
+    Ok(Some(Lent::new(&identity, USER, &Paths::from_environment().runtime.join("pull"), &name)?))
 }
 
 /// The folders of this machine are there and can be read.
@@ -217,7 +216,7 @@ impl Check<'_> {
         let known_hosts = client::known_hosts(self.config);
         let secrets = [self.identity.as_path(), &known_hosts];
         let secrets: &[&Path] = if matches!(origin, Origin::Ssh { .. }) { &secrets } else { &[] };
-        let confinement = Confinement::of(self.host, origin, USER, &self.folder, secrets);
+        let confinement = allowed::confinement(self.host, origin, &self.folder, secrets);
         self.system.run(&confinement.confine(&self.program, call.limit(LIMIT)))
     }
 

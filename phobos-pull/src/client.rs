@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::anyhow;
-use phobos_core::config::Config;
-use phobos_core::pull::{Host, KNOWN_HOSTS, Origin};
-use phobos_core::report::{Exit, Stop};
 use phobos_core::ssh;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::pull::{Host, KNOWN_HOSTS, Origin};
 
 /// The port of ssh where no other is configured.
 const SSH: u16 = 22;

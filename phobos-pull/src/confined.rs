@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use phobos_core::confine::Confinement;
 use phobos_core::exec::{self, Invocation};
-use phobos_core::report::{Exit, Stop};
+use phobos_site::exit::{Exit, Stop};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -6,8 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use phobos_core::pull::MaxDelete;
 use phobos_core::rsync::Change;
+use phobos_site::pull::MaxDelete;
 
 /// Where rsync keeps what it has of a file that was cut off: below each folder, and never deleted with it.
 pub(crate) const PARTIAL: &str = ".phobos-partial";

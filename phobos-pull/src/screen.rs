@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use phobos_core::journal;
-use phobos_core::pull::HostName;
+use phobos_site::logging;
+use phobos_site::pull::HostName;
 
 /// Where all hosts of a run are told of.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Screen {
     /// Clears what `draw` has drawn, and goes back to where it began.
     fn wipe(&self, lines: &[(HostName, String)]) {
         if self.on_terminal && !lines.is_empty() {
-            journal::draw(&format!("\x1b[{}A\x1b[J", lines.len()));
+            logging::draw(&format!("\x1b[{}A\x1b[J", lines.len()));
         }
     }
 
@@ -74,7 +74,7 @@ impl Screen {
                 text.extend([host.as_str(), &" ".repeat(width - host.as_str().len() + 2), line, "\n"]);
             }
             text.push_str("\x1b[?7h");
-            journal::draw(&text);
+            logging::draw(&text);
         }
     }
 }

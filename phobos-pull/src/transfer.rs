@@ -4,13 +4,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use phobos_core::config::Size;
-use phobos_core::confine::{Confinement, USER};
 use phobos_core::exec::{Exec, ExecError, Invocation};
-use phobos_core::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
-use phobos_core::report::{Exit, Stop};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
+use phobos_site::config::Size;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
 
+use crate::allowed;
 use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
 use crate::screen::Screen;
 
@@ -138,7 +138,7 @@ impl Transfer<'_> {
             Origin::Daemon { .. } => &[],
             Origin::Ssh { .. } => &[self.key, &known_hosts],
         };
-        Confinement::of(self.host, self.connection.origin, USER, self.space, secrets).confine(self.program, call)
+        allowed::confinement(self.host, self.connection.origin, self.space, secrets).confine(self.program, call)
     }
 
     fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
@@ -353,8 +353,8 @@ impl Teller for HostTeller<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use phobos_core::config::Config;
     use phobos_core::exec::fake::Script;
+    use phobos_site::config::Config;
 
     fn host(text: &str) -> Host {
         let text = format!("[[pull]]\nhost = 'luv'\n{text}");

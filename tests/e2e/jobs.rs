@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
-use phobos_core::history::Run;
+use phobos_site::history::Run;
 use phobos_tests::{Light, Nas, PASSPHRASE, Story, minutes, seconds, story};
 
 /// The hosts that the administrator's borgmatic backs up, one configuration each.

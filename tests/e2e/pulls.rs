@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use phobos_core::history::Run;
+use phobos_site::history::Run;
 use phobos_tests::{Light, Nas, PASSPHRASE, Story, minutes, seconds, story};
 
 /// The hosts, and when they are pulled.

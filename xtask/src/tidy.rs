@@ -1,7 +1,9 @@
 //! Small rules of the project that no compiler checks, as tests.
 
+mod arrows;
+
 use crate::{crates, list, programs, project};
-use phobos_core::config::Config;
+use phobos_site::config::Config;
 use std::fs;
 use std::path::{Path, PathBuf};
 

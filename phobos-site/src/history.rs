@@ -121,7 +121,7 @@ impl History {
     /// out; `None` if it has none among the latest runs of the machine, or if the history cannot be read.
     pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let runs = self.runs(FILES_FOR_EXPECTATION).unwrap_or_else(|error| {
-            log::warn!("{}", crate::report::Chain(&error));
+            log::warn!("{}", phobos_core::error::Chain(&error));
             Vec::new()
         });
         let good = runs.iter().rev().filter(|run| run.job == job && run.object == object && run.exit == 0);

@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde::de::{Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::config::{AbsolutePath, Size, Span};
-use crate::lock::LockName;
+use crate::lock::{LockName, Word};
+use crate::values::{AbsolutePath, Size, Span};
 
 /// The folder beside `phobos.toml` with one file per host.
 pub const FOLDER: &str = "pull.d";
@@ -194,7 +194,7 @@ impl Host {
     /// # Errors
     ///
     /// The first mistake, as TOML's own error.
-    pub(crate) fn parse(name: &HostName, text: &str) -> Result<Self, toml::de::Error> {
+    pub fn parse(name: &HostName, text: &str) -> Result<Self, toml::de::Error> {
         let raw: RawHost = toml::from_str(text)?;
         let named = raw.host.as_ref().is_none_or(|host| host == name);
         if !named {
@@ -205,7 +205,7 @@ impl Host {
 
     /// The lock of its holding space.
     pub fn lock(&self) -> LockName {
-        LockName::Host(self.name.word())
+        LockName::Host((&self.name).into())
     }
 
     /// What is copied with one rsync each, in the order in which it is configured.
@@ -231,7 +231,7 @@ impl Host {
     }
 
     /// ssh with its options, one word each, without user, host and command; `folder` is that of `phobos.toml`, and
-    /// `identity` the private key as the one who runs ssh can read it ([`crate::confine::Lent`]).
+    /// `identity` the private key as the one who runs ssh can read it ([`phobos_core::confine::Lent`]).
     ///
     /// It asks nobody, trusts nobody new, reads no other configuration, and gives the host nothing of this machine.
     pub fn ssh(&self, folder: &Path, identity: &Path) -> Vec<String> {
@@ -473,9 +473,12 @@ impl HostName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
 
-    fn word(&self) -> crate::lock::Word {
-        crate::lock::Word::of_host(self)
+impl From<&HostName> for Word {
+    /// A host's name is a word by its own rules.
+    fn from(name: &HostName) -> Self {
+        Self(name.0.clone())
     }
 }
 
@@ -601,7 +604,7 @@ impl SshOption {
 
 impl SshOption {
     /// Whether it leads to the host through another.
-    pub(crate) fn is_proxy(&self) -> bool {
+    pub fn is_proxy(&self) -> bool {
         let key = self.0.split('=').next().unwrap_or_default().trim();
         ["proxyjump", "proxycommand"].iter().any(|proxy| key.eq_ignore_ascii_case(proxy))
     }
@@ -796,7 +799,7 @@ mod tests {
              -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyJump=gate -o ConnectTimeout=5 \
              -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
         );
-        let rsh = crate::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]);
+        let rsh = phobos_core::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]);
         assert_eq!(rsh, "setpriv --pdeathsig KILL -- a 'b c' 'd''e\"'");
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use phobos_core::lock::{LockName, Locks, Mode, Patience};
+use phobos_site::lock::{LockName, Locks, Mode, Patience};
 
 const ROUNDS: usize = 1000;
 

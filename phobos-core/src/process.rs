@@ -68,7 +68,7 @@ fn start_of_living(stat: &str) -> Option<u64> {
 /// # Errors
 ///
 /// When `/proc` does not tell.
-pub(super) fn boot_id() -> io::Result<String> {
+pub fn boot_id() -> io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned())
 }
 

@@ -6,7 +6,6 @@
 
 mod board;
 pub mod color;
-mod process;
 mod settings;
 mod table;
 
@@ -15,11 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use board::{Board, Failure, Job, LedError, is_job_name};
-pub use process::Process;
 pub use settings::{BadSetting, Device, Look, Palette, Second, Settings};
 
-use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
-use crate::report::Chain;
+use phobos_core::error::Chain;
+use phobos_core::exec::{Exec, ExecError, Hold, Invocation, Observer};
 
 /// The program that puts a state on the light.
 const PROGRAM: &str = "phobos-blink";
@@ -158,8 +156,8 @@ impl Observer for Unheard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::fake::Script;
     use chrono::{DateTime, TimeDelta, Utc};
+    use phobos_core::exec::fake::Script;
 
     fn job(name: &str, state: State, failed: bool) -> Job {
         let failure = failed.then(|| Failure { text: "broke".into(), since: DateTime::UNIX_EPOCH });

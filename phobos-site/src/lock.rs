@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::pull::HostName;
+pub use phobos_core::lock::{Holder, Lock, LockError, Mode, Patience};
+
+/// The locks of this machine.
+pub type Locks = phobos_core::lock::Locks<LockName>;
 
 /// What can be locked, in the one order in which a job takes several.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,7 +27,7 @@ pub enum LockName {
 
 /// A part of a lock's name: 1 to 64 bytes of `[A-Za-z0-9._-]`, the first a letter or digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Word(String);
+pub struct Word(pub(crate) String);
 
 /// The text names no lock.
 #[derive(Debug, thiserror::Error)]
@@ -53,11 +56,8 @@ impl LockName {
     }
 }
 
-impl Word {
-    /// A host's name is a word by its own rules.
-    pub(crate) fn of_host(name: &HostName) -> Self {
-        Self(name.as_str().to_owned())
-    }
+impl phobos_core::lock::Name for LockName {
+    const FOLDERS: &'static [&'static str] = &["drive", "holding", "local"];
 }
 
 impl FromStr for LockName {

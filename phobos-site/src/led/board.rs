@@ -10,9 +10,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use super::process::{Process, boot_id};
-use crate::folders;
-use crate::report::Chain;
+use phobos_core::error::Chain;
+use phobos_core::folders;
+use phobos_core::process::{Process, boot_id};
 
 /// The version of the files; another one is not understood.
 const VERSION: u32 = 1;

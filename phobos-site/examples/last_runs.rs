@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 
-use phobos_core::history::{History, Run};
+use phobos_site::history::{History, Run};
 
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 fn main() -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-use crate::config::AbsolutePath;
+use crate::values::AbsolutePath;
 
 /// The table `[mail]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

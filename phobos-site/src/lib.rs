@@ -1,0 +1,17 @@
+//! This NAS, as all of its programs see it: the configuration, the places of files, the names of locks, exit codes, the
+//! light's board, the history, log lines.
+//!
+//! It lies between the programs and `phobos-core`, whose tools know nothing of this machine.
+
+pub mod config;
+pub mod exit;
+pub mod history;
+pub mod job;
+pub mod led;
+pub mod lock;
+pub mod logging;
+pub mod mail;
+pub mod namespace;
+pub mod paths;
+pub mod pull;
+pub mod values;

@@ -1,0 +1,34 @@
+//! The namespace of this machine's backups.
+
+use std::path::Path;
+use std::time::Duration;
+
+use phobos_core::exec::Exec;
+use phobos_core::namespace::{self, Entered, NamespaceError, Plan};
+
+use crate::config::Backup;
+use crate::lock::{LockName, Locks, Mode, Patience};
+use crate::paths;
+
+/// How long to wait for another job that makes or removes the namespace.
+pub const WAIT: Duration = Duration::from_secs(120);
+
+/// The namespace that the configuration wants.
+pub fn plan(backup: &Backup) -> Plan<'_> {
+    Plan { file: &backup.namespace, target: &backup.mount, fstab: Path::new(paths::FSTAB) }
+}
+
+/// Brings this process into the namespace, on behalf of `job`; see [`namespace::enter`].
+///
+/// # Errors
+///
+/// As for [`namespace::enter`].
+pub fn enter(
+    exec: &dyn Exec,
+    backup: &Backup,
+    locks: &Locks,
+    job: &str,
+    patience: &mut Patience<'_>,
+) -> Result<Entered, NamespaceError> {
+    namespace::enter(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
+}
