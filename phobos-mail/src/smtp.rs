@@ -68,11 +68,15 @@ struct Answer {
 
 /// What a server can do, by its answer to EHLO.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Abilities {
-    starttls: bool,
-    size: bool,
-    plain: bool,
-    login: bool,
+struct Abilities(Vec<Ability>);
+
+/// One thing that a server can do, of those that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ability {
+    StartTls,
+    Size,
+    Plain,
+    Login,
 }
 
 /// A conversation with a server that has greeted us and been greeted.
@@ -264,13 +268,11 @@ impl<R: Read> Lines<R> {
                 return Err(io::Error::other(format!("its answer has more than {ANSWER} bytes")));
             }
             let (code, rest) = line.split_at_checked(3).unwrap_or((&line, &[]));
-            let kind = match code.first() {
-                Some(digit @ b'2'..=b'5') => digit.saturating_sub(b'0'),
-                _ => {
-                    let said = text::line(&String::from_utf8_lossy(&line), TOLD);
-                    return Err(io::Error::other(format!("it does not speak SMTP: it says \"{said}\"")));
-                }
+            let Some(digit @ b'2'..=b'5') = code.first() else {
+                let said = text::line(&String::from_utf8_lossy(&line), TOLD);
+                return Err(io::Error::other(format!("it does not speak SMTP: it says \"{said}\"")));
             };
+            let kind = digit.saturating_sub(b'0');
             let (is_last, rest) = match rest.split_first() {
                 Some((b'-', rest)) => (false, rest),
                 Some((b' ', rest)) => (true, rest),
@@ -303,23 +305,27 @@ impl Answer {
 impl Abilities {
     /// Reads the lines behind the first one of an answer to EHLO.
     fn of(answer: &Answer) -> Self {
-        let mut abilities = Self::default();
+        let mut abilities = Vec::new();
         for line in answer.lines.iter().skip(1) {
             // `AUTH=PLAIN` is how it was written before there was a standard.
             let line = line.to_ascii_uppercase().replacen("AUTH=", "AUTH ", 1);
             let mut words = line.split_ascii_whitespace();
             match words.next() {
-                Some("STARTTLS") => abilities.starttls = true,
-                Some("SIZE") => abilities.size = true,
+                Some("STARTTLS") => abilities.push(Ability::StartTls),
+                Some("SIZE") => abilities.push(Ability::Size),
                 Some("AUTH") => words.for_each(|word| match word {
-                    "PLAIN" => abilities.plain = true,
-                    "LOGIN" => abilities.login = true,
+                    "PLAIN" => abilities.push(Ability::Plain),
+                    "LOGIN" => abilities.push(Ability::Login),
                     _ => {}
                 }),
                 _ => {}
             }
         }
-        abilities
+        Self(abilities)
+    }
+
+    fn has(&self, ability: Ability) -> bool {
+        self.0.contains(&ability)
     }
 }
 
@@ -404,7 +410,7 @@ impl Client {
                 refusal.text = format!("{} (to \"EHLO {}\"; [mail] hello sets the name)", refusal.text, self.hello);
                 Trouble::Refused(refusal)
             }
-            other => other,
+            broken @ Trouble::Broken(_) => broken,
         }
     }
 
@@ -414,7 +420,7 @@ impl Client {
     ///
     /// [`Trouble`] if the server cannot, or is not the right one.
     pub(crate) fn starttls(&mut self, config: &Arc<ClientConfig>, name: &ServerName<'static>) -> Result<(), Trouble> {
-        if !self.abilities.starttls {
+        if !self.abilities.has(Ability::StartTls) {
             return Err(Trouble::Broken("it does not offer STARTTLS".to_owned()));
         }
         self.command("STARTTLS", 2)?;
@@ -449,11 +455,11 @@ impl Client {
     ///
     /// [`Trouble`] if the server does not take them.
     pub(crate) fn authenticate(&mut self, user: &[u8], password: &[u8]) -> Result<(), Trouble> {
-        if self.abilities.plain {
+        if self.abilities.has(Ability::Plain) {
             let proof = STANDARD.encode([b"\0", user, b"\0", password].concat());
             return self.command(&format!("AUTH PLAIN {proof}"), 2).map(drop);
         }
-        if self.abilities.login {
+        if self.abilities.has(Ability::Login) {
             self.command("AUTH LOGIN", 3)?;
             self.command(&STANDARD.encode(user), 3)?;
             return self.command(&STANDARD.encode(password), 2).map(drop);
@@ -467,7 +473,7 @@ impl Client {
     ///
     /// [`Trouble`]; the server has nothing of the message.
     pub(crate) fn open(&mut self, from: &str, to: &str, size: usize) -> Result<(), Trouble> {
-        let size = if self.abilities.size { format!(" SIZE={size}") } else { String::new() };
+        let size = if self.abilities.has(Ability::Size) { format!(" SIZE={size}") } else { String::new() };
         self.command(&format!("MAIL FROM:<{from}>{size}"), 2)?;
         self.command(&format!("RCPT TO:<{to}>"), 2)?;
         self.command("DATA", 3).map(drop)
@@ -625,8 +631,8 @@ mod tests {
     fn abilities_are_read_in_any_case_and_in_the_old_form() {
         let abilities = |text: &[u8]| Abilities::of(&answer(text).unwrap());
         let all = abilities(b"250-STARTTLS is my name\r\n250-size 2000\r\n250-StartTLS\r\n250 AUTH login PLAIN X\r\n");
-        assert_eq!(all, Abilities { starttls: true, size: true, plain: true, login: true });
-        assert!(abilities(b"250-a\r\n250 AUTH=LOGIN\r\n").login);
+        assert_eq!(all.0, [Ability::Size, Ability::StartTls, Ability::Login, Ability::Plain]);
+        assert!(abilities(b"250-a\r\n250 AUTH=LOGIN\r\n").has(Ability::Login));
         assert_eq!(abilities(b"250 STARTTLS\r\n"), Abilities::default(), "that is its name");
     }
 
