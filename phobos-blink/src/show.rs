@@ -230,7 +230,10 @@ pub(crate) fn take_turn(board: &Board) -> Option<File> {
     let file = flock::open(&folder, Path::new(".show.lock")).ok()?;
     let turn = flock::within(file, TURN_LIMIT).ok()?;
     if turn.is_none() {
-        log::warn!("another phobos-blink has been setting the light for {} s, not waiting for it", TURN_LIMIT.as_secs());
+        log::warn!(
+            "another phobos-blink has been setting the light for {} s, not waiting for it",
+            TURN_LIMIT.as_secs()
+        );
     }
     turn
 }

@@ -5,9 +5,9 @@
 //! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -18,9 +18,11 @@ use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
+use rustix::fs::OFlags;
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::exec::Invocation;
+use crate::folders;
 
 /// The newest rights that the tests have seen at work; older kernels get what they know of them.
 const KNOWN: ABI = ABI::V7;
@@ -142,6 +144,21 @@ pub enum ConfineError {
     Landlock(#[from] RulesetError),
 }
 
+impl Classified for ConfineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoUser { .. }
+            | Self::Root
+            | Self::Users { .. }
+            | Self::Open { .. }
+            | Self::Become { .. }
+            | Self::Orphan
+            | Self::Lend { .. }
+            | Self::Landlock(_) => Class::Config,
+        }
+    }
+}
+
 impl Confinement {
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
     /// ([`Invocation::through`]).
@@ -222,11 +239,12 @@ impl Lent {
         let copy = folder.join(name);
         let lend = || {
             let mut secret = File::open(original)?;
-            DirBuilder::new().recursive(true).mode(0o711).create(folder)?;
+            make_passage(folder)?;
             remove(&copy)?;
             let lent = Self { path: Some(copy.clone()) };
             let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
             fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+            file.set_permissions(Permissions::from_mode(0o400))?;
             io::copy(&mut secret, &mut file)?;
             Ok(lent)
         };
@@ -259,6 +277,26 @@ impl Drop for Lent {
             log::error!("{}", Chain(&error));
         }
     }
+}
+
+/// Makes `folder` so that everybody can get through it and only root can list it, whatever the umask and whatever mode an
+/// earlier run has left it with.
+///
+/// # Errors
+///
+/// If it cannot be made, is no folder but a link or a file, or is somebody else's.
+pub fn make_passage(folder: &Path) -> io::Result<()> {
+    if let Some(above) = folder.parent() {
+        folders::make_shared(above)?;
+    }
+    match DirBuilder::new().mode(0o711).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Through a descriptor that no link has led to.
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?;
+    Ok(rustix::fs::fchmod(&opened, rustix::fs::Mode::from_raw_mode(0o711))?)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -384,10 +422,14 @@ mod tests {
             assert!(error.to_string().starts_with("cannot lend "), "{error}");
             return;
         }
-        for _ in 0..2 {
+        for mode in [0o755, 0o700] {
+            // As an earlier run with another umask may have left it.
+            fs::create_dir_all(&folder).unwrap();
+            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
             let lent = Lent::new(&original, "nobody", &folder, "luv.key").unwrap();
             let metadata = fs::metadata(lent.path()).unwrap();
             assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
+            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
             assert_eq!(fs::read_to_string(lent.path()).unwrap(), "secret");
             fs::copy(lent.path(), folder.join("left")).unwrap();
             lent.close().unwrap();

@@ -3,8 +3,8 @@
 //! [`System`] runs calls for real, on one thread: it polls the child's output, its pidfd and the signal pipe, so that a
 //! job may enter a mount namespace at any time. [`fake::Script`] answers calls in tests.
 
-pub mod fake;
 mod activity;
+pub mod fake;
 mod system;
 
 use std::ffi::{OsStr, OsString};
@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::{Class, Classified};
 pub use system::System;
 
 use crate::human;
@@ -120,6 +121,20 @@ pub enum ExecError {
     },
 }
 
+impl Classified for ExecError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Missing { .. } => Class::Config,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Start { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Stalled { .. }
+            | Self::Stopped { .. } => Class::Source,
+        }
+    }
+}
+
 /// Sees a streamed program's output as it comes.
 pub trait Observer {
     /// Takes a line of standard output; a carriage return ends a line too, as progress displays use it.
@@ -154,8 +169,8 @@ pub trait Hold: fmt::Debug {
     fn release(&mut self) -> Result<(), ExecError>;
 }
 
-/// Runs programs.
-pub trait Exec: fmt::Debug {
+/// Runs programs, from several threads at once where there are several.
+pub trait Exec: fmt::Debug + Sync {
     /// Runs `invocation` to its end.
     ///
     /// # Streams
@@ -231,6 +246,12 @@ pub fn require(programs: &[&str]) -> Result<(), MissingPrograms> {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot find the programs {}; install them", .0.join(", "))]
 pub struct MissingPrograms(Vec<String>);
+
+impl Classified for MissingPrograms {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+}
 
 /// Finds `program` in `PATH`, then in the system's folders; a path with a slash is taken as it is.
 pub fn find(program: &Path) -> Option<PathBuf> {

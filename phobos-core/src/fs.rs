@@ -19,7 +19,7 @@ pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
 mod told;
 
 /// What the names of files begin with that [`Dir::replace`] has not put in place yet; a killed process leaves one behind.
-pub const FRESH_PREFIX: &str = ".phobos-new-";
+pub const FRESH_PREFIX: &str = ".new-";
 
 /// A folder, held open.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ impl Dir {
                 Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
                     self.open_at(name, flags, Mode::empty())
                 }
-                made => made.map(|()| self.open_at(name, flags, Mode::empty()))?,
+                created => created.map(|()| self.open_at(name, flags, Mode::empty()))?,
             },
             opened => opened,
         };

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::flock::{self, Outcome, Wait};
 use crate::folders;
 use crate::fs::{Dir, Durability, FsError};
@@ -139,6 +139,16 @@ pub enum LockError {
     Folder(#[from] FsError),
 }
 
+impl Classified for LockError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Busy,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::File { .. } | Self::Folder(_) => Class::Source,
+        }
+    }
+}
+
 impl<N: Name> Locks<N> {
     /// The locks in `folder`, which is made when the first one is taken.
     pub fn new(folder: &Path) -> Self {
@@ -242,8 +252,7 @@ impl<N: Name> Locks<N> {
 
     /// The folder of the records, which all may look into, whatever a unit's `UMask=` is.
     fn shared(&self) -> Result<Dir, LockError> {
-        folders::make_shared(&self.folder)
-            .map_err(|source| LockError::File { path: self.folder.clone(), source })?;
+        folders::make_shared(&self.folder).map_err(|source| LockError::File { path: self.folder.clone(), source })?;
         Ok(Dir::open(&self.folder)?)
     }
 
@@ -264,16 +273,13 @@ impl<N: Name> Locks<N> {
             }
             on_wait(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
         };
-        let mut wait =
-            Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: *interrupted };
+        let mut wait = Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: *interrupted };
         let outcome = flock::acquire(file, mode, &mut wait)
             .map_err(|source| LockError::File { path: self.folder.join(name.to_string()), source })?;
         match outcome {
             Outcome::Taken => Ok(()),
             Outcome::Interrupted(signal) => Err(LockError::Interrupted { name: name.to_string(), signal }),
-            Outcome::Busy => {
-                Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) })
-            }
+            Outcome::Busy => Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) }),
         }
     }
 

@@ -74,7 +74,7 @@ fn runs(history: &History) -> Vec<Run> {
 /// The place of the drive's last good run among all runs: the history is in the order in which they ended, whatever the
 /// clock said then.
 fn last_success(runs: &[Run], drive: &str) -> Option<usize> {
-    runs.iter().rposition(|run| run.job == crate::job::NAME && run.object == drive && run.exit == 0)
+    runs.iter().rposition(|run| run.job == crate::JOB && run.object == drive && run.exit == 0)
 }
 
 fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow::Error> {
@@ -164,7 +164,7 @@ mod tests {
         let history = History::new(&folder.path().join("history.jsonl"));
         let good = |object: &str, seconds: i64| {
             let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
-            history.append(&Run::new(crate::job::NAME, object, time)).unwrap();
+            history.append(&Run::new(crate::JOB, object, time)).unwrap();
         };
         good("A", 100);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");

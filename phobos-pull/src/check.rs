@@ -2,8 +2,6 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,10 +9,10 @@ use anyhow::Context;
 use phobos_core::confine::{Lent, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
-use phobos_core::{rsync, ssh};
+use phobos_core::{folders, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
 
 use crate::allowed::{self, USER};
@@ -54,9 +52,8 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
-    let folder = paths::runtime().join("check");
-    let make = DirBuilder::new().recursive(true).mode(0o755).create(&folder);
-    make.with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = Paths::from_environment().runtime.join("check");
+    folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lent = lend(config, &host)?;
     let check = Check {
         config,
@@ -83,7 +80,7 @@ fn lend(config: &Config, host: &Host) -> Result<Option<Lent>, anyhow::Error> {
         return Err(Stop::new(Exit::Config, message).into());
     }
     let name = format!("{}.check", host.name);
-    Ok(Some(Lent::new(&identity, USER, &paths::runtime().join("pull"), &name)?))
+    Ok(Some(Lent::new(&identity, USER, &Paths::from_environment().runtime.join("pull"), &name)?))
 }
 
 /// The folders of this machine are there and can be read.

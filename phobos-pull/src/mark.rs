@@ -101,7 +101,10 @@ impl Marks {
     ///
     /// It need not be synced: the file system keeps the order in which this and the pull's own files change.
     pub(crate) fn write(&self, mark: &Mark) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o755).create(&self.folder)?;
+        match DirBuilder::new().mode(0o700).create(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let fresh = self.folder.join(format!("{}.json.new", mark.host));
         let mut file = File::create(&fresh)?;
         file.write_all(&serde_json::to_vec_pretty(mark)?)?;

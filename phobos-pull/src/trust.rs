@@ -1,8 +1,8 @@
 //! `phobos-pull trust HOST`: shows the keys that a host's ssh server has, and pins them when somebody has compared them.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::Context;
@@ -109,6 +109,8 @@ fn pin(known_hosts: &Path, server: &Server, keys: &[HostKey]) -> Result<(), anyh
     let unfinished = known_hosts.with_extension("unfinished");
     let replace = || {
         let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
+        // Whatever the umask: those who talk to the hosts read it.
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, known_hosts)

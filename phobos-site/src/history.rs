@@ -177,7 +177,9 @@ impl History {
         };
         match take() {
             Ok(Some(lock)) => return Some(lock),
-            Ok(None) => log::warn!("the history is locked for more than {} s; writing to it all the same", LOCK_LIMIT.as_secs()),
+            Ok(None) => {
+                log::warn!("the history is locked for more than {} s; not waiting for it", LOCK_LIMIT.as_secs());
+            }
             Err(error) => log::warn!("cannot lock the history: {}", Chain(&error)),
         }
         None

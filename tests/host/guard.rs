@@ -22,9 +22,10 @@ fn a_confined_program_writes_in_its_folder_and_nowhere_else() {
         touch known_hosts
         for elsewhere in "$STORY/open" /tmp /var/tmp /dev/shm; do
             test -d "$elsewhere" || continue
-            as_user touch "$elsewhere/proof"; rm "$elsewhere/proof"
-            expect 1 "Permission denied" confined touch "$elsewhere/proof"
-            test ! -e "$elsewhere/proof"
+            proof=$elsewhere/proof.${STORY##*/}
+            as_user touch "$proof"; rm "$proof"
+            expect 1 "Permission denied" confined touch "$proof"
+            test ! -e "$proof"
         done
         # The neighbour's folder belongs to the same user: only Landlock stands in the way.
         chmod 755 . space
@@ -340,6 +341,32 @@ fn a_killed_pull_leaves_neither_processes_nor_the_key() {
         sed -i '/^bandwidth/d' pull.d/luv.toml
         expect 0 "luv: copied" pull luv
         test -z "$(ls -A /run/phobos/pull)"
+        "#,
+    );
+}
+
+/// As the units start: a umask that leaves others nothing, and folders in memory that are not there after a boot.
+#[test]
+fn a_pull_after_a_boot_works_under_the_units_umask() {
+    tell_of_clients(
+        r#"
+        umask 077
+        spaces
+        client luv
+        mkdir client; echo photo >client/photo; chmod 644 client/photo; chmod 711 .
+        host luv "luv:$STORY/client/"
+        friend luv
+        for time in 1 2 3; do
+            rm -rf /run/phobos/pull /run/phobos/check
+            # An earlier version has left the folder closed.
+            test $time != 2 || { mkdir -p /run/phobos/pull; chmod 700 /run/phobos/pull; }
+            echo $time >>client/photo
+            expect 0 "luv: copied 1 files" pull luv
+            test "$(stat -c %a /run/phobos/pull)" = 711
+        done
+        rm -rf /run/phobos/pull /run/phobos/check
+        expect 0 "luv: writing is refused" pull check luv
+        expect 0 "" pull luv
         "#,
     );
 }
