@@ -160,14 +160,15 @@ fn print(lines: &[String]) -> Result<()> {
 
 fn other(command: &Command, context: Context) -> Result<()> {
     match command {
-        Command::Flush { dry_run: true, .. } => print(&waiting::list(&context.folders)?.lines())?,
+        Command::Flush { dry_run: true, .. } | Command::List { json: false } => {
+            print(&waiting::list(&context.folders)?.lines())?;
+        }
         Command::Flush { dry_run: false, now, refused, limit } => {
             let which = if *now || *refused { Which::All } else { Which::Due };
             let set_aside = if *refused { SetAside::TakeBack } else { SetAside::Leave };
             let context = Context { deadline: Deadline::after(*limit), ..context };
             occasions::flush(context, which, set_aside)?;
         }
-        Command::List { json: false } => print(&waiting::list(&context.folders)?.lines())?,
         Command::List { json: true } => {
             print(&[serde_json::to_string_pretty(&waiting::list(&context.folders)?)?])?;
         }

@@ -125,8 +125,8 @@ mod tests {
         let path = folder.path().join("a/b");
         assert!(Owned::open(&path).unwrap().is_none());
         let made = Owned::make(&path).unwrap().folder(Path::new("queue")).unwrap();
-        let mode = std::fs::metadata(made.path()).unwrap().permissions().mode();
-        assert_eq!(mode & 0o7777, 0o700);
+        let permissions = std::fs::metadata(made.path()).unwrap().permissions();
+        assert_eq!(permissions.mode() & 0o7777, 0o700);
     }
 
     #[test]

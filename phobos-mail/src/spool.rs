@@ -477,12 +477,12 @@ mod tests {
         let folders = |named: Option<&PathBuf>, is_root| {
             Places { units: vec![units.clone()], own: own.clone() }.folders(named.cloned(), is_root)
         };
-        assert_eq!(folders(None, true), [own.clone()]);
+        assert_eq!(folders(None, true), std::slice::from_ref(&own));
         fs::create_dir(&own).unwrap();
         fs::create_dir(&units).unwrap();
         assert_eq!(folders(None, true), [units.clone(), own.clone()]);
         assert_eq!(folders(Some(&units), true), [units.clone(), own.clone()]);
-        assert_eq!(folders(Some(&units), false), [units.clone()]);
+        assert_eq!(folders(Some(&units), false), std::slice::from_ref(&units));
         assert_eq!(folders(Some(&"/elsewhere".into()), true), [PathBuf::from("/elsewhere")]);
     }
 
