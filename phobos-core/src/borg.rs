@@ -3,6 +3,8 @@
 //! The formats are those of Borg 1.x (`docs/internals/data-structures.rst`): `config` names the repository, `hints.N`
 //! and `index.N` are written after the transaction that ended in segment N, `data/D/N` are the segments.
 
+pub mod segment;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
 use crate::lock::Patience;
 
@@ -115,6 +118,17 @@ pub enum BorgError {
         /// What Borg said.
         source: ExecError,
     },
+}
+
+impl Classified for BorgError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotARepository { .. } | Self::Damaged { .. } => Class::Refused,
+            Self::Busy { .. } => Class::Busy,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Read { .. } | Self::Lock { .. } => Class::Source,
+        }
+    }
 }
 
 impl Repository {

@@ -12,7 +12,7 @@ use phobos_core::signal::Signals;
 use phobos_core::{folders, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
 
 use crate::ending::{self, Complaints, Ending};
@@ -51,10 +51,11 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
-    let folder = paths::runtime().join("check");
+    let paths = Paths::from_environment();
+    let folder = paths.runtime.join("check");
     folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
-    let secrets = Secrets::lend(config, &host, "check")?;
+    let secrets = Secrets::lend(config, &paths, &host, "check")?;
     let check = Check {
         config,
         host: &host,

@@ -6,7 +6,7 @@ use phobos_core::confine::{ConfineError, Lent};
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, Origin};
 
 use crate::allowed::USER;
@@ -25,7 +25,12 @@ impl Secrets {
     /// # Errors
     ///
     /// If the key or the known hosts are not there yet, with the command that makes them.
-    pub(crate) fn lend(config: &Config, host: &Host, purpose: &str) -> Result<Option<Self>, anyhow::Error> {
+    pub(crate) fn lend(
+        config: &Config,
+        paths: &Paths,
+        host: &Host,
+        purpose: &str,
+    ) -> Result<Option<Self>, anyhow::Error> {
         if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
             return Ok(None);
         }
@@ -38,7 +43,7 @@ impl Secrets {
             let message = format!("its host key is not known; run `phobos-pull trust {}`", host.name);
             return Err(Stop::new(Exit::Refused, message).into());
         }
-        let folder = paths::runtime().join("pull");
+        let folder = paths.runtime.join("pull");
         // No host's name begins with a dot.
         let names = match purpose {
             "" => [host.name.to_string(), format!(".{}.hosts", host.name)],

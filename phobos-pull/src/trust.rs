@@ -12,7 +12,7 @@ use phobos_core::exec::{Exec, ExecError, Invocation, System};
 use phobos_core::ssh::{self, HostKey, Known};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName};
 
 use crate::client::{self, Server};
@@ -82,8 +82,9 @@ fn scan_through(
     let Some(jump) = &host.jump else { return Ok(ssh::scan(system, &server.address, server.port)?) };
     let (identity, known_hosts) = (host.identity(&config.folder), remote::known_hosts(&config.folder));
     let files = Files { known_hosts: &known_hosts, identity: &identity };
-    let found = paths::runtime().join(format!("pull/.{}.scan", host.name));
-    confine::make_passage(&paths::runtime().join("pull"))?;
+    let folder = Paths::from_environment().runtime.join("pull");
+    let found = folder.join(format!(".{}.scan", host.name));
+    confine::make_passage(&folder)?;
     let forget = || match fs::remove_file(&found) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
