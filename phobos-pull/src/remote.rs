@@ -14,7 +14,7 @@ pub(crate) struct Files<'a> {
 }
 
 /// What ssh takes for no error although it ends with it: that the host has fallen silent, that they have no algorithm in common.
-const LOUD: &str = "LogVerbose=clientloop.c:server_alive_check():*,packet.c:sshpkt_vfatal():*";
+const LOUD: &str = "LogVerbose=clientloop.c:server_alive_check*,packet.c:sshpkt_vfatal*";
 
 /// What ssh does where nobody has said otherwise.
 const MAY: [&str; 3] = ["ConnectTimeout=30", "ServerAliveInterval=30", "ServerAliveCountMax=4"];
@@ -126,7 +126,7 @@ mod tests {
              -o UserKnownHostsFile=\"/etc/phobos/k\" -o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no \
              -o IdentityFile=\"/etc/phobos/keys/pull\" -o IdentitiesOnly=yes -o ForwardAgent=no \
              -o ClearAllForwardings=yes -o PermitLocalCommand=no -o LogLevel=ERROR \
-             -o LogVerbose=clientloop.c:server_alive_check():*,packet.c:sshpkt_vfatal():* -o ConnectTimeout=5 \
+             -o LogVerbose=clientloop.c:server_alive_check*,packet.c:sshpkt_vfatal* -o ConnectTimeout=5 \
              -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
         );
     }

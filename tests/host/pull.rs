@@ -230,7 +230,7 @@ fn a_key_restricted_with_any_rrsync_reads_its_folder() {
 		done
 		cd /home && exec "${options[@]}" . "${paths[@]}"
 		END
-        chmod 755 picky . 
+        chmod 755 picky .
         for rrsync in "rrsync -ro /home" "$STORY/picky"; do
             let_in luv "restrict,command=\"$rrsync\""
             configure luv "source = ['root@luv:/home/']" "root = '/home'"
