@@ -1,4 +1,4 @@
-//! Typed wrappers for the tools and kernel objects that a backup server lives on: rsync, `borg with-lock`,
+//! Typed wrappers for the tools and kernel objects that a backup server lives on: rsync, Borg and its lock,
 //! cryptsetup, mounts and mount namespaces, systemd, locks.
 //!
 //! The library wraps and guards; it prints nothing and decides nothing. Programs are started by [`exec`] alone.

@@ -24,6 +24,7 @@ use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::history::{History, Run};
 use phobos_site::led::{self, Board, State};
+use phobos_site::namespace;
 use phobos_site::lock::{BadLockName, Lock, LockName, Mode, Patience};
 use phobos_site::paths;
 
@@ -151,7 +152,7 @@ impl Job<'_> {
 
     fn wait_for_borg(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
         match Repository::open(&self.config.backup.repository) {
-            Ok(repository) => repository.wait_until_free(patience),
+            Ok(repository) => repository.called_as(namespace::borg_from_outside()).wait_until_free(patience),
             // Outside the namespace, or before the first backup, there is none.
             Err(BorgError::NotARepository { .. }) => Ok(()),
             Err(error) => Err(error),
