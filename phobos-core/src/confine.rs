@@ -20,7 +20,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
 use rustix::fs::OFlags;
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::exec::Invocation;
 use crate::folders;
 
@@ -142,6 +142,21 @@ pub enum ConfineError {
     /// Landlock is there and refuses.
     #[error("cannot confine the program with Landlock")]
     Landlock(#[from] RulesetError),
+}
+
+impl Classified for ConfineError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoUser { .. }
+            | Self::Root
+            | Self::Users { .. }
+            | Self::Open { .. }
+            | Self::Become { .. }
+            | Self::Orphan
+            | Self::Lend { .. }
+            | Self::Landlock(_) => Class::Config,
+        }
+    }
 }
 
 impl Confinement {

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::error::{Class, Classified};
 pub use system::System;
 
 /// Where programs are looked for after `PATH`: a user's `PATH` often lacks the sbin directories.
@@ -105,6 +106,16 @@ pub enum ExecError {
     },
 }
 
+impl Classified for ExecError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Missing { .. } => Class::Config,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Start { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Stopped { .. } => Class::Source,
+        }
+    }
+}
+
 /// Sees a streamed program's output as it comes.
 pub trait Observer {
     /// Takes a line of standard output; a carriage return ends a line too, as progress displays use it.
@@ -142,8 +153,8 @@ pub trait Hold: fmt::Debug {
     fn release(&mut self) -> Result<(), ExecError>;
 }
 
-/// Runs programs.
-pub trait Exec: fmt::Debug {
+/// Runs programs, from several threads at once where there are several.
+pub trait Exec: fmt::Debug + Sync {
     /// Runs `invocation` to its end.
     ///
     /// # Streams
@@ -236,6 +247,12 @@ pub fn require(programs: &[&str]) -> Result<(), MissingPrograms> {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot find the programs {}; install them", .0.join(", "))]
 pub struct MissingPrograms(Vec<String>);
+
+impl Classified for MissingPrograms {
+    fn class(&self) -> Class {
+        Class::Config
+    }
+}
 
 /// Finds `program` in `PATH`, then in the system's folders; a path with a slash is taken as it is.
 pub fn find(program: &Path) -> Option<PathBuf> {

@@ -19,7 +19,7 @@ pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
 mod told;
 
 /// What the names of files begin with that [`Dir::replace`] has not put in place yet; a killed process leaves one behind.
-pub const FRESH_PREFIX: &str = ".phobos-new-";
+pub const FRESH_PREFIX: &str = ".new-";
 
 /// A folder, held open.
 #[derive(Debug)]

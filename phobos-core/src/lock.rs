@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Class, Classified};
 use crate::folders;
 use crate::process::Process;
 use crate::systemd;
@@ -132,6 +133,16 @@ pub enum LockError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for LockError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Busy { .. } => Class::Busy,
+            Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::File { .. } => Class::Source,
+        }
+    }
 }
 
 impl<N: Name> Locks<N> {

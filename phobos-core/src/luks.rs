@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::systemd;
 use crate::teardown::{Close, TeardownError};
@@ -101,6 +101,15 @@ pub enum LuksError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for LuksError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Taken { .. } | Self::OtherName { .. } => Class::Refused,
+            Self::Open { .. } | Self::Close { .. } | Self::Remains { .. } | Self::Sysfs { .. } => Class::Source,
+        }
+    }
 }
 
 /// The open device-mapper mappings below `sys`, which is `/sys` but for tests.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
-use crate::error::Chain;
+use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::teardown::{self, Close, TeardownError};
 
@@ -126,6 +126,20 @@ pub enum MountError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for MountError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Other { .. } => Class::Refused,
+            Self::Read { .. }
+            | Self::Parse { .. }
+            | Self::Mount { .. }
+            | Self::Unmount { .. }
+            | Self::InUse { .. }
+            | Self::Sync { .. } => Class::Source,
+        }
+    }
 }
 
 /// What this process sees mounted.
@@ -426,7 +440,7 @@ mod tests {
     const MOUNTINFO: &str = "\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 30 22 0:27 / /run rw shared:5 - tmpfs tmpfs rw,mode=755
-41 30 0:27 /phobos/ns /run/phobos/ns rw - tmpfs tmpfs rw
+41 30 0:27 /phobos/ns /run/backups/ns rw - tmpfs tmpfs rw
 55 22 253:0 / /ext\\040backup rw - ext4 /dev/mapper/extbackup rw
 ";
 
@@ -436,7 +450,7 @@ mod tests {
         let drive = at(&table, Path::new("/ext backup")).unwrap();
         assert_eq!((drive.number.as_str(), drive.source.to_str()), ("253:0", Some("/dev/mapper/extbackup")));
         assert!(at(&table, Path::new("/")).unwrap().propagates);
-        let private = at(&table, Path::new("/run/phobos/ns")).unwrap();
+        let private = at(&table, Path::new("/run/backups/ns")).unwrap();
         assert_eq!((private.propagates, private.root.to_str()), (false, Some("/phobos/ns")));
         assert!(parse("what is this").is_err());
     }

@@ -17,6 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
 use nix::unistd::Pid;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::folders;
 use crate::lock::{Lock, LockError};
@@ -114,6 +115,19 @@ pub enum NamespaceError {
         /// What the kernel said.
         source: io::Error,
     },
+}
+
+impl Classified for NamespaceError {
+    fn class(&self) -> Class {
+        match self {
+            Self::MountedOutside { .. } => Class::Refused,
+            Self::Inhabited { .. } => Class::Busy,
+            Self::Elsewhere { .. } | Self::NotInFstab { .. } | Self::NotAFile { .. } => Class::Config,
+            Self::Lock(error) => error.class(),
+            Self::Table(error) => error.class(),
+            Self::Mount { .. } | Self::Kernel { .. } | Self::Within => Class::Source,
+        }
+    }
 }
 
 /// The namespace that is wanted.
@@ -373,7 +387,7 @@ mod tests {
             entry("254:0", "/", true),
             entry("254:1", "/home", true),
             entry("253:0", "/media/ipod", false),
-            entry("0:40", "/run/phobos/ns", false),
+            entry("0:40", "/run/backups/ns", false),
             entry("254:3", "/srv", false),
         ];
         let targets = |table: &[Entry], target: &str| -> Vec<String> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 
 /// How long a host may take to show its keys, in seconds.
@@ -55,6 +56,14 @@ pub enum SshError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Classified for SshError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoKeys { .. } | Self::Tool { .. } | Self::Nonsense(_) | Self::File { .. } => Class::Source,
+        }
+    }
 }
 
 /// The name of a host in a known-hosts file: with its port, if that is not ssh's own.
@@ -200,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_line_lets_a_key_read_below_one_folder_and_do_nothing_else() {
-        let line = |root: &str| read_only_line(Path::new(root), "ssh-ed25519 AAAA phobos-pull@nas");
-        assert_eq!(line("/home"), "restrict,command=\"rrsync -ro /home\" ssh-ed25519 AAAA phobos-pull@nas");
+        let line = |root: &str| read_only_line(Path::new(root), "ssh-ed25519 AAAA pull@nas");
+        assert_eq!(line("/home"), "restrict,command=\"rrsync -ro /home\" ssh-ed25519 AAAA pull@nas");
         assert!(line("/srv/x y").starts_with("restrict,command=\"rrsync -ro '/srv/x y'\" ssh-ed25519 "));
         assert!(line("/a'b\"c$d").starts_with(r#"restrict,command="rrsync -ro '/a'\''b\"c$d'" ssh-ed25519 "#));
     }
@@ -244,9 +253,9 @@ mod tests {
         let system = System::default();
         let scratch = tempfile::tempdir().unwrap();
         let identity = scratch.path().join("key");
-        make_key(&system, &identity, "phobos-pull@nas").unwrap();
+        make_key(&system, &identity, "pull@nas").unwrap();
         let public = public_key(&system, &identity).unwrap();
-        assert!(public.starts_with("ssh-ed25519 ") && public.ends_with(" phobos-pull@nas"), "{public}");
+        assert!(public.starts_with("ssh-ed25519 ") && public.ends_with(" pull@nas"), "{public}");
 
         let known_hosts = scratch.path().join("known_hosts");
         assert!(known(&system, &known_hosts, "[luv]:2222").unwrap().is_empty());

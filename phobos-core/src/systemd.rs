@@ -8,6 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
+use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 
 /// How long systemctl may take to stop a unit.
@@ -34,6 +35,14 @@ pub enum SystemdError {
     /// The list of timers cannot be understood.
     #[error("cannot understand systemctl's list of timers")]
     Json(#[source] serde_json::Error),
+}
+
+impl Classified for SystemdError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Stop { .. } | Self::Timers { .. } | Self::Json(_) => Class::Source,
+        }
+    }
 }
 
 /// Escapes `text` for a unit's name, as `systemd-escape TEXT` does (systemd.unit(5), "String escaping").
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn a_process_is_known_by_its_unit() {
         let cases = [
-            ("0::/system.slice/phobos-borgmatic.service\n", Some("phobos-borgmatic.service")),
+            ("0::/system.slice/borgmatic.service\n", Some("borgmatic.service")),
             ("0::/user.slice/user-0.slice/session-1.scope\n", Some("session-1.scope")),
             ("0::/system.slice/a.service/payload\n", Some("a.service")),
             ("0::/\n", None),
@@ -163,12 +172,12 @@ mod tests {
     fn timers_are_read_and_those_that_never_elapse_left_out() {
         // Recorded from systemctl of systemd 257; the last two are made up after systemd's own code.
         let json = br#"[{"next":1795672800000000,"left":1795672800000000,"last":1795586400054514,"passed":132897413,
-            "unit":"phobos-pull@luv.timer","activates":"phobos-pull@luv.service"},
+            "unit":"pull@luv.timer","activates":"pull@luv.service"},
             {"next":0,"left":0,"last":0,"passed":0,"unit":"x.timer","activates":"x.service"},
             {"next":null,"left":0,"last":null,"passed":0,"unit":"y.timer","activates":"y.service"}]"#;
         let timers = parse_timers(json).unwrap();
         assert_eq!(timers.len(), 1);
-        assert_eq!(timers["phobos-pull@luv.timer"].to_rfc3339(), "2026-11-26T06:00:00+00:00");
+        assert_eq!(timers["pull@luv.timer"].to_rfc3339(), "2026-11-26T06:00:00+00:00");
     }
 
     #[test]

@@ -13,19 +13,19 @@ use phobos_site::config::{Config, External};
 use phobos_site::exit;
 use phobos_site::lock::{Locks, Mode, Patience};
 use phobos_site::namespace;
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 
-use crate::Cli;
 use crate::drive::{self, Target};
+use crate::{Cli, TABLES};
 
 /// Closes the drive that is meant, or all that are known.
 pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let targets = targets(&config.external, cli.drive.as_deref())?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let locks = Locks::new(&paths::runtime().join("lock"));
+    let locks = Locks::new(&Paths::from_environment().locks());
     for target in targets {
         // A run that holds the drive closes it itself.
         let mut patience =

@@ -63,7 +63,7 @@ pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) 
 }
 
 fn last_success(runs: &[Run], drive: &str) -> Option<i64> {
-    let of_drive = runs.iter().rev().find(|run| run.job == crate::job::NAME && run.object == drive && run.exit == 0);
+    let of_drive = runs.iter().rev().find(|run| run.job == crate::JOB && run.object == drive && run.exit == 0);
     of_drive.map(|run| run.end.timestamp())
 }
 
@@ -154,7 +154,7 @@ mod tests {
         let history = History::new(&folder.path().join("history.jsonl"));
         let good = |object: &str, seconds: i64| {
             let time = DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
-            history.append(&Run::new(crate::job::NAME, object, time)).unwrap();
+            history.append(&Run::new(crate::JOB, object, time)).unwrap();
         };
         good("A", 100);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "B", "B was never mirrored onto");

@@ -1,10 +1,11 @@
 //! The job from plug to green: each step a guard, taken down in reverse order, always.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
@@ -18,45 +19,27 @@ use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{self, Exit, Stop};
-use phobos_site::history::{History, Run};
-use phobos_site::led::{self, Board, State};
-use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
+use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
+use phobos_site::led::Board;
+use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
-use phobos_site::paths;
+use phobos_site::paths::{self, Paths};
 
-use crate::Cli;
 use crate::close;
 use crate::drive::{self, Target};
 use crate::marker::{self, Claim, Marker};
 use crate::source::{self, Extent};
 use crate::teller::MirrorTeller;
-
-/// The job's name in the history and, with the drive's name, on the light.
-pub(crate) const NAME: &str = "ext";
+use crate::{Cli, JOB, TABLES};
 
 /// What a run needs all the time.
-struct Job<'a> {
+struct Run<'a> {
     cli: &'a Cli,
     config: &'a Config,
     target: &'a Target,
     exec: &'a dyn Exec,
-    interrupted: &'a dyn Fn() -> Option<i32>,
-    light: Light<'a>,
-    locks: Locks,
-    history: History,
-    deadline: Instant,
-    /// Whether the light shows that the run waits.
-    waits: Cell<bool>,
-    /// How long it has waited for locks.
-    waited: Cell<Duration>,
-}
-
-/// The light, as one drive's job sees it.
-#[derive(Clone)]
-struct Light<'a> {
-    exec: &'a dyn Exec,
-    board: Board,
-    job: String,
+    frame: &'a Frame<'a>,
+    job: &'a Job<'a>,
 }
 
 /// Runs the whole job.
@@ -66,107 +49,71 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     exit::require_root()?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let history = History::new(&paths::state().join("history.jsonl"));
+    let paths = Paths::from_environment();
+    let caught = || signals.caught();
+    let board = Board::system().lit_by(cli.config.as_deref());
+    let mut frame = Frame::new(&system, &caught, &paths, board, Instant::now());
     // Until the drive's lock is held, the drive's own light and the history are those of the run that holds it.
-    let early = Light { exec: &system, board: Board::system().lit_by(cli.config.as_deref()), job: NAME.to_owned() };
-    let told = |error: anyhow::Error| {
+    let begun = begin(cli, &mut frame);
+    let (config, target, _drive) = begun.inspect_err(|error| {
         if !cli.dry_run {
-            early.post_failure(&Chain(error.as_ref()).to_string());
+            frame.failed_early(JOB, &Chain(error.as_ref()));
         }
-        error
+    })?;
+    let spec = Spec {
+        name: JOB,
+        object: &target.name,
+        light: light(&target),
+        working: format!("mirroring to the drive {}", target.name),
+        visibility: if cli.dry_run { Visibility::Nothing } else { Visibility::All },
+        expected_end: None,
     };
-    let (config, target) = prepare(cli, &history).map_err(told)?;
-    let light = Light { job: format!("{NAME}-{}", target.name), ..early.clone() };
-    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
-    let job = Job {
-        cli,
-        config: &config,
-        target: &target,
-        exec: &system,
-        interrupted: &|| signals.caught(),
-        light,
-        locks: Locks::new(&paths::runtime().join("lock")),
-        history,
-        deadline: Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?,
-        waits: Cell::new(false),
-        waited: Cell::default(),
-    };
-    let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-    let _drive = target
-        .lock_name()
-        .map_err(anyhow::Error::from)
-        .and_then(|name| job.lock_until(&name, job.deadline, &mut on_wait))
-        .map_err(told)?;
-    job.tell_and_mirror()?;
+    let job = frame.begin(spec, Some(&config.led), &|text| log::info!("{text}"));
+    let run = Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job };
+    let result = run.mirror().or_else(|error| {
+        // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
+        let closed = close::close(&system, &config, &target, &frame.locks, &caught);
+        Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
+    });
+    match &result {
+        Ok(stats) => {
+            if !cli.dry_run {
+                forgive(&frame.board);
+            }
+            let text = format!("the drive {} is safe to take away", target.name);
+            job.end(&Ending { bytes: Some(stats.bytes_transferred), text, ..Ending::default() });
+        }
+        Err(error) => job.end(&Ending::failed(error.as_ref())),
+    }
+    result?;
     say(format_args!("{words} finished"));
     Ok(())
 }
 
-/// Reads the configuration, finds the drive, and makes sure that every program is here, before anything is done.
-fn prepare(cli: &Cli, history: &History) -> Result<(Config, Target), anyhow::Error> {
-    let config = Config::load(cli.config.as_deref())?;
-    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), history)?;
+/// Reads the configuration, finds the drive, makes sure that every program is here, and takes the drive's lock, before
+/// anything is done.
+fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
+    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &frame.history)?;
     let cryptsetup = target.luks.is_some().then_some("cryptsetup");
     let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
     exec::require(&programs)?;
-    Ok((config, target))
+    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
+    frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
+    let until = frame.history.expected_end(JOB, &target.name, Utc::now());
+    let lock = frame.lock(&target.lock_name()?, Mode::Exclusive, &light(&target), until)?;
+    Ok((config, target, lock))
 }
 
-impl Job<'_> {
-    /// Mirrors, and tells light and history how it went: green comes last, when everything else is done.
-    fn tell_and_mirror(&self) -> Result<(), anyhow::Error> {
-        let start = Utc::now();
-        self.post_working();
-        let breath = led::breathe(self.exec, &self.light.board, &self.config.led);
-        let result: Result<Stats, anyhow::Error> = self.mirror().or_else(|error| {
-            // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
-            let closed = close::close(self.exec, self.config, self.target, &self.locks, self.interrupted);
-            Ok(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
-        });
-        if let Some(Err(error)) = breath.map(|mut breath| breath.release()) {
-            log::warn!("the light did not breathe to the end: {}", Chain(&error));
-        }
-        let error = result.as_ref().err().map_or(String::new(), |error| Chain(error.as_ref()).to_string());
-        if self.cli.dry_run {
-            self.light.post(State::Off, "");
-            return result.map(drop);
-        }
-        let run = Run {
-            end: Utc::now(),
-            waited_secs: self.waited.get().as_secs(),
-            origin: result.as_ref().err().and_then(|error| exit::origin_of(error.as_ref())).unwrap_or_default(),
-            exit: result.as_ref().map_or_else(|error| exit::exit_of(error.as_ref()).code(), |_| 0),
-            error: error.clone(),
-            bytes: result.as_ref().ok().map(|stats| stats.bytes_transferred),
-            ..Run::new(NAME, &self.target.name, start)
-        };
-        if let Err(error) = self.history.append(&run) {
-            log::warn!("{}", Chain(&error));
-        }
-        match &result {
-            Ok(_) => {
-                self.light.forgive(NAME);
-                self.light.post(State::Ok, &format!("the drive {} is safe to take away", self.target.name));
-            }
-            Err(_) => self.light.post(State::Failed, &error),
-        }
-        result.map(drop)
-    }
-
+impl Run<'_> {
     /// Takes the remaining locks, mirrors, and proves that the drive may be unplugged.
     fn mirror(&self) -> Result<Stats, anyhow::Error> {
         self.enter_namespace()?;
         source::check(&self.config.backup)?;
-        let _holding = self.lock(&LockName::Holding, self.deadline)?;
-        let _repository = self.lock(&LockName::Repository, self.deadline)?;
+        let _holding = self.job.lock(&LockName::Holding, Mode::Exclusive)?;
+        let _repository = self.job.lock(&LockName::Repository, Mode::Exclusive)?;
         let repository = source::check(&self.config.backup)?;
-        let began = Instant::now();
-        let borg = repository.lock(self.exec, &mut self.patience(self.deadline, &mut |whom| self.on_wait(whom)));
-        self.waited.set(self.waited.get() + began.elapsed());
-        let borg = borg?;
-        if self.waits.replace(false) {
-            self.post_working();
-        }
+        let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
         let borg = RefCell::new(borg);
         let work = self.mirror_locked(&repository, &borg);
         let stats = teardown::join(work.map_err(boxed), borg.into_inner().close())?;
@@ -292,67 +239,22 @@ impl Job<'_> {
     }
 
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
-        let mut on_wait = |whom: &str| self.on_wait(whom);
-        let mut patience = self.patience(Instant::now() + namespace::WAIT, &mut on_wait);
-        namespace::enter(self.exec, &self.config.backup, &self.locks, &self.light.job, &mut patience)?;
+        self.job.waiting(Instant::now() + namespace::WAIT, |patience| {
+            namespace::enter(self.exec, &self.config.backup, &self.frame.locks, self.job.light(), patience)
+        })?;
         Ok(())
-    }
-
-    /// Takes a lock alone; the light shows a wait.
-    fn lock(&self, name: &LockName, deadline: Instant) -> Result<Lock, anyhow::Error> {
-        self.lock_until(name, deadline, &mut |whom| self.on_wait(whom))
-    }
-
-    fn lock_until(
-        &self,
-        name: &LockName,
-        deadline: Instant,
-        on_wait: &mut dyn FnMut(&str),
-    ) -> Result<Lock, anyhow::Error> {
-        let until = self.history.expected_end(NAME, &self.target.name, Utc::now());
-        let began = Instant::now();
-        let lock =
-            self.locks.take(name, Mode::Exclusive, &self.light.job, until, &mut self.patience(deadline, on_wait));
-        self.waited.set(self.waited.get() + began.elapsed());
-        Ok(lock?)
-    }
-
-    fn patience<'p>(&'p self, deadline: Instant, on_wait: &'p mut dyn FnMut(&str)) -> Patience<'p> {
-        Patience { deadline, on_wait, interrupted: self.interrupted }
-    }
-
-    fn post_working(&self) {
-        self.light.post(State::Working, &format!("mirroring to the drive {}", self.target.name));
-    }
-
-    fn on_wait(&self, whom: &str) {
-        self.waits.set(true);
-        log::info!("waiting for {whom}");
-        self.light.post(State::Waiting, &format!("waiting for {whom}"));
     }
 }
 
-impl Light<'_> {
-    fn post(&self, state: State, text: &str) {
-        led::tell(self.exec, &self.board, &self.job, state, text);
-    }
+/// The job's name on the light.
+fn light(target: &Target) -> String {
+    format!("{JOB}-{}", target.name)
+}
 
-    /// Posts a failure that is about to be told: what the light says to it is not worth a second line, for a configuration
-    /// that cannot be read is the light's too.
-    fn post_failure(&self, text: &str) {
-        if let Err(error) = self.board.post(&self.job, State::Failed, text) {
-            log::debug!("{}", Chain(&error));
-        }
-        if let Err(error) = led::show(self.exec, &self.board) {
-            log::debug!("{}", Chain(&error));
-        }
-    }
-
-    /// Ends the failure of `job`, if it has one: a run that could not begin has been made good.
-    fn forgive(&self, job: &str) {
-        if let Err(error) = self.board.make_good(job) {
-            log::warn!("cannot take the failure of {job} off the light: {}", Chain(&error));
-        }
+/// Ends the failure of a run that could not begin: it has been made good.
+fn forgive(board: &Board) {
+    if let Err(error) = board.make_good(JOB) {
+        log::warn!("cannot take the failure of {JOB} off the light: {}", Chain(&error));
     }
 }
 
@@ -361,10 +263,11 @@ fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
     error.reallocate_into_boxed_dyn_error_without_backtrace()
 }
 
-/// Prints what the original prints.
-#[expect(clippy::print_stdout, reason = "the original's two lines go to standard output")]
+/// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
 fn say(line: fmt::Arguments<'_>) {
-    println!("{line}");
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+        log::warn!("cannot write to standard output: {error}");
+    }
 }
 
 /// The name under which the program was called: an administrator may keep the original's name as a link.

@@ -14,7 +14,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use phobos_site::config::Table;
 use phobos_site::{exit, logging};
+
+/// The job's name in the history and, with the drive's name, on the light.
+const JOB: &str = "ext";
+
+/// What this program reads of the configuration.
+const TABLES: [Table; 4] = [Table::Backup, Table::External, Table::Locks, Table::Led];
 
 /// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
@@ -53,9 +60,11 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    exit::conclude(match cli.command {
-        None => job::run(cli),
-        Some(Command::Close) => close::run(cli),
+    exit::guarded(|| {
+        exit::conclude(match cli.command {
+            None => job::run(cli),
+            Some(Command::Close) => close::run(cli),
+        })
     })
 }
 

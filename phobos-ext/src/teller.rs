@@ -1,7 +1,7 @@
 //! What a mirror tells while it runs: lines for the journal, one line that moves for a terminal.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use phobos_core::borg::RepositoryLock;
@@ -48,10 +48,11 @@ impl Teller for MirrorTeller<'_> {
         logging::draw(&format!("\r\x1b[K{}", progress.bar(BAR_WIDTH)));
     }
 
-    #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
     fn change(&mut self, line: &str) {
         self.changes += 1;
-        println!("{line}");
+        if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+            log::warn!("cannot write to standard output: {error}");
+        }
     }
 
     fn complaint(&mut self, line: &str) {

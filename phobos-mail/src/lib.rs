@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use phobos_core::error::Chain;
-use phobos_site::config::Config;
+use phobos_site::config::{Config, Table};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::mail::Settings;
 
@@ -84,13 +84,13 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     phobos_site::logging::init(log::LevelFilter::Info);
-    exit::conclude(run(cli))
+    exit::guarded(|| exit::conclude(run(cli)))
 }
 
 fn run(cli: &Cli) -> Result<()> {
     let deadline = Deadline::after(occasions::LIMIT);
     let folder = spool::folder();
-    let config = Config::load(cli.config.as_deref());
+    let config = Config::load(cli.config.as_deref(), &[Table::Mail]);
     let [first, second] = [&cli.first, &cli.second].map(|word| word.as_ref().map(|word| word.to_string_lossy()));
     let (to, unit) = match (first, second, &cli.command) {
         (Some(unit), None, None) => (None, unit),

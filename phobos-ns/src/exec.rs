@@ -15,20 +15,26 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use chrono::Utc;
 use phobos_core::borg::{BorgError, Repository};
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit;
+<<<<<<< HEAD
 use phobos_site::history::{History, Run};
 use phobos_site::led::{self, Board, State};
 use phobos_site::namespace;
 use phobos_site::lock::{BadLockName, Lock, LockName, Mode, Patience};
 use phobos_site::paths;
+=======
+use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
+use phobos_site::led::{self, Board};
+use phobos_site::lock::{BadLockName, Lock, LockName, Locks, Mode, Patience};
+use phobos_site::paths::Paths;
+>>>>>>> main
 
-use crate::{locks, make};
+use crate::make;
 
 /// What a shell returns for a program that it cannot find, and for one that it cannot start.
 const NOT_FOUND: u8 = 127;
@@ -60,70 +66,83 @@ struct LockArg {
     shared: bool,
 }
 
-pub(crate) fn run(config: &Config, args: &Args, board: Board) -> Result<ExitCode, anyhow::Error> {
+pub(crate) fn run(config: &Config, args: &Args, paths: &Paths, board: Board) -> Result<ExitCode, anyhow::Error> {
     let call = invocation(&args.command)?;
     if args.job.is_none() && args.lock.is_empty() {
-        enter(config, args, None)?;
+        enter(config, args, &Locks::new(&paths.locks()), None)?;
         return Ok(ExitCode::from(not_run(&exec::replace(&call))));
     }
     let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
-    let job = Job { config, args, system: &System::new(&signals), signals: &signals, board };
-    job.run(&call.bound())
-}
-
-struct Job<'a> {
-    config: &'a Config,
-    args: &'a Args,
-    system: &'a System<'a>,
-    signals: &'a Signals,
-    board: Board,
-}
-
-impl Job<'_> {
-    fn run(&self, call: &Invocation) -> Result<ExitCode, anyhow::Error> {
-        let start = Utc::now();
-        let began = Instant::now();
-        let locks = enter(self.config, self.args, Some(self.signals)).and_then(|()| self.take_locks());
-        let waited = began.elapsed();
-        let mut run = Run { waited_secs: waited.as_secs(), ..Run::new(self.name(), "", start) };
-        let result = locks.map(|locks| self.attach(call, locks, &mut run));
-        match &result {
-            Ok(code) => run.exit = *code,
-            Err(error) => {
-                run.exit = exit::exit_of(error.as_ref()).code();
-                run.origin = exit::origin_of(error.as_ref()).unwrap_or_default();
-                run.error = Chain(error.as_ref()).to_string();
-            }
+    let system = System::new(&signals);
+    let wait = args.lock_wait.unwrap_or(config.locks.wait.0);
+    let deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
+    let caught = || signals.caught();
+    let frame = Frame::new(&system, &caught, paths, board, deadline);
+    let name = args.job.as_deref().unwrap_or("phobos-ns exec");
+    let spec = Spec {
+        name,
+        object: "",
+        light: name.to_owned(),
+        working: String::new(),
+        // Scheduled jobs show on the light only that they failed; one that somebody watches shows all it does.
+        visibility: match &args.job {
+            None => Visibility::Nothing,
+            Some(_) if std::io::stderr().is_terminal() => Visibility::All,
+            Some(_) => Visibility::Failures,
+        },
+        expected_end: None,
+    };
+    let job = frame.begin(spec, None, &|text| log::info!("{text}"));
+    let locks = enter(config, args, &frame.locks, Some(&signals)).and_then(|()| take_locks(config, args, &job));
+    match locks {
+        Ok(locks) => {
+            let ending = attach(&system, args, &call.bound(), locks);
+            job.end(&ending);
+            Ok(ExitCode::from(ending.exit))
         }
-        run.end = Utc::now();
-        self.tell(&run);
-        result.map(ExitCode::from)
-    }
-
-    /// Runs the command while the locks are held; returns its exit code.
-    fn attach(&self, call: &Invocation, locks: Vec<Lock>, run: &mut Run) -> u8 {
-        self.post_if_watched(State::Working, "");
-        let result = self.system.attach(call);
-        drop(locks);
-        match result {
-            Ok(status) => {
-                run.origin = match status {
-                    Status::Code(0) => String::new(),
-                    Status::Code(_) => program(&self.args.command),
-                    Status::Signal(_) => "signal".to_owned(),
-                };
-                if status != Status::Code(0) {
-                    run.error = format!("{} {status}", program(&self.args.command));
-                }
-                status.shell_code()
-            }
-            Err(error) => {
-                run.error = Chain(&error).to_string();
-                not_run(&error)
-            }
+        Err(error) => {
+            job.end(&Ending::failed(error.as_ref()));
+            Err(error)
         }
     }
+}
 
+/// Runs the command while the locks are held.
+fn attach(system: &System<'_>, args: &Args, call: &Invocation, locks: Vec<Lock>) -> Ending {
+    let result = system.attach(call);
+    drop(locks);
+    match result {
+        Ok(Status::Code(0)) => Ending::default(),
+        Ok(status) => Ending {
+            exit: status.shell_code(),
+            error: format!("{} {status}", program(&args.command)),
+            origin: match status {
+                Status::Code(_) => program(&args.command),
+                Status::Signal(_) => "signal".to_owned(),
+            },
+            ..Ending::default()
+        },
+        Err(error) => Ending { exit: not_run(&error), error: Chain(&error).to_string(), ..Ending::default() },
+    }
+}
+
+/// Takes all locks in the one order that keeps jobs from waiting for each other in a circle.
+fn take_locks(config: &Config, args: &Args, job: &Job<'_>) -> Result<Vec<Lock>, anyhow::Error> {
+    let mut wanted = args.lock.clone();
+    wanted.sort();
+    wanted.dedup_by(|later, earlier| later.name == earlier.name);
+    let mut held = Vec::new();
+    for lock in wanted {
+        held.push(job.lock(&lock.name, if lock.shared { Mode::Shared } else { Mode::Exclusive })?);
+        // A job that phobos did not start has Borg's own lock only, and the command may not wait for it long.
+        if lock.name == LockName::Repository {
+            job.waiting(job.deadline(), |patience| wait_for_borg(config, patience))?;
+        }
+    }
+    Ok(held)
+}
+
+<<<<<<< HEAD
     /// Takes all locks in the one order that keeps jobs from waiting for each other in a circle.
     fn take_locks(&self) -> Result<Vec<Lock>, anyhow::Error> {
         let wait = self.args.lock_wait.unwrap_or(self.config.external.lock_wait.0);
@@ -189,28 +208,28 @@ impl Job<'_> {
 
     fn name(&self) -> &str {
         self.args.job.as_deref().unwrap_or("phobos-ns exec")
+=======
+fn wait_for_borg(config: &Config, patience: &mut Patience<'_>) -> Result<(), BorgError> {
+    match Repository::open(&config.backup.repository) {
+        Ok(repository) => repository.wait_until_free(patience),
+        // Outside the namespace, or before the first backup, there is none.
+        Err(BorgError::NotARepository { .. }) => Ok(()),
+        Err(error) => Err(error),
+>>>>>>> main
     }
 }
 
 /// Enters the namespace, unless it is not wanted, and stays in the caller's folder.
-fn enter(config: &Config, args: &Args, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
+fn enter(config: &Config, args: &Args, locks: &Locks, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
     if args.no_namespace {
         return Ok(());
     }
     let folder = std::env::current_dir();
-    make::enter(config, signals)?;
+    make::enter(config, locks, signals)?;
     if let Ok(folder) = folder {
         return_to(&folder);
     }
     Ok(())
-}
-
-fn is_watched() -> bool {
-    std::io::stderr().is_terminal()
-}
-
-fn history_file() -> std::path::PathBuf {
-    paths::state().join("history.jsonl")
 }
 
 /// Goes back to where the caller was: entering the namespace has led to `/`.

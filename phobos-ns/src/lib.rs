@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use phobos_site::config::Config;
+use phobos_site::config::{Config, Table};
 use phobos_site::led::Board;
 use phobos_site::lock::Locks;
-use phobos_site::{exit, logging, paths};
+use phobos_site::paths::Paths;
+use phobos_site::{exit, logging};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
@@ -40,29 +41,26 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    match run(cli) {
+    exit::guarded(|| match run(cli) {
         Ok(code) => code,
         Err(error) => exit::conclude(Err(error)),
-    }
+    })
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &[Table::Backup, Table::Locks])?;
+    let paths = Paths::from_environment();
+    let locks = Locks::new(&paths.locks());
     match &cli.command {
-        None => make::run(&config),
+        None => make::run(&config, &locks),
         Some(Command::Exec(args)) => {
-            return exec::run(&config, args, Board::system().lit_by(cli.config.as_deref()));
+            return exec::run(&config, args, &paths, Board::system().lit_by(cli.config.as_deref()));
         }
-        Some(Command::Status(args)) => status::run(&config, args),
-        Some(Command::Remove) => remove::run(&config),
+        Some(Command::Status(args)) => status::run(&config, &locks, args),
+        Some(Command::Remove) => remove::run(&config, &locks),
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The locks of this machine.
-fn locks() -> Locks {
-    Locks::new(&paths::runtime().join("lock"))
 }
 
 #[cfg(test)]

@@ -7,26 +7,24 @@ use phobos_core::exec::System;
 use phobos_core::namespace::Entered;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
-use phobos_site::lock::Patience;
+use phobos_site::lock::{Locks, Patience};
 use phobos_site::namespace;
 
-use crate::locks;
-
-pub(crate) fn run(config: &Config) -> Result<(), anyhow::Error> {
+pub(crate) fn run(config: &Config, locks: &Locks) -> Result<(), anyhow::Error> {
     let signals = Signals::catch().context("cannot catch signals")?;
-    enter(config, Some(&signals))
+    enter(config, locks, Some(&signals))
 }
 
 /// Makes the namespace if it is not there, and enters it. Without `signals` a signal ends this process, which leaves nothing
 /// half made either.
-pub(crate) fn enter(config: &Config, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
+pub(crate) fn enter(config: &Config, locks: &Locks, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
     let system = signals.map_or_else(System::default, System::new);
     let mut patience = Patience {
         deadline: Instant::now() + namespace::WAIT,
         on_wait: &mut |whom| log::info!("waiting for {whom}"),
         interrupted: &|| signals.and_then(Signals::caught),
     };
-    match namespace::enter(&system, &config.backup, &locks(), "phobos-ns", &mut patience)? {
+    match namespace::enter(&system, &config.backup, locks, "phobos-ns", &mut patience)? {
         Entered::Made => log::info!("made the namespace {}", config.backup.namespace.display()),
         Entered::Found | Entered::Inside => {}
     }

@@ -6,11 +6,9 @@ use anyhow::Context;
 use chrono::{DateTime, Local, Utc};
 use phobos_core::namespace::{self, Inventory, Mounted};
 use phobos_site::config::Config;
-use phobos_site::lock::Holder;
+use phobos_site::lock::{Holder, Locks};
 use phobos_site::namespace::plan;
 use serde::Serialize;
-
-use crate::locks;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,8 +34,7 @@ struct LockStatus {
 }
 
 #[expect(clippy::print_stdout, reason = "the status is the result")]
-pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
-    let locks = locks();
+pub(crate) fn run(config: &Config, locks: &Locks, args: &Args) -> Result<(), anyhow::Error> {
     let names = locks.names();
     let locks = names.iter().map(|name| LockStatus {
         name: name.to_string(),

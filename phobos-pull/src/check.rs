@@ -12,7 +12,7 @@ use phobos_core::signal::Signals;
 use phobos_core::{folders, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
 
 use crate::allowed::{self, USER};
@@ -52,7 +52,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
-    let folder = paths::runtime().join("check");
+    let folder = Paths::from_environment().runtime.join("check");
     folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lent = lend(config, &host)?;
     let check = Check {
@@ -80,7 +80,7 @@ fn lend(config: &Config, host: &Host) -> Result<Option<Lent>, anyhow::Error> {
         return Err(Stop::new(Exit::Config, message).into());
     }
     let name = format!("{}.check", host.name);
-    Ok(Some(Lent::new(&identity, USER, &paths::runtime().join("pull"), &name)?))
+    Ok(Some(Lent::new(&identity, USER, &Paths::from_environment().runtime.join("pull"), &name)?))
 }
 
 /// The folders of this machine are there and can be read.

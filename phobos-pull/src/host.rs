@@ -12,15 +12,14 @@ use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::confine::{self, Lent};
 use phobos_core::error::Chain;
-use phobos_core::exec::System;
+use phobos_core::exec::Exec;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{self, Exit, Stop};
-use phobos_site::history::{History, Run};
-use phobos_site::led::{self, Board};
-use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
-use phobos_site::paths;
+use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
+use phobos_site::lock::{LockName, Mode};
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName, Origin};
 use serde::Serialize;
 
@@ -44,17 +43,16 @@ const SPACE_MODE: u32 = 0o700;
 #[derive(Debug)]
 pub(crate) struct Puller<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) exec: &'a System<'a>,
+    pub(crate) exec: &'a dyn Exec,
     pub(crate) signals: &'a Signals,
     pub(crate) screen: Screen,
-    pub(crate) locks: Locks,
     pub(crate) marks: Marks,
-    pub(crate) history: History,
-    pub(crate) board: Board,
+    /// What every job runs in.
+    pub(crate) frame: &'a Frame<'a>,
+    /// Where keys are lent.
+    pub(crate) paths: &'a Paths,
     /// The program that confines: this one.
     pub(crate) program: PathBuf,
-    /// When to give up waiting for locks.
-    pub(crate) patient_until: Instant,
     /// What may be deleted and copied.
     pub(crate) scope: Scope,
 }
@@ -131,53 +129,52 @@ impl Outcome {
             tolerated: false,
         }
     }
-
-    /// The line for the history.
-    fn run(&self) -> Run {
-        Run {
-            end: self.end,
-            exit: self.exit,
-            error: self.error.clone(),
-            waited_secs: self.waited_secs,
-            bytes: Some(self.done.bytes_copied),
-            ..Run::new(NAME, self.host.as_str(), self.start)
-        }
-    }
 }
 
 impl Puller<'_> {
     /// Pulls `host` and tells journal, history and light how it went.
     pub(crate) fn pull(&self, host: &Host) -> Outcome {
         let mut outcome = Outcome::unbegun(&host.name, "", Exit::Failed);
-        self.post_if_watched(host, led::State::Working, "");
-        let result = self.pull_locked(host, &mut outcome);
+        let say = |text: &str| {
+            self.screen.say(log::Level::Info, &host.name, text);
+            self.screen.show(&host.name, text);
+        };
+        let length = self.marks.read(&host.name).as_ref().and_then(Mark::length);
+        let spec = Spec {
+            name: NAME,
+            object: host.name.as_str(),
+            light: light_job(host),
+            working: String::new(),
+            // Scheduled pulls show on the light only that they failed.
+            visibility: match self.scope {
+                Scope::DryRun => Visibility::Nothing,
+                _ if self.screen.is_watched() => Visibility::All,
+                _ => Visibility::Failures,
+            },
+            expected_end: length.and_then(|length| Utc::now().checked_add_signed(length)),
+        };
+        let job = self.frame.begin(spec, None, &say);
+        let result = self.pull_locked(host, &job, &mut outcome);
         outcome.end = Utc::now();
+        outcome.waited_secs = job.waited().as_secs();
         self.screen.end(&host.name);
-        match result {
-            Ok(()) => outcome.exit = 0,
-            Err(error) => {
-                outcome.error = Chain(error.as_ref()).to_string();
-                let run = Run {
-                    exit: exit::exit_of(error.as_ref()).code(),
-                    origin: exit::origin_of(error.as_ref()).unwrap_or_default(),
-                    ..outcome.run()
-                };
-                outcome.exit = if outcome.tolerated { 0 } else { run.exit };
-                self.tell(host, &outcome, &run);
-                return outcome;
-            }
-        }
-        self.tell(host, &outcome, &outcome.run());
+        let mut ending = match &result {
+            Ok(()) => Ending::default(),
+            Err(error) => Ending::failed(error.as_ref()),
+        };
+        ending.bytes = Some(outcome.done.bytes_copied);
+        ending.tolerated = outcome.tolerated;
+        outcome.exit = if outcome.tolerated { 0 } else { ending.exit };
+        outcome.error.clone_from(&ending.error);
+        self.say_end(host, &outcome);
+        job.end(&ending);
         outcome
     }
 
     /// Takes the locks, marks the holding space, copies, and marks it again.
-    fn pull_locked(&self, host: &Host, outcome: &mut Outcome) -> Result<(), anyhow::Error> {
-        let began = Instant::now();
-        let earlier = self.marks.read(&host.name);
-        let locks = self.lock(host, earlier.as_ref());
-        outcome.waited_secs = began.elapsed().as_secs();
-        let _locks = locks?;
+    fn pull_locked(&self, host: &Host, job: &Job<'_>, outcome: &mut Outcome) -> Result<(), anyhow::Error> {
+        let _holding = job.lock(&LockName::Holding, Mode::Shared)?;
+        let _own = job.lock(&host.lock(), Mode::Exclusive)?;
         outcome.start = Utc::now();
         // While the lock was awaited, another pull of the host may have ended.
         let earlier = self.marks.read(&host.name);
@@ -227,7 +224,7 @@ impl Puller<'_> {
         let temporary = Temporary::make(&space, self.scope)?;
         let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
         let lend = || {
-            let folder = paths::runtime().join("pull");
+            let folder = self.paths.runtime.join("pull");
             Lent::new(&host.identity(configuration), USER, &folder, host.name.as_str())
         };
         let key = asks_ssh.then(lend).transpose()?;
@@ -429,26 +426,8 @@ impl Puller<'_> {
         }
     }
 
-    /// Takes the locks that keep the host's holding space to this pull.
-    fn lock(&self, host: &Host, earlier: Option<&Mark>) -> Result<[Lock; 2], anyhow::Error> {
-        let until = earlier.and_then(Mark::length).map(|length| Utc::now() + length);
-        let mut on_wait = |whom: &str| {
-            let text = format!("waiting for {whom}");
-            self.screen.say(log::Level::Info, &host.name, &text);
-            self.screen.show(&host.name, &text);
-            self.post_if_watched(host, led::State::Waiting, &text);
-        };
-        let mut patience =
-            Patience { deadline: self.patient_until, on_wait: &mut on_wait, interrupted: &|| self.signals.caught() };
-        let job = light_job(host);
-        let holding = self.locks.take(&LockName::Holding, Mode::Shared, &job, until, &mut patience)?;
-        let own = self.locks.take(&host.lock(), Mode::Exclusive, &job, until, &mut patience)?;
-        self.post_if_watched(host, led::State::Working, "");
-        Ok([holding, own])
-    }
-
-    /// Tells journal, history and light how a pull went.
-    fn tell(&self, host: &Host, outcome: &Outcome, run: &Run) {
+    /// Tells the journal how a pull went.
+    fn say_end(&self, host: &Host, outcome: &Outcome) {
         let (level, text) = match (outcome.exit, outcome.error.is_empty()) {
             (0, true) => (log::Level::Info, outcome.done.words(outcome.end - outcome.start)),
             (0, false) => (log::Level::Info, format!("{}; that is no failure before its time", outcome.error)),
@@ -458,29 +437,6 @@ impl Puller<'_> {
         if !outcome.note.is_empty() {
             self.screen.say(log::Level::Info, &host.name, &outcome.note);
         }
-        if self.scope == Scope::DryRun {
-            return;
-        }
-        if let Err(error) = self.history.append(run) {
-            log::warn!("{}", Chain(&error));
-        }
-        match outcome.exit {
-            0 if outcome.tolerated => self.post_if_watched(host, led::State::Off, ""),
-            0 if self.screen.is_watched() => self.post(host, led::State::Ok, ""),
-            0 => led::make_good(self.exec, &self.board, &light_job(host)),
-            _ => self.post(host, led::State::Failed, &outcome.error),
-        }
-    }
-
-    /// Scheduled pulls show on the light only that they failed.
-    fn post_if_watched(&self, host: &Host, state: led::State, text: &str) {
-        if self.screen.is_watched() && self.scope != Scope::DryRun {
-            self.post(host, state, text);
-        }
-    }
-
-    fn post(&self, host: &Host, state: led::State, text: &str) {
-        led::tell(self.exec, &self.board, &light_job(host), state, text);
     }
 }
 

@@ -21,9 +21,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use phobos_site::config::Config;
+use phobos_site::config::{Config, Table};
 use phobos_site::pull::HostName;
 use phobos_site::{exit, logging};
+
+/// What this program reads of the configuration.
+const TABLES: [Table; 3] = [Table::Backup, Table::Locks, Table::Pull];
 
 /// Pull hosts into their holding spaces
 #[derive(Debug, Parser)]
@@ -83,19 +86,21 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(mut cli: Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    let result = match cli.command.take() {
-        Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
-        None => pull::run(&cli),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => exit::conclude(Err(error)),
-    }
+    exit::guarded(|| {
+        let result = match cli.command.take() {
+            Some(command) => run(&cli, command).map(|()| ExitCode::SUCCESS),
+            None => pull::run(&cli),
+        };
+        match result {
+            Ok(code) => code,
+            Err(error) => exit::conclude(Err(error)),
+        }
+    })
 }
 
 fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {
     exit::require_root()?;
-    let config = || Config::load(cli.config.as_deref());
+    let config = || Config::load(cli.config.as_deref(), &TABLES);
     match command {
         Command::List(args) => list::run(cli, &args),
         Command::Authorize(args) => authorize::run(&config()?, &args),

@@ -12,14 +12,14 @@ use phobos_core::systemd;
 use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::lock::Locks;
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::Host;
 use serde::Serialize;
 
-use crate::Cli;
 use crate::host::days;
 use crate::mark::{Mark, Marks, State};
 use crate::pull;
+use crate::{Cli, TABLES};
 
 /// The timer for all hosts, and those for one each.
 const ALL: &str = "phobos-pull.timer";
@@ -56,7 +56,7 @@ struct Line {
 #[expect(clippy::print_stdout, reason = "the list is the result")]
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = config.hosts()?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
@@ -64,9 +64,9 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         log::debug!("{}", Chain(&error));
         BTreeMap::new()
     });
-    pull::enter_namespace(&config, &system, &signals)?;
+    let locks = Locks::new(&Paths::from_environment().locks());
+    pull::enter_namespace(&config, &system, &signals, &locks)?;
     let marks = Marks::new(&config.backup.holding);
-    let locks = Locks::new(&paths::runtime().join("lock"));
     let now = Utc::now();
     let lines: Vec<_> = hosts
         .iter()

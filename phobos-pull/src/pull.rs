@@ -12,30 +12,34 @@ use phobos_core::exec::{self, System};
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit::{self, Exit, Stop};
-use phobos_site::history::History;
+use phobos_site::job::Frame;
 use phobos_site::led::Board;
 use phobos_site::lock::{Locks, Patience};
 use phobos_site::namespace;
-use phobos_site::paths;
+use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName, Origin};
 
-use crate::Cli;
+use crate::client;
 use crate::host::{Outcome, Puller, Scope};
 use crate::mark::Marks;
 use crate::screen::Screen;
+use crate::{Cli, TABLES};
 
 /// Pulls the hosts that the command line names.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = chosen(&config, cli)?;
     require_programs(&hosts)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
-    let wait = cli.lock_wait.unwrap_or(config.external.lock_wait.0);
-    let patient_until = Instant::now().checked_add(wait).context("the lock wait is too long")?;
+    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
+    let deadline = Instant::now().checked_add(wait).context("the lock wait is too long")?;
     let program = std::env::current_exe().context("cannot find this program")?;
-    enter_namespace(&config, &system, &signals)?;
+    let paths = Paths::from_environment();
+    let caught = || signals.caught();
+    let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
+    enter_namespace(&config, &system, &signals, &frame.locks)?;
     let holding: &Path = &config.backup.holding;
     confine::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
     let puller = Puller {
@@ -43,12 +47,10 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         exec: &system,
         signals: &signals,
         screen: Screen::new(),
-        locks: Locks::new(&paths::runtime().join("lock")),
         marks: Marks::new(holding),
-        history: History::new(&paths::state().join("history.jsonl")),
-        board: Board::system(),
+        frame: &frame,
+        paths: &paths,
         program,
-        patient_until,
         scope: match (cli.dry_run, cli.allow_delete) {
             (true, _) => Scope::DryRun,
             (false, true) => Scope::AllowDelete,
@@ -107,13 +109,18 @@ fn require_programs(hosts: &[Host]) -> Result<(), anyhow::Error> {
 }
 
 /// Brings this process to where the backups are: before any second thread runs, which the kernel wants it to be.
-pub(crate) fn enter_namespace(config: &Config, system: &System<'_>, signals: &Signals) -> Result<(), anyhow::Error> {
+pub(crate) fn enter_namespace(
+    config: &Config,
+    system: &System<'_>,
+    signals: &Signals,
+    locks: &Locks,
+) -> Result<(), anyhow::Error> {
     let mut patience = Patience {
         deadline: Instant::now() + namespace::WAIT,
         on_wait: &mut |whom| log::info!("waiting for {whom}"),
         interrupted: &|| signals.caught(),
     };
-    namespace::enter(system, &config.backup, &Locks::new(&paths::runtime().join("lock")), "pull", &mut patience)?;
+    namespace::enter(system, &config.backup, locks, "pull", &mut patience)?;
     Ok(())
 }
 
@@ -132,7 +139,7 @@ fn pull_all(puller: &Puller<'_>, hosts: &[Host], jobs: usize) -> Vec<Outcome> {
     let work = || {
         while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
             let outcome = match puller.signals.caught() {
-                None => puller.pull(host),
+                None => pull_guarded(puller, host),
                 Some(signal) => {
                     let error = format!("stopped by signal {signal} before its turn");
                     puller.screen.say(log::Level::Error, &host.name, &error);
@@ -151,6 +158,13 @@ fn pull_all(puller: &Puller<'_>, hosts: &[Host], jobs: usize) -> Vec<Outcome> {
     outcomes.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Pulls one host; a mistake of phobos's own, which its job tells of, costs no other host its pull.
+fn pull_guarded(puller: &Puller<'_>, host: &Host) -> Outcome {
+    let pull = std::panic::AssertUnwindSafe(|| puller.pull(host));
+    std::panic::catch_unwind(pull)
+        .unwrap_or_else(|_| Outcome::unbegun(&host.name, "internal error; please report it", Exit::Failed))
+}
+
 /// The exit code that matters most.
 fn worst(outcomes: &[Outcome]) -> ExitCode {
     // Absence matters least: it may be over tomorrow.
@@ -166,9 +180,7 @@ fn worst(outcomes: &[Outcome]) -> ExitCode {
     ExitCode::from(outcomes.iter().map(|outcome| outcome.exit).max_by_key(|exit| rank(*exit)).unwrap_or_default())
 }
 
-#[expect(clippy::print_stdout, reason = "the outcomes are what was asked for")]
 fn print_json(outcomes: &[Outcome]) -> Result<(), anyhow::Error> {
     let text = serde_json::to_string_pretty(outcomes).map_err(|error| anyhow!("cannot write JSON: {error}"))?;
-    println!("{text}");
-    Ok(())
+    client::say(&format!("{text}\n"))
 }

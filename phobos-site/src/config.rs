@@ -1,21 +1,27 @@
 //! `/etc/phobos/phobos.toml`: read once, checked while it is read, refused as a whole if anything in it is wrong.
 //!
-//! The values are types that cannot hold nonsense ([`AbsolutePath`], [`MapperName`], [`Uuid`]), so every mistake is found
+//! The values are types that cannot hold nonsense ([`AbsolutePath`], [`DriveName`]), so every mistake is found
 //! where it stands and is told with file, line and key.
 
+mod backup;
+mod external;
+mod reading;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Deserializer};
+use phobos_core::error::{Class, Classified};
+use serde::Deserialize;
 
+use self::reading::{Mistake, Step, check_names, is_trusted, read, read_trusted, understand, wrong};
 use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
-use phobos_core::luks::{MapperName, Uuid};
 
+pub use self::backup::Backup;
+pub use self::external::{Container, Drive, DriveName, External};
 pub use crate::values::{AbsolutePath, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.
@@ -25,91 +31,50 @@ pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";
 const DEFAULT_NAME: &str = "phobos.toml";
 
 /// Everything that can be configured; the defaults are the original's values.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// The backup file system and its namespace.
     pub backup: Backup,
     /// The off-site drives.
     pub external: External,
+    /// The locks.
+    pub locks: Locks,
     /// The light.
-    #[serde(deserialize_with = "read_apart")]
     pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
     /// The hosts that are pulled; [`Config::hosts`] adds those with a file of their own.
     pub pull: Vec<Host>,
     /// The folder that the file is in, and other files of the configuration beside it.
-    #[serde(skip, default = "default_folder")]
     pub folder: PathBuf,
 }
 
-/// `[backup]`: the backup file system and its namespace.
+/// A table of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// `[backup]`.
+    Backup,
+    /// `[external]`.
+    External,
+    /// `[locks]`.
+    Locks,
+    /// `[led]`.
+    Led,
+    /// `[mail]`.
+    Mail,
+    /// `[[pull]]`.
+    Pull,
+}
+
+/// `[locks]`: the locks between jobs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
-pub struct Backup {
-    /// Where the backup file system is mounted, inside the namespace only; an fstab entry.
-    pub mount: AbsolutePath,
-    /// The Borg repository, below `mount`.
-    pub repository: AbsolutePath,
-    /// The holding spaces, below `mount`.
-    pub holding: AbsolutePath,
-    /// The file that keeps the mount namespace.
-    pub namespace: AbsolutePath,
+pub struct Locks {
+    /// How long to wait for other jobs, and for Borg's own lock.
+    pub wait: Span,
 }
-
-/// `[external]`: the off-site drives.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-#[non_exhaustive]
-pub struct External {
-    /// Where a drive's file system is mounted; its fstab entry gives type and options.
-    pub mount: AbsolutePath,
-    /// The name of the mapping, one for all drives.
-    pub mapping: MapperName,
-    /// How long to wait for locks, Borg's included.
-    pub lock_wait: Span,
-    /// rsync's `--max-alloc`.
-    pub max_alloc: Size,
-    /// Whether ACLs and extended attributes of the holding spaces are mirrored too.
-    pub attributes: bool,
-    /// The drives; none means the one in crypttab's entry for `mapping`.
-    pub drive: Vec<Drive>,
-}
-
-/// `[[external.drive]]`: one off-site drive.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(try_from = "RawDrive")]
-pub struct Drive {
-    /// What people call it.
-    pub name: DriveName,
-    /// How it is found, and unlocked.
-    pub container: Container,
-}
-
-/// What holds a drive's file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Container {
-    /// A LUKS container, unlocked with a key file.
-    Luks {
-        /// The container's own UUID, not the file system's.
-        uuid: Uuid,
-        /// The key file.
-        key_file: AbsolutePath,
-    },
-    /// A block device that is not encrypted: for a machine without dm-crypt, or a drive in a safe.
-    Plain {
-        /// The block device.
-        device: AbsolutePath,
-    },
-}
-
-/// A drive's name: 1 to 32 bytes of `[A-Za-z0-9_-]`, so that it can be the name of a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct DriveName(String);
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -141,16 +106,37 @@ pub enum ConfigError {
     },
 }
 
+impl Classified for ConfigError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Read { .. } | Self::Writable { .. } | Self::Wrong { .. } => Class::Config,
+        }
+    }
+}
+
+/// One table of a text, or its defaults; mistakes in other tables do not matter.
+macro_rules! part {
+    ($path:expr, $text:expr, $name:ident: $kind:ty) => {{
+        #[derive(Deserialize)]
+        struct Part {
+            #[serde(default)]
+            $name: $kind,
+        }
+        understand::<Part>($path, $text)?.$name
+    }};
+}
+
 impl Config {
-    /// Reads the configuration; without a `path` the default one, which may be absent.
+    /// Reads these tables of the configuration; without a `path` those of the default one, which may be absent. The others
+    /// have their defaults, so that a mistake in one table silences only those who need it.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, can be written by others than root, or has a mistake.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+    /// When the file cannot be read, can be written by others than root, or has a mistake in one of the tables.
+    pub fn load(path: Option<&Path>, tables: &[Table]) -> Result<Self, ConfigError> {
         match read(path)? {
-            Some((file, text)) => Self::parse(file, &text),
-            None => Ok(Self { folder: default_folder(), ..Self::default() }),
+            Some((file, text)) => Self::parse_tables(file, &text, tables),
+            None => Ok(Self::default()),
         }
     }
 
@@ -202,85 +188,98 @@ impl Config {
         }
     }
 
-    /// Reads a configuration from its text; `path` is for messages only.
+    /// Reads all of a configuration from its text; `path` is for messages only.
     ///
     /// # Errors
     ///
     /// The first mistake, with its line and key.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let mut config: Self = understand(path, text)?;
-        config.led = light(path, text)?;
-        config.folder = path.parent().filter(|folder| folder.is_absolute()).map_or_else(default_folder, Path::to_owned);
-        config.check().map_err(|(key, message)| ConfigError::Wrong {
-            path: path.to_owned(),
-            line: line_of(text, key),
-            message: format!("{key}: {message}"),
-        })?;
+        Self::parse_tables(path, text, &Table::ALL)
+    }
+
+    fn parse_tables(path: &Path, text: &str, tables: &[Table]) -> Result<Self, ConfigError> {
+        let mut config = Self { folder: folder_of(path), ..Self::default() };
+        for table in tables {
+            match table {
+                Table::Backup => config.backup = part!(path, text, backup: Backup),
+                Table::External => config.external = part!(path, text, external: External),
+                Table::Locks => config.locks = part!(path, text, locks: Locks),
+                Table::Led => config.led = light(path, text)?,
+                Table::Mail => config.mail = part!(path, text, mail: mail::Settings),
+                Table::Pull => config.pull = part!(path, text, pull: Vec<Host>),
+            }
+        }
+        // Whoever reads the places of the backups acts on them: a table of his own that he misspelt must not be passed over.
+        if tables.contains(&Table::Backup) {
+            check_names(path, text, &Table::ALL.map(Table::name))?;
+        }
+        config.check(tables).map_err(|mistake| mistake.in_file(path, text))?;
         Ok(config)
     }
 
     /// What no single value can tell: how the values fit together.
-    fn check(&self) -> Result<(), (&'static str, String)> {
-        let Backup { mount, repository, holding, .. } = &self.backup;
-        for (key, path) in [("repository", repository), ("holding", holding)] {
-            if !path.starts_with(mount) || path == mount {
-                return Err((key, format!("{} is not below the mount point {}", path.display(), mount.display())));
+    fn check(&self, tables: &[Table]) -> Result<(), Mistake> {
+        for table in tables {
+            match table {
+                Table::Backup => self.backup.check()?,
+                Table::External => self.external.check(&self.backup)?,
+                Table::Mail => self
+                    .mail
+                    .check()
+                    .map_err(|(key, message)| Mistake::new(&[Step::Key("mail"), Step::Key(key)], message))?,
+                Table::Pull => self.check_hosts()?,
+                Table::Locks | Table::Led => {}
             }
         }
-        if self.external.mount.starts_with(mount) || mount.starts_with(&self.external.mount) {
-            return Err(("mount", "the backup and the drive cannot be mounted within each other".to_owned()));
-        }
-        self.mail.check()?;
-        let mut hosts: Vec<_> = self.pull.iter().map(|host| host.name.as_str()).collect();
-        hosts.sort_unstable();
-        if let Some(name) = hosts.windows(2).find(|pair| pair.first() == pair.last()).and_then(<[_]>::first) {
-            return Err(("host", format!("two hosts are named {name}")));
-        }
-        let mut names: Vec<_> = self.external.drive.iter().map(|drive| drive.name.as_str()).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|pair| pair.first() == pair.last()) {
-            Some(pair) => {
-                Err(("name", format!("two drives are named {}", pair.concat().split_at(pair.concat().len() / 2).0)))
+        Ok(())
+    }
+
+    fn check_hosts(&self) -> Result<(), Mistake> {
+        let mut names = BTreeSet::new();
+        for (index, host) in self.pull.iter().enumerate() {
+            if !names.insert(&host.name) {
+                let at = [Step::Key("pull"), Step::Index(index), Step::Key("host")];
+                return Err(Mistake::new(&at, format!("two hosts are named {}", host.name)));
             }
-            None => Ok(()),
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    /// All tables.
+    pub const ALL: [Self; 6] = [Self::Backup, Self::External, Self::Locks, Self::Led, Self::Mail, Self::Pull];
+
+    /// The table's name in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::External => "external",
+            Self::Locks => "locks",
+            Self::Led => "led",
+            Self::Mail => "mail",
+            Self::Pull => "pull",
         }
     }
 }
 
-/// The file and its text, if it may be trusted; `None` if the default one is absent.
-fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
-    let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-    match read_trusted(file)? {
-        Some(text) => Ok(Some((file, text))),
-        None if path.is_none() => Ok(None),
-        None => {
-            let hint = format!("there is no such file; {DEFAULT_PATH} is read where none is named");
-            let source = io::Error::new(io::ErrorKind::NotFound, hint);
-            Err(ConfigError::Read { path: file.to_owned(), source })
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            backup: Backup::default(),
+            external: External::default(),
+            locks: Locks::default(),
+            led: led::Settings::default(),
+            mail: mail::Settings::default(),
+            pull: Vec::new(),
+            folder: folder_of(Path::new(DEFAULT_PATH)),
         }
     }
 }
 
-/// The text of a file that nobody but root can write; `None` if there is no such file.
-fn read_trusted(file: &Path) -> Result<Option<String>, ConfigError> {
-    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
-    if !is_trusted(file)? {
-        return Ok(None);
-    }
-    fs::read_to_string(file).map(Some).map_err(failed)
-}
-
-/// Whether the file or folder is there; one that others than root can write is an error.
-fn is_trusted(file: &Path) -> Result<bool, ConfigError> {
-    let metadata = match fs::metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other.map_err(|source| ConfigError::Read { path: file.to_owned(), source })?,
-    };
-    let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    if trusted && metadata.mode() & 0o022 == 0 {
-        Ok(true)
-    } else {
-        Err(ConfigError::Writable { path: file.to_owned() })
+impl Default for Locks {
+    fn default() -> Self {
+        Self { wait: Span(Duration::from_secs(12 * 60 * 60)) }
     }
 }
 
@@ -308,9 +307,11 @@ fn host_files(folder: &Path) -> Result<Vec<HostName>, ConfigError> {
     Ok(names)
 }
 
-/// The folder of the default file.
-fn default_folder() -> PathBuf {
-    Path::new(DEFAULT_PATH).parent().unwrap_or(Path::new("/")).to_owned()
+/// The folder that a file of the configuration is in.
+fn folder_of(path: &Path) -> PathBuf {
+    let default = Path::new(DEFAULT_PATH);
+    let folder = path.parent().filter(|folder| folder.is_absolute()).or_else(|| default.parent());
+    folder.unwrap_or(Path::new("/")).to_owned()
 }
 
 /// The light's table of the text, or its first mistake.
@@ -322,124 +323,10 @@ fn light(path: &Path, text: &str) -> Result<led::Settings, ConfigError> {
     })
 }
 
-/// Passes over a table that is read by [`light`], because its program reads no other.
-fn read_apart<'de, D: Deserializer<'de>>(table: D) -> Result<led::Settings, D::Error> {
-    IgnoredAny::deserialize(table).map(|_| led::Settings::default())
-}
-
-/// The text as a `T`, or the first mistake with its line and key.
-fn understand<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| wrong(path, text, &error))
-}
-
-/// TOML's error, with line and key.
-fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let start = error.span().map_or(0, |span| span.start);
-    let (line, key) = place(text, start);
-    let message = error.message().replace('\n', " ");
-    let key = key.filter(|key| error.span().is_some() && !message.starts_with(key));
-    let message = key.map_or(message.clone(), |key| format!("{key}: {message}"));
-    ConfigError::Wrong { path: path.to_owned(), line, message }
-}
-
-/// The line of a byte offset, counted from 1, and the key that stands there or above it.
-fn place(text: &str, offset: usize) -> (usize, Option<&str>) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let key = text.lines().take(line).collect::<Vec<_>>().into_iter().rev().find_map(|line| {
-        let (key, _) = line.split_once('=')?;
-        let key = key.trim();
-        (!key.is_empty() && !key.starts_with(['#', '"', '\'', '['])).then_some(key)
-    });
-    let header = text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['));
-    (line, key.filter(|_| !header))
-}
-
-/// The first line that sets `key`, or 1.
-fn line_of(text: &str, key: &str) -> usize {
-    text.lines()
-        .position(|line| line.split_once('=').is_some_and(|(name, _)| name.trim() == key))
-        .map_or(1, |index| index + 1)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawDrive {
-    name: DriveName,
-    uuid: Option<Uuid>,
-    key_file: Option<AbsolutePath>,
-    device: Option<AbsolutePath>,
-}
-
-impl TryFrom<RawDrive> for Drive {
-    type Error = &'static str;
-
-    fn try_from(raw: RawDrive) -> Result<Self, Self::Error> {
-        let container = match (raw.uuid, raw.key_file, raw.device) {
-            (Some(uuid), Some(key_file), None) => Container::Luks { uuid, key_file },
-            (None, None, Some(device)) => Container::Plain { device },
-            (Some(_), None, None) => {
-                return Err("key-file: name the key file that unlocks the drive");
-            }
-            (None, Some(_), None) => return Err("uuid: give the UUID of the LUKS container"),
-            (None, None, None) => {
-                return Err("uuid: give uuid and key-file, or device for a drive that is not encrypted");
-            }
-            _ => {
-                return Err("device: is for a drive that is not encrypted, and excludes uuid and key-file");
-            }
-        };
-        Ok(Self { name: raw.name, container })
-    }
-}
-
-impl Default for Backup {
-    fn default() -> Self {
-        Self {
-            mount: AbsolutePath::fixed("/backup"),
-            repository: AbsolutePath::fixed("/backup/borg"),
-            holding: AbsolutePath::fixed("/backup/holding"),
-            namespace: AbsolutePath::fixed("/run/phobos/ns/backup"),
-        }
-    }
-}
-
-impl Default for External {
-    fn default() -> Self {
-        Self {
-            mount: AbsolutePath::fixed("/extbackup"),
-            mapping: MapperName::default(),
-            lock_wait: Span(Duration::from_secs(12 * 60 * 60)),
-            max_alloc: Size::fixed("4GiB"),
-            attributes: false,
-            drive: Vec::new(),
-        }
-    }
-}
-
-impl TryFrom<String> for DriveName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if (1..=32).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
-            Ok(Self(text))
-        } else {
-            Err(format!("{text:?} is no name for a drive: use letters, digits, - and _"))
-        }
-    }
-}
-
-impl DriveName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use phobos_core::luks::Uuid;
 
     fn mistake(text: &str) -> String {
         Config::parse(Path::new("phobos.toml"), text).unwrap_err().to_string()
@@ -447,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_file_that_was_named_has_to_be_there() {
-        let error = Config::load(Some(Path::new("/no/such"))).unwrap_err();
+        let error = Config::load(Some(Path::new("/no/such")), &Table::ALL).unwrap_err();
         let said = phobos_core::error::Chain(&error).to_string();
         assert_eq!(
             said,
@@ -460,7 +347,7 @@ mod tests {
         let config = Config::parse(Path::new("phobos.toml"), "").unwrap();
         assert_eq!(config.backup.repository.to_str(), Some("/backup/borg"));
         assert_eq!(config.external.mapping.as_str(), "extbackup");
-        assert_eq!(config.external.lock_wait, Span(Duration::from_secs(43200)));
+        assert_eq!(config.locks.wait, Span(Duration::from_secs(43200)));
         assert!(config.external.drive.is_empty());
     }
 
@@ -484,10 +371,10 @@ mod tests {
                 "\n[backup]\nrepository = '/srv/borg'",
                 "phobos.toml:3: repository: /srv/borg is not below the mount point /backup",
             ),
-            ("[external]\nlock-wait = 12", "phobos.toml:2: lock-wait: invalid type: integer `12`, expected a string"),
+            ("[locks]\nwait = 12", "phobos.toml:2: wait: invalid type: integer `12`, expected a string"),
             (
-                "[external]\nlock-wait = 'soon'",
-                "phobos.toml:2: lock-wait: \"soon\" is no length of time such as 12h: expected number at 0",
+                "[locks]\nwait = 'soon'",
+                "phobos.toml:2: wait: \"soon\" is no length of time such as 12h: expected number at 0",
             ),
             (
                 "[external]\nmapping = 'a/b'",
@@ -508,7 +395,7 @@ mod tests {
             ),
         ];
         let hosts = "[[pull]]\nhost = 'a'\nsource = ['a:/']\n".repeat(2);
-        assert_eq!(mistake(&hosts), "phobos.toml:2: host: two hosts are named a");
+        assert_eq!(mistake(&hosts), "phobos.toml:5: host: two hosts are named a");
         let unnamed = "\n[[pull]]\nsource = ['a:/']";
         assert_eq!(mistake(unnamed), "phobos.toml:2: missing field `host`");
         for (text, want) in cases {
@@ -520,7 +407,34 @@ mod tests {
         assert!(syntax.starts_with("phobos.toml:1: "), "{syntax}");
         let twice =
             "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n[[external.drive]]\nname = 'A'\ndevice = '/dev/y'\n";
-        assert_eq!(mistake(twice), "phobos.toml:2: name: two drives are named A");
+        assert_eq!(mistake(twice), "phobos.toml:5: name: two drives are named A");
+    }
+
+    #[test]
+    fn a_mistake_in_one_table_is_that_tables_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("phobos.toml");
+        fs::write(&file, "[mail]\nto = 'me@example.org'\n[[pull]]\nhost = 3\n[extrenal]\n").unwrap();
+        let read = |tables: &[Table]| Config::load(Some(&file), tables).map_err(|error| error.to_string());
+        assert_eq!(read(&[Table::Mail]).unwrap().mail.to.to_string(), "me@example.org");
+        assert!(read(&[Table::Pull]).unwrap_err().contains("phobos.toml:4: host"));
+        let misspelt = read(&[Table::Backup]).unwrap_err();
+        assert!(
+            misspelt.contains("phobos.toml:5: extrenal: unknown field `extrenal`, expected one of `backup`"),
+            "{misspelt}"
+        );
+    }
+
+    #[test]
+    fn one_drive_has_one_name() {
+        let drive =
+            |name: &str, uuid: &str| format!("[[external.drive]]\nname = '{name}'\nuuid = '{uuid}'\nkey-file = '/k'\n");
+        let twice =
+            drive("A", "11111111-2222-3333-4444-55555555ABCD") + &drive("B", "11111111-2222-3333-4444-55555555abcd");
+        assert_eq!(mistake(&twice), "phobos.toml:7: uuid: the drives A and B are one and the same");
+        let twice =
+            "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n[[external.drive]]\nname = 'B'\ndevice = '/dev/./x'\n";
+        assert_eq!(mistake(twice), "phobos.toml:6: device: the drives A and B are one and the same");
     }
 
     #[test]
@@ -533,7 +447,7 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(pull_d.join(name), text).unwrap();
         write("chew.toml", "source = ['chew:/']");
         write("chew.toml~", "nonsense");
-        let config = Config::load(Some(&file)).unwrap();
+        let config = Config::load(Some(&file), &Table::ALL).unwrap();
         let names: Vec<_> = config.hosts().unwrap().into_iter().map(|host| host.name.to_string()).collect();
         assert_eq!(names, ["luv", "chew"]);
         let found = |name: &str| config.host(&name.parse().unwrap()).map(|host| host.is_some());
@@ -561,9 +475,9 @@ mod tests {
         fs::write(&file, "").unwrap();
         for (mode, refused) in [(0o600, false), (0o644, false), (0o664, true), (0o646, true)] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            let result = Config::load(Some(&file));
+            let result = Config::load(Some(&file), &Table::ALL);
             assert_eq!(matches!(result, Err(ConfigError::Writable { .. })), refused, "{mode:o}");
         }
-        assert!(matches!(Config::load(Some(&folder.path().join("none"))), Err(ConfigError::Read { .. })));
+        assert!(matches!(Config::load(Some(&folder.path().join("none")), &Table::ALL), Err(ConfigError::Read { .. })));
     }
 }

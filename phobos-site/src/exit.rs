@@ -8,12 +8,15 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use phobos_core::borg::BorgError;
 use phobos_core::confine::ConfineError;
-use phobos_core::error::Chain;
+use phobos_core::error::{Chain, Class, Classified};
 use phobos_core::exec::{ExecError, MissingPrograms};
+use phobos_core::fs::FsError;
 use phobos_core::lock::LockError;
 use phobos_core::luks::LuksError;
 use phobos_core::mount::MountError;
 use phobos_core::namespace::NamespaceError;
+use phobos_core::ssh::SshError;
+use phobos_core::systemd::SystemdError;
 use phobos_core::teardown::TeardownError;
 
 /// The exit codes of every phobos program (sysexits(3) where it has one; 200 to 245 are systemd's).
@@ -29,6 +32,8 @@ pub enum Exit {
     Absent,
     /// Somebody else holds what is needed; try later: 75.
     Busy,
+    /// Only root, or a certain user, may do this: 77.
+    NotPermitted,
     /// The configuration is wrong: 78.
     Config,
     /// Ended by this signal: 128 + N.
@@ -53,7 +58,7 @@ pub fn require_root() -> Result<(), Stop> {
     if rustix::process::geteuid().is_root() {
         Ok(())
     } else {
-        Err(Stop::new(Exit::Failed, "only root can do this; run it with sudo or as a system unit"))
+        Err(Stop::new(Exit::NotPermitted, "only root can do this; run it with sudo or as a system unit"))
     }
 }
 
@@ -70,6 +75,13 @@ where
             exit_of(error).into()
         }
     }
+}
+
+/// Runs a program's work; a panic in it, which [`crate::logging::init`] has told of, ends it with 1.
+///
+/// Guards take down what they hold on the way, and a [`crate::job::Job`] tells of its failure.
+pub fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Failed.into())
 }
 
 /// The line that ends a program with `error`: all its sources, and what to do for somebody who may not what root may.
@@ -121,44 +133,44 @@ pub fn origin_of(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The exit code of one error of this library, its sources left out.
+/// The class of one error, its sources left out; `None` for what is nobody's in particular.
+fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
+    /// The class of `error`, if it is one of these.
+    macro_rules! first_of {
+        ($($kind:ty),+ $(,)?) => {
+            None$(.or_else(|| error.downcast_ref::<$kind>().map(Classified::class)))+
+        };
+    }
+    first_of!(
+        BorgError,
+        ConfigError,
+        ConfineError,
+        ExecError,
+        FsError,
+        LockError,
+        LuksError,
+        MissingPrograms,
+        MountError,
+        NamespaceError,
+        SshError,
+        SystemdError,
+    )
+}
+
+/// The exit code of one error, its sources left out.
 fn own_exit(error: &(dyn Error + 'static)) -> Option<Exit> {
     if let Some(stop) = error.downcast_ref::<Stop>() {
         return Some(stop.exit);
     }
-    if error.is::<ConfigError>() || error.is::<MissingPrograms>() || error.is::<ConfineError>() {
-        return Some(Exit::Config);
-    }
-    let exit = match error.downcast_ref::<ExecError>() {
-        Some(ExecError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
-        Some(ExecError::Missing { .. }) => Some(Exit::Config),
-        _ => None,
-    };
-    let exit = exit.or(match error.downcast_ref::<LockError>() {
-        Some(LockError::Busy { .. }) => Some(Exit::Busy),
-        Some(LockError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
-        _ => None,
-    });
-    let exit = exit.or(match error.downcast_ref::<BorgError>() {
-        Some(BorgError::NotARepository { .. } | BorgError::Damaged { .. }) => Some(Exit::Refused),
-        Some(BorgError::Busy { .. }) => Some(Exit::Busy),
-        Some(BorgError::Interrupted { signal, .. }) => Some(Exit::Signal(*signal)),
-        _ => None,
-    });
-    let exit = exit.or(match error.downcast_ref::<NamespaceError>() {
-        Some(NamespaceError::MountedOutside { .. }) => Some(Exit::Refused),
-        Some(NamespaceError::Inhabited { .. }) => Some(Exit::Busy),
-        Some(NamespaceError::Lock(error)) => own_exit(error),
-        Some(
-            NamespaceError::Elsewhere { .. } | NamespaceError::NotInFstab { .. } | NamespaceError::NotAFile { .. },
-        ) => Some(Exit::Config),
-        _ => None,
-    });
-    exit.or(match (error.downcast_ref::<MountError>(), error.downcast_ref::<LuksError>()) {
-        (Some(MountError::Other { .. }), _) | (_, Some(LuksError::Taken { .. } | LuksError::OtherName { .. })) => {
-            Some(Exit::Refused)
-        }
-        _ => None,
+    class_of(error).and_then(|class| match class {
+        Class::Failed => Some(Exit::Failed),
+        Class::Refused => Some(Exit::Refused),
+        Class::Absent => Some(Exit::Absent),
+        Class::Busy => Some(Exit::Busy),
+        Class::NotPermitted => Some(Exit::NotPermitted),
+        Class::Config => Some(Exit::Config),
+        Class::Signal(signal) => Some(Exit::Signal(signal)),
+        Class::Source => None,
     })
 }
 
@@ -186,6 +198,7 @@ impl Exit {
             Self::Refused => 65,
             Self::Absent => 66,
             Self::Busy => 75,
+            Self::NotPermitted => 77,
             Self::Config => 78,
             Self::Signal(signal) => 128_u8.saturating_add(u8::try_from(signal).unwrap_or(127)),
         }
@@ -222,6 +235,15 @@ mod tests {
         assert_eq!(line, "cannot open /run/x: permission denied; run it with sudo or as a system unit");
         assert_eq!(line_for(&denied, true), "cannot open /run/x: permission denied");
         assert_eq!(line_for(&Stop::new(Exit::Failed, "no drive"), false), "no drive");
+    }
+
+    #[test]
+    fn an_error_that_only_passes_on_has_the_code_of_its_source() {
+        let interrupted = ExecError::Interrupted { invocation: "umount /x".to_owned(), signal: 15 };
+        let umount = MountError::Unmount { target: "/x".into(), users: String::new(), source: interrupted };
+        assert_eq!(exit_of(&umount), Exit::Signal(15));
+        let read = MountError::Read { path: "/x".into(), source: io::ErrorKind::NotFound.into() };
+        assert_eq!(exit_of(&NamespaceError::Table(read)), Exit::Failed);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod exit;
 pub mod history;
+pub mod job;
 pub mod led;
 pub mod lock;
 pub mod logging;

@@ -1,10 +1,16 @@
 //! Log lines for the journal and for a terminal, on standard error.
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+
+thread_local! {
+    /// What this thread panicked of.
+    static LAST_PANIC: Cell<Option<String>> = const { Cell::new(None) };
+}
 
 /// Writes each record as one line to standard error, with systemd's priority prefix where that is the journal.
 #[derive(Debug)]
@@ -14,12 +20,26 @@ struct Lines {
 
 /// Sends all log records to standard error from here on; `<6>text` for the journal, `info: text` for a terminal.
 ///
-/// A second call changes the level only.
+/// A panic, which is a mistake of phobos itself, becomes one line too. A second call changes the level only.
 pub fn init(level: LevelFilter) {
     log::set_max_level(level);
     if log::set_boxed_logger(Box::new(Lines { to_journal: is_journal() })).is_err() {
         log::debug!("the log was set up before");
     }
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+        let place = info.location().map_or_else(String::new, |place| format!(" ({}:{})", place.file(), place.line()));
+        let what = format!("{text}{place}");
+        log::error!("internal error: {what}; please report it");
+        LAST_PANIC.set(Some(what));
+    }));
+}
+
+/// What this thread panicked of last, and where.
+pub fn last_panic() -> Option<String> {
+    LAST_PANIC.take()
 }
 
 /// Whether standard error is what systemd put into `JOURNAL_STREAM` as `device:inode` (systemd.exec(5)).

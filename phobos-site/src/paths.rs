@@ -5,14 +5,33 @@ use std::path::PathBuf;
 /// The table that says what is mounted where, and how.
 pub const FSTAB: &str = "/etc/fstab";
 
-/// The folder of locks and of the light's jobs, gone after a reboot.
-pub fn runtime() -> PathBuf {
-    first_of("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/phobos".into())
+/// The folders that a program writes to; made once, in its `main`, from the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The folder of what ends with the machine: locks, lent keys.
+    pub runtime: PathBuf,
+    /// The folder of what must outlive a reboot: the history.
+    pub state: PathBuf,
 }
 
-/// The folder of what must outlive a reboot.
-pub fn state() -> PathBuf {
-    first_of("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/phobos".into())
+impl Paths {
+    /// systemd's folders for this unit (systemd.exec(5), `RuntimeDirectory=`), or `/run/phobos` and `/var/lib/phobos`.
+    pub fn from_environment() -> Self {
+        Self {
+            runtime: first_of("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/phobos".into()),
+            state: first_of("STATE_DIRECTORY").unwrap_or_else(|| "/var/lib/phobos".into()),
+        }
+    }
+
+    /// The folder of the locks.
+    pub fn locks(&self) -> PathBuf {
+        self.runtime.join("lock")
+    }
+
+    /// The file of the history.
+    pub fn history(&self) -> PathBuf {
+        self.state.join("history.jsonl")
+    }
 }
 
 /// The first absolute folder in a variable that systemd sets (systemd.exec(5): a list separated by colons).

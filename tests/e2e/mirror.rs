@@ -75,7 +75,7 @@ fn repository_busy() -> Story {
             minutes(2),
         )?;
 
-        nas.sh("sed -i '1i [external]\\nlock-wait = \"5s\"\\n' /etc/phobos/phobos.toml")?;
+        nas.sh("sed -i '1i [locks]\\nwait = \"5s\"\\n' /etc/phobos/phobos.toml")?;
         nas.plug(&a)?;
         nas.expect_failure(&a, 75, "gave up waiting for Borg's lock on /backup/borg, held by")?;
         ensure!(nas.light()?.iter().all(|report| report.witness.mappings.is_empty()), "the drive was unlocked");

@@ -252,7 +252,7 @@ fn bad_input_is_one_line_and_does_nothing() {
         mount --bind /dev/null /usr/bin/rsync; mount --bind /dev/null /usr/bin/borg
         expect 78 "cannot find the programs borg, rsync; install them" ext
         umount /usr/bin/rsync /usr/bin/borg
-        expect 1 "only root can do this" setpriv --reuid 65534 --clear-groups "$STORY/phobos-ext"
+        expect 77 "only root can do this" setpriv --reuid 65534 --clear-groups "$STORY/phobos-ext"
         losetup -d "$A"; rm -f A.img
         echo 'colour = 1' >>"$CONFIG"
         expect 78 "unknown field \`colour\`" ext

@@ -88,7 +88,7 @@ fn in_a_namespace_of_its_own_it_says_so() {
         expect 78 "this process runs in a mount namespace of its own" unshare --mount phobos-ns --config "$CONFIG"
         ns
         expect 78 "remove PrivateTmp=" unshare --mount phobos-ns --config "$CONFIG"
-        expect 1 "only root can do this" setpriv --reuid 65534 --clear-groups "$STORY/phobos-ns"
+        expect 77 "only root can do this" setpriv --reuid 65534 --clear-groups "$STORY/phobos-ns"
         "#,
     );
 }

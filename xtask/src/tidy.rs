@@ -1,5 +1,7 @@
 //! Small rules of the project that no compiler checks, as tests.
 
+mod arrows;
+
 use crate::{crates, list, programs, project};
 use phobos_site::config::Config;
 use std::fs;

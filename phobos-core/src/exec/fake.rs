@@ -1,7 +1,7 @@
 //! A fake [`Exec`] for tests: answers calls from a script, in order, and keeps them.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status};
 
@@ -15,8 +15,8 @@ enum Answer {
 /// Answers calls in the order in which the answers were given; a call beyond them fails.
 #[derive(Debug, Default)]
 pub struct Script {
-    answers: RefCell<VecDeque<Answer>>,
-    calls: RefCell<Vec<String>>,
+    answers: Mutex<VecDeque<Answer>>,
+    calls: Mutex<Vec<String>>,
 }
 
 impl Script {
@@ -57,18 +57,23 @@ impl Script {
 
     /// The calls so far, as text.
     pub fn calls(&self) -> Vec<String> {
-        self.calls.borrow().clone()
+        locked(&self.calls).clone()
     }
 
     fn then(self, answer: Answer) -> Self {
-        self.answers.borrow_mut().push_back(answer);
+        locked(&self.answers).push_back(answer);
         self
     }
 
+<<<<<<< HEAD
     fn answer(&self, invocation: &Invocation) -> Result<Vec<u8>, ExecError> {
         self.calls.borrow_mut().push(invocation.to_string());
+=======
+    fn answer(&self, invocation: &Invocation) -> Result<String, ExecError> {
+        locked(&self.calls).push(invocation.to_string());
+>>>>>>> main
         let invocation = invocation.to_string();
-        match self.answers.borrow_mut().pop_front() {
+        match locked(&self.answers).pop_front() {
             Some(Answer::Done { stdout }) => Ok(stdout),
             Some(Answer::Fails { status, stderr }) => Err(ExecError::Failed { invocation, status, stderr }),
             None => Err(ExecError::Missing { program: format!("`{invocation}` in the script") }),
@@ -137,4 +142,9 @@ impl Hold for Held {
     fn release(&mut self) -> Result<(), ExecError> {
         Ok(())
     }
+}
+
+/// What a test that has panicked has left is good enough for the others.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

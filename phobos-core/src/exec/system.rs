@@ -566,7 +566,7 @@ fn expression(invocation: &Invocation, program: &std::path::Path) -> duct::Expre
 
 /// A file that exists in memory only and holds `bytes`: no thread and no full pipe between us and the child.
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let mut file = File::from(rustix::fs::memfd_create("phobos-stdin", MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(rustix::fs::memfd_create("stdin", MemfdFlags::CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
+use crate::error::{Class, Classified};
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -53,7 +55,7 @@ pub struct Entry {
     pub kind: Option<Kind>,
 }
 
-/// What went wrong with a file or folder below a [`Dir`].
+/// What went wrong with a file or folder below a [`Dir`](super::Dir).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FsError {
@@ -91,6 +93,16 @@ pub enum FsError {
         /// The name.
         path: PathBuf,
     },
+}
+
+impl Classified for FsError {
+    fn class(&self) -> Class {
+        match self {
+            // What a stranger may have put there is not worked with.
+            Self::Kind { .. } | Self::TooLarge { .. } | Self::Name { .. } => Class::Refused,
+            Self::Io { .. } => Class::Source,
+        }
+    }
 }
 
 /// `path` for people: control characters, which a terminal would obey, are escaped.

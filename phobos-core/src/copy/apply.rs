@@ -1,0 +1,255 @@
+//! Carrying a plan out: a new tree beside the old one, proved, and then put in place with one rename.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crc32fast::Hasher;
+use rustix::fs::{
+    Advice, AtFlags, FallocateFlags, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid, fadvise, fallocate, fchmod,
+    fchown, futimens,
+};
+use rustix::io::Errno;
+
+use super::bytes::{Buffer, checksum_from_disk, let_go};
+use super::plan::{Make, Plan, Step};
+use super::survey::Item;
+use super::{CopyError, Watch};
+use crate::fs::{Dir, FsError, Kind};
+
+/// Proves a file while it passes.
+pub trait Proof {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String>;
+
+    /// Ends the file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file.
+    fn finish(self: Box<Self>) -> Result<(), String>;
+}
+
+/// Proves nothing: for files that have nothing in them to be proved by.
+#[derive(Debug)]
+pub struct Unproved;
+
+/// A file that was written, and what it has to be when it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its path below the tree.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The CRC-32 of its content.
+    pub crc: u32,
+}
+
+impl Proof for Unproved {
+    fn feed(&mut self, _bytes: &[u8]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Makes the tree of `plan` in the empty folder `fresh`: from `source`, and from `old`, the copy as it is, for what is kept.
+///
+/// # Errors
+///
+/// When something could not be read, proved or written: `old` is as it was, and `fresh` has to be thrown away.
+pub fn build(
+    source: &Dir,
+    old: Option<&Dir>,
+    fresh: &Dir,
+    plan: &Plan,
+    proof: &dyn Fn(&Path) -> Box<dyn Proof>,
+    watch: Watch<'_>,
+) -> Result<Vec<Written>, CopyError> {
+    let mut written = Vec::new();
+    let mut buffer = Buffer::new();
+    for step in &plan.steps {
+        match (step.make, old) {
+            (Make::Folder, _) => drop(fresh.make_dir(&step.path, 0o700)?),
+            (Make::Keep, Some(old)) => keep(old, fresh, step)?,
+            (Make::Copy, _) | (Make::Keep, None) => {
+                let proof = proof(&step.path);
+                written.push(copy(source, fresh, step, proof, &mut buffer, watch)?);
+            }
+        }
+    }
+    // A folder gets its owner and permissions when nothing is made in it any more.
+    for step in plan.steps.iter().rev().filter(|step| step.make == Make::Folder) {
+        let folder = fresh.open_dir(&step.path)?;
+        own(&folder, &step.item).map_err(|source| wrong(fresh, &step.path, source))?;
+    }
+    Ok(written)
+}
+
+/// Gives a file of the old tree a second name in the new one, and the times and owner that it has to have.
+fn keep(old: &Dir, fresh: &Dir, step: &Step) -> Result<(), CopyError> {
+    let failed = |source: Errno| wrong(fresh, &step.path, source);
+    let (from, to) = (parent(old, &step.path)?, parent(fresh, &step.path)?);
+    let name = step.path.file_name().unwrap_or_default();
+    rustix::fs::linkat(&from, name, &to, name, AtFlags::empty()).map_err(failed)?;
+    let stat = to.stat(Path::new(name))?.map(Item::from);
+    if stat != Some(step.item) {
+        let file = to.open_file(Path::new(name))?;
+        own(&file, &step.item).and_then(|()| time(&file, &step.item)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn copy(
+    source: &Dir,
+    fresh: &Dir,
+    step: &Step,
+    mut proof: Box<dyn Proof>,
+    buffer: &mut Buffer,
+    watch: Watch<'_>,
+) -> Result<Written, CopyError> {
+    let path = source.path().join(&step.path);
+    let read = |source| CopyError::Read { path: path.clone(), source };
+    let failed = |source: Errno| wrong(fresh, &step.path, source);
+    let damaged = |why| CopyError::Damaged { path: path.clone(), why };
+    let mut from = source.open_file(&step.path)?;
+    let mut to = fresh.create_new(&step.path, 0o600)?;
+    if let Err(error) = fadvise(&from, 0, None, Advice::Sequential) {
+        log::debug!("no reading ahead of {}: {error}", path.display());
+    }
+    // In one piece on the disk; a file system that cannot promise that writes as it likes.
+    match fallocate(&to, FallocateFlags::empty(), 0, step.item.size.max(1)) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    loop {
+        let piece = buffer.fill(&mut from).map_err(read)?;
+        if piece.is_empty() {
+            break;
+        }
+        proof.feed(piece).map_err(damaged)?;
+        crc.update(piece);
+        to.write_all(piece).map_err(|source| wrong(fresh, &step.path, source))?;
+        let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        size = size.saturating_add(count);
+        watch(count)?;
+    }
+    proof.finish().map_err(damaged)?;
+    if size != step.item.size {
+        return Err(CopyError::Changed { path });
+    }
+    to.set_len(size).map_err(|source| wrong(fresh, &step.path, source))?;
+    own(&to, &step.item).and_then(|()| time(&to, &step.item)).map_err(failed)?;
+    let_go(&from);
+    let_go(&to);
+    Ok(Written { path: step.path.clone(), size, crc: crc.finalize() })
+}
+
+/// Reads back what was written, from the disk itself; to be called when the file system was synced.
+///
+/// # Errors
+///
+/// When something cannot be read, or is not what was written.
+pub fn verify(fresh: &Dir, written: &[Written], watch: Watch<'_>) -> Result<(), CopyError> {
+    let mut buffer = Buffer::new();
+    for Written { path, size, crc } in written {
+        let file = fresh.open_file(path)?;
+        let found = checksum_from_disk(&file, &mut buffer, watch)?;
+        let found = found.map_err(|source| CopyError::Read { path: fresh.path().join(path), source })?;
+        if found != (*size, *crc) {
+            return Err(CopyError::Lost { path: fresh.path().join(path) });
+        }
+    }
+    Ok(())
+}
+
+/// Puts the folder `fresh` in the place of the folder `old` with one rename, so that a crash leaves the one or the other;
+/// what was in place has the name of `fresh` afterwards. Returns whether there was something in place.
+///
+/// # Errors
+///
+/// When the system refuses; nothing has changed then.
+pub fn exchange(from: &Dir, fresh: &Path, to: &Dir, old: &Path) -> Result<bool, CopyError> {
+    if to.stat(old)?.is_none() {
+        from.rename_new(fresh, to, old)?;
+        return Ok(false);
+    }
+    let (from_dir, to_dir) = (parent(from, fresh)?, parent(to, old)?);
+    let names = (fresh.file_name().unwrap_or_default(), old.file_name().unwrap_or_default());
+    rustix::fs::renameat_with(&from_dir, names.0, &to_dir, names.1, RenameFlags::EXCHANGE).map_err(|error| {
+        let path = to.path().join(old);
+        CopyError::Fs(FsError::Io { action: "put in place", path, source: error.into() })
+    })?;
+    Ok(true)
+}
+
+/// Removes `name` and all that is below it, if it is there, links not followed.
+///
+/// # Errors
+///
+/// When something cannot be removed.
+pub fn remove_tree(dir: &Dir, name: &Path, watch: Watch<'_>) -> Result<(), CopyError> {
+    // Without recursion: a hostile tree can be deeper than any stack.
+    let mut at = match dir.stat(name)? {
+        None => return Ok(()),
+        Some(stat) if stat.kind != Kind::Dir => return Ok(dir.remove(name)?),
+        Some(_) => vec![(dir.try_clone()?, name.to_owned())],
+    };
+    while let Some((parent, name)) = at.last() {
+        watch(0)?;
+        let folder = parent.open_dir(name)?;
+        let mut below = None;
+        for entry in folder.entries()? {
+            let child = PathBuf::from(&entry.name);
+            match folder.stat(&child)? {
+                None => {}
+                Some(stat) if stat.kind == Kind::Dir => below = Some(child),
+                Some(_) => folder.remove(&child)?,
+            }
+        }
+        match below {
+            Some(child) if at.len() < 500 => at.push((folder, child)),
+            Some(_) => return Err(CopyError::TooMany { path: dir.path().join(name), limit: 500 }),
+            None => {
+                parent.remove_dir(name)?;
+                at.pop();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn parent(dir: &Dir, path: &Path) -> Result<Dir, FsError> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => dir.open_dir(parent),
+        None => dir.try_clone(),
+    }
+}
+
+fn own(file: &impl std::os::fd::AsFd, item: &Item) -> Result<(), Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    if (stat.st_uid, stat.st_gid) != (item.uid, item.gid) {
+        fchown(file, Some(Uid::from_raw(item.uid)), Some(Gid::from_raw(item.gid)))?;
+    }
+    fchmod(file, Mode::from_raw_mode(item.mode))
+}
+
+fn time(file: &File, item: &Item) -> Result<(), Errno> {
+    let last_access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    let last_modification = Timespec { tv_sec: item.mtime.0, tv_nsec: item.mtime.1.into() };
+    futimens(file, &Timestamps { last_access, last_modification })
+}
+
+fn wrong(dir: &Dir, path: &Path, source: impl Into<io::Error>) -> CopyError {
+    CopyError::Write { path: dir.path().join(path), source: source.into() }
+}
+
+#[cfg(test)]
+mod tests;

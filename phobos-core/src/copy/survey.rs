@@ -1,0 +1,101 @@
+//! A survey: what a tree consists of, seen once, relative to descriptors, never through a link.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{CopyError, Watch};
+use crate::fs::{Dir, Kind, Stat};
+
+/// How deep a surveyed tree may be; that of a repository is three.
+const DEPTH: usize = 8;
+
+/// How many names a surveyed tree may have: 500 TB of Borg's segments.
+const NAMES: usize = 1_000_000;
+
+/// One name of a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Item {
+    /// What it is.
+    pub kind: Kind,
+    /// The size in bytes; 0 for a folder, whose size says nothing.
+    pub size: u64,
+    /// The time of the last change; 0 for a folder.
+    pub mtime: (i64, u32),
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The permissions.
+    pub mode: u32,
+}
+
+/// What a tree consists of, by path.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Files and folders, and whatever else there is; the tree's own folder is not among them.
+    pub items: BTreeMap<PathBuf, Item>,
+}
+
+/// Surveys the tree below `root`; a folder of another file system is listed like a device, and not entered.
+///
+/// # Errors
+///
+/// When something cannot be read, or when there is more than any repository has.
+pub fn survey(root: &Dir, watch: Watch<'_>) -> Result<Survey, CopyError> {
+    let dev = root.stat_self()?.dev;
+    let mut survey = Survey::default();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        watch(0)?;
+        let opened = if folder.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(&folder)? };
+        for entry in opened.entries()? {
+            let path = folder.join(&entry.name);
+            // A name that is gone by now was one of a lock, or will be missed when the tree is surveyed again.
+            let Some(stat) = opened.stat(Path::new(&entry.name))? else { continue };
+            let mut item = Item::from(stat);
+            if stat.dev != dev {
+                item.kind = Kind::Special;
+            }
+            if item.kind == Kind::Dir {
+                folders.push(path.clone());
+            }
+            survey.items.insert(path.clone(), item);
+            if survey.items.len() > NAMES || path.components().count() > DEPTH {
+                return Err(CopyError::TooMany { path: root.path().to_owned(), limit: NAMES });
+            }
+        }
+    }
+    Ok(survey)
+}
+
+impl Survey {
+    /// The files alone.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, &Item)> {
+        self.items.iter().filter(|(_, item)| item.kind == Kind::File).map(|(path, item)| (path.as_path(), item))
+    }
+
+    /// What is neither a file nor a folder, which no repository has.
+    pub fn strange(&self) -> Option<(&Path, Kind)> {
+        let strange = |item: &Item| !matches!(item.kind, Kind::File | Kind::Dir);
+        self.items.iter().find(|(_, item)| strange(item)).map(|(path, item)| (path.as_path(), item.kind))
+    }
+
+    /// The same without what `leave_out` names.
+    #[must_use]
+    pub fn without(mut self, leave_out: &dyn Fn(&Path) -> bool) -> Self {
+        self.items.retain(|path, _| !leave_out(path));
+        self
+    }
+
+    /// The size of all files in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.files().fold(0, |sum, (_, item)| sum.saturating_add(item.size))
+    }
+}
+
+impl From<Stat> for Item {
+    fn from(stat: Stat) -> Self {
+        let (size, mtime) = if stat.kind == Kind::Dir { (0, (0, 0)) } else { (stat.size, stat.mtime) };
+        Self { kind: stat.kind, size, mtime, uid: stat.uid, gid: stat.gid, mode: stat.mode }
+    }
+}

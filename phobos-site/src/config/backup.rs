@@ -1,0 +1,45 @@
+//! `[backup]`: the backup file system, what is in it, and its namespace.
+
+use serde::Deserialize;
+
+use super::reading::{Mistake, Step};
+use crate::values::AbsolutePath;
+
+/// `[backup]`: the backup file system and its namespace.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[non_exhaustive]
+pub struct Backup {
+    /// Where the backup file system is mounted, inside the namespace only; an fstab entry.
+    pub mount: AbsolutePath,
+    /// The Borg repository, below `mount`.
+    pub repository: AbsolutePath,
+    /// The holding spaces, below `mount`.
+    pub holding: AbsolutePath,
+    /// The file that keeps the mount namespace.
+    pub namespace: AbsolutePath,
+}
+
+impl Default for Backup {
+    fn default() -> Self {
+        Self {
+            mount: AbsolutePath::fixed("/backup"),
+            repository: AbsolutePath::fixed("/backup/borg"),
+            holding: AbsolutePath::fixed("/backup/holding"),
+            namespace: AbsolutePath::fixed("/run/phobos/ns/backup"),
+        }
+    }
+}
+
+impl Backup {
+    /// How the values fit together.
+    pub(super) fn check(&self) -> Result<(), Mistake> {
+        for (key, path) in [("repository", &self.repository), ("holding", &self.holding)] {
+            if !path.starts_with(&self.mount) || path == &self.mount {
+                let text = format!("{} is not below the mount point {}", path.display(), self.mount.display());
+                return Err(Mistake::new(&[Step::Key("backup"), Step::Key(key)], text));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading a file of the configuration: who may have written it, and where in it a mistake stands.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, DEFAULT_PATH};
+
+/// A step on the way to a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Into a table.
+    Key(&'static str),
+    /// Into an array.
+    Index(usize),
+}
+
+/// How values do not fit together.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    path: Vec<Step>,
+    message: String,
+}
+
+impl Mistake {
+    /// A mistake in the value at `path`, whose last step is its key.
+    pub(crate) fn new(path: &[Step], message: String) -> Self {
+        Self { path: path.to_vec(), message }
+    }
+
+    /// The mistake as one of the file `path` with this text.
+    pub(super) fn in_file(self, path: &Path, text: &str) -> ConfigError {
+        let key = self.path.iter().rev().find_map(|step| match step {
+            Step::Key(key) => Some(*key),
+            Step::Index(_) => None,
+        });
+        let line = line_of(text, &self.path);
+        let message = key.map_or(self.message.clone(), |key| format!("{key}: {}", self.message));
+        ConfigError::Wrong { path: path.to_owned(), line, message }
+    }
+}
+
+/// The line of the value at `path`, or of as much of the way to it as is there.
+fn line_of(text: &str, path: &[Step]) -> usize {
+    let Ok(root) = DeTable::parse(text) else { return 1 };
+    let mut offset = 0;
+    let mut step = path.iter();
+    let Some(Step::Key(first)) = step.next() else { return 1 };
+    let mut value = root.get_ref().get(*first);
+    while let Some(found) = value {
+        offset = found.span().start;
+        value = match (step.next(), found.get_ref()) {
+            (Some(Step::Key(key)), DeValue::Table(table)) => table.get(*key),
+            (Some(Step::Index(index)), DeValue::Array(array)) => array.get(*index),
+            _ => None,
+        };
+    }
+    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
+}
+
+/// Checks that no table has a name that nobody reads.
+pub(super) fn check_names(path: &Path, text: &str, known: &[&str]) -> Result<(), ConfigError> {
+    let Ok(root) = DeTable::parse(text) else { return Ok(()) };
+    let Some((key, _)) = root.get_ref().iter().find(|(key, _)| !known.contains(&key.get_ref().as_ref())) else {
+        return Ok(());
+    };
+    let line = text.get(..key.span().start).unwrap_or(text).matches('\n').count() + 1;
+    let name = key.get_ref();
+    let message = format!("{name}: unknown field `{name}`, expected one of `{}`", known.join("`, `"));
+    Err(ConfigError::Wrong { path: path.to_owned(), line, message })
+}
+
+/// The file and its text, if it may be trusted; `None` if the default one is absent.
+pub(super) fn read(path: Option<&Path>) -> Result<Option<(&Path, String)>, ConfigError> {
+    let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+    match read_trusted(file)? {
+        Some(text) => Ok(Some((file, text))),
+        None if path.is_none() => Ok(None),
+        None => {
+            let hint = format!("there is no such file; {DEFAULT_PATH} is read where none is named");
+            let source = io::Error::new(io::ErrorKind::NotFound, hint);
+            Err(ConfigError::Read { path: file.to_owned(), source })
+        }
+    }
+}
+
+/// The text of a file that nobody but root can write; `None` if there is no such file.
+pub(super) fn read_trusted(file: &Path) -> Result<Option<String>, ConfigError> {
+    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
+    if !is_trusted(file)? {
+        return Ok(None);
+    }
+    fs::read_to_string(file).map(Some).map_err(failed)
+}
+
+/// Whether the file or folder is there; one that others than root can write is an error.
+pub(super) fn is_trusted(file: &Path) -> Result<bool, ConfigError> {
+    let metadata = match fs::metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other.map_err(|source| ConfigError::Read { path: file.to_owned(), source })?,
+    };
+    let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+    if trusted && metadata.mode() & 0o022 == 0 {
+        Ok(true)
+    } else {
+        Err(ConfigError::Writable { path: file.to_owned() })
+    }
+}
+
+/// The text as a `T`, or the first mistake with its line and key.
+pub(super) fn understand<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| wrong(path, text, &error))
+}
+
+/// TOML's error, with line and key.
+pub(super) fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
+    let start = error.span().map_or(0, |span| span.start);
+    let (line, key) = place(text, start);
+    let message = error.message().replace('\n', " ");
+    let key = key.filter(|key| error.span().is_some() && !message.starts_with(key));
+    let message = key.map_or(message.clone(), |key| format!("{key}: {message}"));
+    ConfigError::Wrong { path: path.to_owned(), line, message }
+}
+
+/// The line of a byte offset, counted from 1, and the key that stands there or above it.
+fn place(text: &str, offset: usize) -> (usize, Option<&str>) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let key = text.lines().take(line).collect::<Vec<_>>().into_iter().rev().find_map(|line| {
+        let (key, _) = line.split_once('=')?;
+        let key = key.trim();
+        (!key.is_empty() && !key.starts_with(['#', '"', '\'', '['])).then_some(key)
+    });
+    let header = text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['));
+    (line, key.filter(|_| !header))
+}

@@ -1,0 +1,417 @@
+//! The frame that every job runs in: it waits for locks and says for whom, and tells light and history how the job ended,
+//! whatever happens.
+//!
+//! A [`Job`] is a guard. [`Job::end`] tells how it went; a job that is dropped without, because of a panic, is told as a
+//! failure by its `Drop`. One that is killed is found dead by the light's board.
+
+use std::cell::{Cell, RefCell};
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use phobos_core::error::Chain;
+use phobos_core::exec::{Exec, Hold};
+
+use crate::exit::{self, Exit};
+use crate::history::{History, Run};
+use crate::led::{self, Board, State};
+use crate::lock::{Lock, LockError, LockName, Locks, Mode, Patience};
+use crate::logging;
+use crate::paths::Paths;
+
+/// What the jobs of one program share: how programs are started, where locks, history and light are, and how long to wait.
+pub struct Frame<'a> {
+    /// Starts programs.
+    pub exec: &'a dyn Exec,
+    /// Is asked again and again while a job waits; a signal's number ends the wait.
+    pub interrupted: &'a (dyn Fn() -> Option<i32> + Sync),
+    /// The locks of this machine.
+    pub locks: Locks,
+    /// The history of this machine.
+    pub history: History,
+    /// The light's board.
+    pub board: Board,
+    /// Until when to wait for locks, Borg's included.
+    pub deadline: Instant,
+}
+
+/// Which job it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spec<'a> {
+    /// Its name in the history, such as `ext`.
+    pub name: &'a str,
+    /// What it works on, such as the drive's name; empty if there is only one thing.
+    pub object: &'a str,
+    /// Its name on the light and in the records of locks, such as `ext-A`.
+    pub light: String,
+    /// What it says on the light while it is at work.
+    pub working: String,
+    /// What it shows.
+    pub visibility: Visibility,
+    /// When it should end if it got its locks at once; by default, what the history says.
+    pub expected_end: Option<DateTime<Utc>>,
+}
+
+/// What a job shows on the light and leaves in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// All it does: somebody watches, or waits for the green light.
+    All,
+    /// That it failed: nobody looks at the light for a scheduled job that goes well.
+    Failures,
+    /// Nothing: a dry run.
+    Nothing,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// The exit code.
+    pub exit: u8,
+    /// What went wrong, on one line; empty for a good end.
+    pub error: String,
+    /// Who gave the exit code, where it was not phobos itself: the program, or `signal`.
+    pub origin: String,
+    /// How many bytes were copied, where they are counted.
+    pub bytes: Option<u64>,
+    /// What the light says to a good end.
+    pub text: String,
+    /// Whether a failure is none before its time, as that of a host that may be away.
+    pub tolerated: bool,
+}
+
+/// A job at work.
+#[must_use = "dropping it tells that it has failed"]
+pub struct Job<'a> {
+    frame: &'a Frame<'a>,
+    spec: Spec<'a>,
+    start: DateTime<Utc>,
+    waited: Cell<Duration>,
+    /// Whether the light shows that it waits.
+    waits: Cell<bool>,
+    breath: RefCell<Option<Box<dyn Hold>>>,
+    ended: bool,
+    /// Says for whom the job waits.
+    say: &'a dyn Fn(&str),
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of a program whose paths are `paths`, waiting for locks until `deadline`.
+    pub fn new(
+        exec: &'a dyn Exec,
+        interrupted: &'a (dyn Fn() -> Option<i32> + Sync),
+        paths: &Paths,
+        board: Board,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            exec,
+            interrupted,
+            locks: Locks::new(&paths.locks()),
+            history: History::new(&paths.history()),
+            board,
+            deadline,
+        }
+    }
+
+    /// Tells that a job that could not even begin has failed, as `light`: before its own name is known, or while another
+    /// run has it. What the light says to that is not worth a second line, for a configuration that cannot be read is the
+    /// light's too.
+    pub fn failed_early(&self, light: &str, error: &dyn fmt::Display) {
+        if let Err(error) = self.board.post(light, State::Failed, &error.to_string()) {
+            log::debug!("{}", Chain(&error));
+        }
+        if let Err(error) = led::show(self.exec, &self.board) {
+            log::debug!("{}", Chain(&error));
+        }
+    }
+
+    /// Takes a lock for a job that is not told of, or that has not begun.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Locks::take`].
+    pub fn lock(
+        &self,
+        name: &LockName,
+        mode: Mode,
+        holder: &str,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<Lock, LockError> {
+        let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
+        let mut patience =
+            Patience { deadline: self.deadline, on_wait: &mut on_wait, interrupted: &|| (self.interrupted)() };
+        self.locks.take(name, mode, holder, until, &mut patience)
+    }
+
+    /// Begins a job: the light shows that it is at work, and breathes if `breathing` says so.
+    pub fn begin(&'a self, spec: Spec<'a>, breathing: Option<&led::Settings>, say: &'a dyn Fn(&str)) -> Job<'a> {
+        let job = Job {
+            frame: self,
+            spec,
+            start: Utc::now(),
+            waited: Cell::default(),
+            waits: Cell::new(false),
+            breath: RefCell::new(None),
+            ended: false,
+            say,
+        };
+        job.post_working();
+        if job.spec.visibility == Visibility::All {
+            let breath = breathing.and_then(|settings| led::breathe(self.exec, &self.board, settings));
+            job.breath.replace(breath);
+        }
+        job
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("locks", &self.locks).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+impl Job<'_> {
+    /// The job's name on the light.
+    pub fn light(&self) -> &str {
+        &self.spec.light
+    }
+
+    /// When the job began.
+    pub fn start(&self) -> DateTime<Utc> {
+        self.start
+    }
+
+    /// How long the job has waited for locks.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Takes a lock; the wait is shown and counted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Locks::take`].
+    pub fn lock(&self, name: &LockName, mode: Mode) -> Result<Lock, LockError> {
+        let Spec { name: job, object, .. } = self.spec;
+        let expected = || self.frame.history.expected_end(job, object, Utc::now());
+        let until = self.spec.expected_end.or_else(expected);
+        self.waiting(self.frame.deadline, |patience| self.frame.locks.take(name, mode, self.light(), until, patience))
+    }
+
+    /// Does something that may have to wait until `deadline`, such as for Borg's own lock; the wait is shown and counted.
+    ///
+    /// # Errors
+    ///
+    /// That of `attempt`.
+    pub fn waiting<T, E>(
+        &self,
+        deadline: Instant,
+        attempt: impl FnOnce(&mut Patience<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let began = Instant::now();
+        let mut on_wait = |whom: &str| self.on_wait(whom);
+        let mut patience = Patience { deadline, on_wait: &mut on_wait, interrupted: &|| (self.frame.interrupted)() };
+        let result = attempt(&mut patience);
+        self.waited.set(self.waited.get().saturating_add(began.elapsed()));
+        if result.is_ok() && self.waits.replace(false) {
+            self.post_working();
+        }
+        result
+    }
+
+    /// Until when to wait for locks.
+    pub fn deadline(&self) -> Instant {
+        self.frame.deadline
+    }
+
+    /// Tells history and light how the job ended; the light last, when everything else is done.
+    pub fn end(mut self, ending: &Ending) {
+        self.tell(ending);
+    }
+
+    fn tell(&mut self, ending: &Ending) {
+        self.ended = true;
+        if let Some(Err(error)) = self.breath.take().map(|mut breath| breath.release()) {
+            log::warn!("the light did not breathe to the end: {}", Chain(&error));
+        }
+        if self.spec.visibility == Visibility::Nothing {
+            return;
+        }
+        let run = Run {
+            end: Utc::now(),
+            waited_secs: self.waited.get().as_secs(),
+            origin: ending.origin.clone(),
+            exit: ending.exit,
+            error: ending.error.clone(),
+            bytes: ending.bytes,
+            ..Run::new(self.spec.name, self.spec.object, self.start)
+        };
+        if let Err(error) = self.frame.history.append(&run) {
+            log::warn!("{}", Chain(&error));
+        }
+        match (ending.exit, self.spec.visibility) {
+            (0, Visibility::All) => self.post(State::Ok, &ending.text),
+            (0, _) => led::make_good(self.frame.exec, &self.frame.board, self.light()),
+            _ if ending.tolerated => self.post_if_seen(State::Off, ""),
+            _ => self.post(State::Failed, &ending.error),
+        }
+    }
+
+    fn on_wait(&self, whom: &str) {
+        self.waits.set(true);
+        let text = format!("waiting for {whom}");
+        (self.say)(&text);
+        self.post_if_seen(State::Waiting, &text);
+    }
+
+    fn post_working(&self) {
+        self.post_if_seen(State::Working, &self.spec.working);
+    }
+
+    fn post_if_seen(&self, state: State, text: &str) {
+        if self.spec.visibility == Visibility::All {
+            self.post(state, text);
+        }
+    }
+
+    fn post(&self, state: State, text: &str) {
+        led::tell(self.frame.exec, &self.frame.board, self.light(), state, text);
+    }
+}
+
+impl Drop for Job<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let why = logging::last_panic().unwrap_or_else(|| "it ended without saying how".to_owned());
+            let error = format!("internal error: {why}");
+            self.tell(&Ending { exit: Exit::Failed.code(), error, ..Ending::default() });
+        }
+    }
+}
+
+impl fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("spec", &self.spec).field("start", &self.start).finish_non_exhaustive()
+    }
+}
+
+impl Ending {
+    /// The end that `error` stands for.
+    pub fn failed(error: &(dyn Error + 'static)) -> Self {
+        Self {
+            exit: exit::exit_of(error).code(),
+            error: Chain(error).to_string(),
+            origin: exit::origin_of(error).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phobos_core::exec::fake::Script;
+    use std::path::Path;
+
+    fn frame<'a>(script: &'a Script, folder: &Path, interrupted: &'a (dyn Fn() -> Option<i32> + Sync)) -> Frame<'a> {
+        Frame {
+            exec: script,
+            interrupted,
+            locks: Locks::new(&folder.join("lock")),
+            history: History::new(&folder.join("history.jsonl")),
+            board: Board::new(&folder.join("run"), &folder.join("kept")),
+            deadline: Instant::now(),
+        }
+    }
+
+    fn spec(visibility: Visibility) -> Spec<'static> {
+        Spec {
+            name: "ext",
+            object: "A",
+            light: "ext-A".to_owned(),
+            working: "mirroring".to_owned(),
+            visibility,
+            expected_end: None,
+        }
+    }
+
+    /// What the light's board and the history say: the state, and each run's exit code and error.
+    fn told(frame: &Frame<'_>) -> (Option<State>, Vec<(u8, String)>) {
+        let state = frame.board.jobs().unwrap().first().map(led::Job::light);
+        let runs = frame.history.read().unwrap();
+        (state, runs.into_iter().map(|run| (run.exit, run.error)).collect())
+    }
+
+    #[test]
+    fn a_job_is_seen_at_work_and_at_its_end() {
+        let (folder, script) = (tempfile::tempdir().unwrap(), Script::new().ok().ok().ok().ok());
+        let frame = frame(&script, folder.path(), &|| None);
+        let job = frame.begin(spec(Visibility::All), None, &|_| {});
+        assert_eq!(told(&frame), (Some(State::Working), vec![]));
+        job.end(&Ending::default());
+        assert_eq!(told(&frame), (Some(State::Ok), vec![(0, String::new())]));
+    }
+
+    #[test]
+    fn a_scheduled_job_shows_only_that_it_failed() {
+        let (folder, script) = (tempfile::tempdir().unwrap(), Script::new().ok().ok().ok().ok());
+        let frame = frame(&script, folder.path(), &|| None);
+        let job = frame.begin(spec(Visibility::Failures), None, &|_| {});
+        assert_eq!(told(&frame), (None, vec![]));
+        job.end(&Ending::failed(&exit::Stop::new(Exit::Refused, "no")));
+        assert_eq!(told(&frame), (Some(State::Failed), vec![(65, "no".to_owned())]));
+        let away = Ending { tolerated: true, ..Ending::failed(&exit::Stop::new(Exit::Absent, "away")) };
+        frame.begin(spec(Visibility::Failures), None, &|_| {}).end(&away);
+        assert_eq!(told(&frame).0, Some(State::Failed), "nothing was made good");
+        frame.begin(spec(Visibility::Failures), None, &|_| {}).end(&Ending::default());
+        assert_eq!(told(&frame).0, None);
+    }
+
+    #[test]
+    fn a_dry_run_shows_nothing() {
+        let (folder, script) = (tempfile::tempdir().unwrap(), Script::new());
+        let frame = frame(&script, folder.path(), &|| None);
+        frame.begin(spec(Visibility::Nothing), None, &|_| {}).end(&Ending { exit: 65, ..Ending::default() });
+        assert_eq!(told(&frame), (None, vec![]));
+    }
+
+    #[test]
+    fn a_panic_is_told_as_a_failure() {
+        let (folder, script) = (tempfile::tempdir().unwrap(), Script::new().ok().ok().ok().ok());
+        let frame = frame(&script, folder.path(), &|| None);
+        logging::init(log::LevelFilter::Off);
+        let work = std::panic::AssertUnwindSafe(|| {
+            let _job = frame.begin(spec(Visibility::All), None, &|_| {});
+            panic!("the sky is falling");
+        });
+        assert!(std::panic::catch_unwind(work).is_err());
+        let (state, runs) = told(&frame);
+        assert_eq!(state, Some(State::Failed));
+        let [(1, error)] = runs.as_slice() else { panic!("{runs:?}") };
+        assert!(error.starts_with("internal error: the sky is falling ("), "{error}");
+    }
+
+    #[test]
+    fn a_wait_is_shown_and_counted() {
+        let (folder, script) = (tempfile::tempdir().unwrap(), Script::new().ok().ok().ok().ok());
+        let frame =
+            Frame { deadline: Instant::now() + Duration::from_secs(60), ..frame(&script, folder.path(), &|| None) };
+        let held = frame.lock(&LockName::Holding, Mode::Exclusive, "night", None).unwrap();
+        let held = RefCell::new(Some(held));
+        let said = RefCell::new(String::new());
+        // The other job ends when it is known that it is waited for.
+        let say = |text: &str| {
+            said.borrow_mut().push_str(text);
+            drop(held.take());
+        };
+        let job = frame.begin(spec(Visibility::All), None, &say);
+        let _lock = job.lock(&LockName::Holding, Mode::Shared).unwrap();
+        assert!(said.borrow().starts_with("waiting for the lock holding, held by night (pid "), "{said:?}");
+        assert!(job.waited() > Duration::ZERO);
+        assert_eq!(script.calls().len(), 3, "at work, waiting, at work: each is put on the light");
+        assert_eq!(told(&frame).0, Some(State::Working));
+        job.end(&Ending::default());
+    }
+}
