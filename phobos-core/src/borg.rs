@@ -12,31 +12,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-<<<<<<< HEAD
 pub use self::lock::{LOCK_FILES, LockHolder, RepositoryLock};
-use crate::exec::ExecError;
-=======
-use serde::Deserialize;
-
 use crate::error::{Class, Classified};
-use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
-use crate::lock::Patience;
-
-/// The parts of a repository that belong to a running Borg, not to the repository: a copy must not have them.
-pub const LOCK_FILES: [&str; 2] = ["lock.exclusive", "lock.roster"];
-
-/// What `borg with-lock` runs: it says that the lock is held, and holds it until its standard input is closed.
-const HOLDER: [&str; 3] = ["sh", "-c", "echo locked; exec cat"];
-
-/// How often a busy lock is looked at; trying it costs a start of Borg, looking at it costs nothing.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// After how long a busy lock is tried again although nothing about it has changed: its holder may have died.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
-
-/// How often a waiting job says again for whom it waits.
-const REMIND: Duration = Duration::from_secs(30 * 60);
->>>>>>> main
+use crate::exec::ExecError;
 
 /// The smallest segment: its magic alone.
 const SEGMENT_MAGIC_BYTES: u64 = 8;
@@ -132,6 +110,7 @@ impl Classified for BorgError {
             Self::NotARepository { .. } | Self::Damaged { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Refused { .. } | Self::Mute { .. } => Class::Failed,
             Self::Read { .. } | Self::Lock { .. } => Class::Source,
         }
     }

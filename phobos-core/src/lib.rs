@@ -1,9 +1,4 @@
-<<<<<<< HEAD
-//! Typed wrappers for the tools and kernel objects that a backup server lives on: rsync, Borg and its lock,
-//! cryptsetup, mounts and mount namespaces, systemd, locks.
-=======
 //! Typed wrappers for the tools and kernel objects that a backup server lives on.
->>>>>>> main
 //!
 //! | what | modules |
 //! |---|---|

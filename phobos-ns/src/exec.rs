@@ -21,18 +21,11 @@ use phobos_core::exec::{self, Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit;
-<<<<<<< HEAD
-use phobos_site::history::{History, Run};
-use phobos_site::led::{self, Board, State};
-use phobos_site::namespace;
-use phobos_site::lock::{BadLockName, Lock, LockName, Mode, Patience};
-use phobos_site::paths;
-=======
 use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board};
 use phobos_site::lock::{BadLockName, Lock, LockName, Locks, Mode, Patience};
+use phobos_site::namespace;
 use phobos_site::paths::Paths;
->>>>>>> main
 
 use crate::make;
 
@@ -142,80 +135,12 @@ fn take_locks(config: &Config, args: &Args, job: &Job<'_>) -> Result<Vec<Lock>, 
     Ok(held)
 }
 
-<<<<<<< HEAD
-    /// Takes all locks in the one order that keeps jobs from waiting for each other in a circle.
-    fn take_locks(&self) -> Result<Vec<Lock>, anyhow::Error> {
-        let wait = self.args.lock_wait.unwrap_or(self.config.external.lock_wait.0);
-        let deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-        let mut wanted = self.args.lock.clone();
-        wanted.sort();
-        wanted.dedup_by(|later, earlier| later.name == earlier.name);
-        let until = History::new(&history_file()).expected_end(self.name(), "", Utc::now());
-        let all = locks();
-        let mut held = Vec::new();
-        for lock in wanted {
-            let mut on_wait = |whom: &str| {
-                log::info!("waiting for {whom}");
-                self.post_if_watched(State::Waiting, &format!("waiting for {whom}"));
-            };
-            let mut patience = Patience { deadline, on_wait: &mut on_wait, interrupted: &|| self.signals.caught() };
-            let mode = if lock.shared { Mode::Shared } else { Mode::Exclusive };
-            held.push(all.take(&lock.name, mode, self.name(), until, &mut patience)?);
-            // A job that phobos did not start has Borg's own lock only, and the command may not wait for it long.
-            if lock.name == LockName::Repository {
-                self.wait_for_borg(&mut patience)?;
-            }
-        }
-        Ok(held)
-    }
-
-    fn wait_for_borg(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
-        match Repository::open(&self.config.backup.repository) {
-            Ok(repository) => repository.called_as(namespace::borg_from_outside()).wait_until_free(patience),
-            // Outside the namespace, or before the first backup, there is none.
-            Err(BorgError::NotARepository { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Tells history and light about a run with a name.
-    fn tell(&self, run: &Run) {
-        if self.args.job.is_none() {
-            return;
-        }
-        if let Err(error) = History::new(&history_file()).append(run) {
-            log::warn!("{}", Chain(&error));
-        }
-        if run.exit != 0 {
-            self.post(State::Failed, &run.error);
-        } else if is_watched() {
-            self.post(State::Ok, "");
-        } else {
-            led::make_good(self.system, &self.board, self.name());
-        }
-    }
-
-    /// Scheduled jobs show on the light only that they failed; one that somebody watches shows all it does.
-    fn post_if_watched(&self, state: State, text: &str) {
-        if self.args.job.is_some() && is_watched() {
-            self.post(state, text);
-        }
-    }
-
-    fn post(&self, state: State, text: &str) {
-        led::tell(self.system, &self.board, self.name(), state, text);
-    }
-
-    fn name(&self) -> &str {
-        self.args.job.as_deref().unwrap_or("phobos-ns exec")
-=======
 fn wait_for_borg(config: &Config, patience: &mut Patience<'_>) -> Result<(), BorgError> {
     match Repository::open(&config.backup.repository) {
-        Ok(repository) => repository.wait_until_free(patience),
+        Ok(repository) => repository.called_as(namespace::borg_from_outside()).wait_until_free(patience),
         // Outside the namespace, or before the first backup, there is none.
         Err(BorgError::NotARepository { .. }) => Ok(()),
         Err(error) => Err(error),
->>>>>>> main
     }
 }
 

@@ -212,7 +212,8 @@ pub(super) mod tests {
 
     #[test]
     fn answers_are_understood_wherever_they_are_cut() {
-        let failed = "Failed to create/acquire the lock /backup/borg/lock.exclusive ([Errno 30] Read-only file system).";
+        let failed =
+            "Failed to create/acquire the lock /backup/borg/lock.exclusive ([Errno 30] Read-only file system).";
         let cases = [
             (opened(), Some(Answer::Opened)),
             (exception("LockTimeout", "… (timeout)."), Some(Answer::Busy)),

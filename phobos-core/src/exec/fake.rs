@@ -65,13 +65,8 @@ impl Script {
         self
     }
 
-<<<<<<< HEAD
     fn answer(&self, invocation: &Invocation) -> Result<Vec<u8>, ExecError> {
-        self.calls.borrow_mut().push(invocation.to_string());
-=======
-    fn answer(&self, invocation: &Invocation) -> Result<String, ExecError> {
         locked(&self.calls).push(invocation.to_string());
->>>>>>> main
         let invocation = invocation.to_string();
         match locked(&self.answers).pop_front() {
             Some(Answer::Done { stdout }) => Ok(stdout),

@@ -147,7 +147,10 @@ fn a_broken_lock_is_noticed() {
     assert!(held.own.is_some());
     place.borg(&["break-lock", "repo"]).unwrap();
     assert!(!held.is_held());
-    held.close().unwrap_err();
+    // Borg 1.2 fails to let go of what it no longer has, 1.4 does not mind.
+    if let Err(error) = held.close() {
+        assert!(matches!(error, BorgError::Lock { verb: "release", .. }), "{}", Chain(&error));
+    }
 }
 
 #[test]
@@ -184,7 +187,8 @@ fn a_folder_that_cannot_be_written_fails_at_once_in_borgs_words() {
 fn the_holder_is_the_repositorys_owner_and_nothing_becomes_somebody_elses() {
     let place = Place::new();
     let root = nix::unistd::geteuid().is_root();
-    let (uid, gid) = if root { (1234, 1235) } else { (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()) };
+    let (uid, gid) =
+        if root { (1234, 1235) } else { (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()) };
     for path in place.state().keys().chain([&place.path()]) {
         chown(path, Some(uid), Some(gid)).unwrap();
     }
