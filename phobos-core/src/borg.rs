@@ -3,9 +3,14 @@
 //! The formats are those of Borg 1.x (`docs/internals/data-structures.rst`): `config` names the repository, `hints.N`
 //! and `index.N` are written after the transaction that ended in segment N, `data/D/N` are the segments.
 
+pub mod config;
+pub mod descent;
+pub mod hints;
+pub mod index;
 mod lock;
 pub mod segment;
 mod serve;
+pub mod state;
 
 use std::collections::HashMap;
 use std::fs;
