@@ -170,7 +170,7 @@ impl Delivery<'_> {
         match failure {
             Failure::NoWay(_) => Next::Stop,
             // The next letter may be one that the server can stomach.
-            Failure::Refused(_) | Failure::Unanswered(_) => Next::GoOn,
+            Failure::Later(_) | Failure::Never(_) | Failure::Unanswered(_) => Next::GoOn,
         }
     }
 
@@ -220,7 +220,7 @@ mod tests {
         let began = Instant::now();
         let outcome = one(letter::test(), settings, Deadline::after(Duration::from_secs(1)));
         assert!(outcome.lost && outcome.sent == 0, "{outcome:?}");
-        assert_eq!(outcome.why.as_deref(), Some("the mail server takes too long"));
+        assert!(outcome.why.as_deref().is_some_and(|why| why.contains("no answer within ")), "{outcome:?}");
         assert!(began.elapsed() < Duration::from_secs(10));
     }
 

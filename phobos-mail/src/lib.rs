@@ -2,6 +2,7 @@
 //!
 //! The drop-in for `systemd-email`.
 
+mod certificate;
 mod deliver;
 mod gather;
 mod host;
@@ -13,9 +14,11 @@ mod merge;
 mod message;
 mod occasions;
 mod shown;
+mod smtp;
 mod spool;
 mod storm;
 mod text;
+mod tls;
 mod transport;
 mod unit;
 

@@ -25,7 +25,31 @@ pub struct Settings {
     pub credential: Option<Credential>,
     /// Certificates, as PEM, that are trusted besides the system's.
     pub ca_file: Option<AbsolutePath>,
+    /// The one certificate that the server may have, whoever has signed it and whatever names it is for.
+    pub tls_fingerprint: Option<Fingerprint>,
+    /// What this machine calls itself to the server; without it, the first of its names that a server will take.
+    pub hello: Option<Hello>,
 }
+
+/// The SHA-256 of a server's certificate: `sha256:` and 64 hexadecimal digits, with or without colons between them.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Fingerprint([u8; 32]);
+
+/// The text is no [`Fingerprint`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no fingerprint, which is sha256: and 64 hexadecimal digits")]
+pub struct BadFingerprint(String);
+
+/// What a client calls itself in SMTP: a host's name, or an address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Hello(String);
+
+/// The text is no [`Hello`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is neither a host's name nor an address such as [192.0.2.1] or [IPv6:2001:db8::1]")]
+pub struct BadHello(String);
 
 /// The name of a systemd credential, which is a file's name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -88,7 +112,15 @@ pub struct BadTransport(String);
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { to: Address("root".to_owned()), from: None, transport: Transport::Auto, credential: None, ca_file: None }
+        Self {
+            to: Address("root".to_owned()),
+            from: None,
+            transport: Transport::Auto,
+            credential: None,
+            ca_file: None,
+            tls_fingerprint: None,
+            hello: None,
+        }
     }
 }
 
@@ -98,6 +130,10 @@ impl Settings {
         if self.credential.is_some() && self.transport.shows_passwords() {
             let message = "the transport does not protect it; use submission:// or submissions://";
             return Err(("credential", message.to_owned()));
+        }
+        if self.tls_fingerprint.is_some() && self.transport.shows_passwords() {
+            let message = "the transport has no TLS; use submission:// or submissions://";
+            return Err(("tls-fingerprint", message.to_owned()));
         }
         Ok(())
     }
@@ -120,6 +156,75 @@ impl TryFrom<String> for Credential {
         } else {
             Err(BadCredential(text))
         }
+    }
+}
+
+impl Fingerprint {
+    /// The fingerprint whose bytes are these.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for Fingerprint {
+    type Error = BadFingerprint;
+
+    fn try_from(text: String) -> Result<Self, BadFingerprint> {
+        text.parse()
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = BadFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, BadFingerprint> {
+        let bad = || BadFingerprint(text.to_owned());
+        let digits = text.strip_prefix("sha256:").or_else(|| text.strip_prefix("SHA256:")).ok_or_else(bad)?;
+        // openssl x509 -fingerprint prints a colon after each byte.
+        let digits: Vec<u8> = digits.bytes().filter(|byte| *byte != b':').collect();
+        let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let byte = |pair: &[u8]| match pair {
+            [high, low] => Some((nibble(*high)? << 4) | nibble(*low)?),
+            _ => None,
+        };
+        let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map(Self).ok_or_else(bad)
+    }
+}
+
+impl Hello {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Hello {
+    type Error = BadHello;
+
+    fn try_from(text: String) -> Result<Self, BadHello> {
+        let literal = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let good = match literal {
+            Some(literal) => match literal.strip_prefix("IPv6:") {
+                Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+                None => literal.parse::<std::net::Ipv4Addr>().is_ok(),
+            },
+            None => is_host(&text),
+        };
+        if good { Ok(Self(text)) } else { Err(BadHello(text)) }
     }
 }
 
@@ -325,11 +430,40 @@ mod tests {
             ("credential = '../shadow'", r#"credential: "../shadow" is no name of a credential"#),
             ("credential = 'smtp'", "credential: the transport does not protect it; use submission://"),
             ("ca-file = 'ca.pem'", "ca-file: ca.pem is not an absolute path"),
+            ("hello = 'nas lan'", r#"hello: "nas lan" is neither a host's name nor an address"#),
+            ("hello = '[nas]'", r#"hello: "[nas]" is neither"#),
+            ("hello = \"nas\\r\\nMAIL\"", "hello: "),
+            (
+                "tls-fingerprint = 'sha256:12'",
+                r#"tls-fingerprint: "sha256:12" is no fingerprint, which is sha256: and 64"#,
+            ),
+            ("tls-fingerprint = 'md5:00'", "tls-fingerprint: "),
             ("password = 'secret'", "password: unknown field `password`"),
         ];
         for (text, want) in cases {
             let error = Config::parse(Path::new("f"), &format!("[mail]\n{text}")).unwrap_err().to_string();
             assert!(error.starts_with(&format!("f:2: {want}")), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_read_as_it_is_told_and_as_openssl_prints_it() {
+        let plain = format!("sha256:{}", "0aF1".repeat(16));
+        let colons = format!("SHA256:{}", ["0A"; 32].join(":"));
+        assert_eq!(plain.parse::<Fingerprint>().unwrap().to_string(), plain.to_lowercase());
+        assert_eq!(colons.parse::<Fingerprint>().unwrap(), Fingerprint::new([10; 32]));
+        for bad in ["sha256:", "0a", &format!("sha256:{}", "0".repeat(63)), &format!("sha256:{}", "0g".repeat(32))] {
+            assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
+        }
+        let text = format!("[mail]\ntls-fingerprint = '{plain}'");
+        let error = Config::parse(Path::new("f"), &text).unwrap_err().to_string();
+        assert!(error.starts_with("f:2: tls-fingerprint: the transport has no TLS"), "{error}");
+    }
+
+    #[test]
+    fn a_client_calls_itself_by_a_name_or_an_address() {
+        for good in ["nas.lan", "nas", "[192.0.2.1]", "[IPv6:::1]"] {
+            assert_eq!(Hello::try_from(good.to_owned()).unwrap().as_str(), good);
         }
     }
 

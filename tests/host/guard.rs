@@ -22,9 +22,10 @@ fn a_confined_program_writes_in_its_folder_and_nowhere_else() {
         touch known_hosts
         for elsewhere in "$STORY/open" /tmp /var/tmp /dev/shm; do
             test -d "$elsewhere" || continue
-            as_user touch "$elsewhere/proof"; rm "$elsewhere/proof"
-            expect 1 "Permission denied" confined touch "$elsewhere/proof"
-            test ! -e "$elsewhere/proof"
+            proof=$elsewhere/proof.${STORY##*/}
+            as_user touch "$proof"; rm "$proof"
+            expect 1 "Permission denied" confined touch "$proof"
+            test ! -e "$proof"
         done
         # The neighbour's folder belongs to the same user: only Landlock stands in the way.
         chmod 755 . space

@@ -3,7 +3,7 @@ set -euo pipefail
 cd "$STORY"
 exec >said 2>&1
 trap 'echo "story: line $LINENO failed: $BASH_COMMAND"' ERR
-trap 'umount -l "$STORY"/disk.* 2>/dev/null || true; for loop in $(cat loops 2>/dev/null); do losetup -d "$loop" 2>/dev/null || true; done' EXIT
+trap 'umount -l "$STORY"/disk.* 2>/dev/null || true; for loop in $(cat loops 2>/dev/null); do if ours "$loop"; then losetup -d "$loop" || true; fi; done' EXIT
 PATH=$STORY:$PATH
 export BORG_BASE_DIR=$STORY/borg-base BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_RELOCATED_REPO_ACCESS_IS_OK=yes
 # Borg knows a machine by its network card; without one its number is another one each time.
@@ -14,6 +14,7 @@ NS=/run/phobos/ns/backup
 # A machine where everything is shared, as systemd makes it.
 mount --make-rshared /
 mount -t tmpfs tmpfs /run
+mkdir -p /dev/shm; mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /var/lib/phobos /backup /extbackup
 mount -t tmpfs tmpfs /var/lib/phobos
 : >fstab
@@ -27,11 +28,18 @@ disk() {
     # shellcheck disable=SC2086 # several words
     mkfs.ext4 -q -F $EXT4 -L "$1" "$1.img"
     local device
-    device=$(losetup --find --show "$1.img")
+    # Finding a free loop device and taking it are two steps: whoever tells stories on this machine takes turns.
+    device=$(flock /dev/loop-control losetup --find --show "$1.img")
     echo "$device" >>loops
     eval "$1=$device"
     mkdir -p "disk.$1"
 }
+
+# ours DEVICE: a disk of this story is behind the loop device; let go of, it may be another story's in the next moment.
+ours() { grep -q "^$STORY/" "/sys/block/${1#/dev/}/loop/backing_file" 2>/dev/null; }
+
+# free DEVICE: nobody has the disk open any more, so that the kernel lets go of it at once.
+free() { losetup -d "$1"; never ours "$1"; }
 
 # backup_disk: a disk for /backup with a repository of one archive and a holding space, and its fstab entry.
 backup_disk() {

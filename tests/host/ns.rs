@@ -104,8 +104,7 @@ fn it_pins_nothing_that_was_mounted_when_it_was_made() {
         ns
         umount disk.ipod; umount disk.stick
         # Only the kernel knows whether somebody still has a file system open: ext4 can be checked only when nobody has.
-        e2fsck -fn "$ipod"; losetup -d "$ipod"; never losetup "$ipod"
-        losetup -d "$stick"; never losetup "$stick"
+        e2fsck -fn "$ipod"; free "$ipod"; free "$stick"
         "#,
     );
 }

@@ -9,6 +9,9 @@ use xshell::{Shell, cmd};
 /// How long the whole may take.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
+/// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
+const AT_ONCE: &str = "4";
+
 /// The package of the tests on real namespaces and on a machine in QEMU.
 const RIG: &str = "phobos-tests";
 
@@ -94,7 +97,8 @@ fn host(sh: &Shell, args: &Args, parts: &mut Parts) {
     parts.run("the rig's own", || Ok(cmd!(sh, "cargo test --locked --package {RIG} --lib --bins -- {tail...}").run()?));
     let runner = &runner();
     parts.run("host, as root", || {
-        Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test host -- {tail...}").run()?)
+        let stories = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test host -- {tail...}");
+        Ok(stories.env("RUST_TEST_THREADS", AT_ONCE).run()?)
     });
 }
 

@@ -332,7 +332,7 @@ fn a_server_that_never_answers_ends_by_the_time_out() {
     let machine = Machine::with_server(&server);
     let ended = machine.run(&["a.service"]);
     assert_eq!(ended.code, Some(75), "{ended:?}");
-    assert!(ended.stderr.contains("no answer within 20 s"), "{ended:?}");
+    assert!(ended.stderr.contains("no answer within 40 s"), "{ended:?}");
     assert_eq!(machine.queue().len(), 1);
 }
 
@@ -536,13 +536,18 @@ fn a_relay_with_a_wrong_certificate_or_without_tls_gets_nothing() {
         let machine = with_relay(&server, scheme, "other-ca.pem");
         let ended = run_with_credentials(&machine);
         assert_eq!(ended.code, Some(75), "{scheme}: {ended:?}");
-        assert!(ended.stderr.contains("invalid peer certificate"), "{ended:?}");
+        assert!(
+            ended
+                .stderr
+                .contains("its certificate is not trusted: nobody whom this machine trusts has signed it; if it is"),
+            "{ended:?}"
+        );
         assert!(server.taken().is_empty());
     }
     let plain = Server::start(Manner::Takes);
     let ended = run_with_credentials(&with_relay(&plain, "submission", "ca.pem"));
     assert_eq!(ended.code, Some(75), "{ended:?}");
-    assert!(ended.stderr.contains("STARTTLS is not supported"), "{ended:?}");
+    assert!(ended.stderr.contains("it does not offer STARTTLS"), "{ended:?}");
     assert!(plain.taken().is_empty());
 }
 

@@ -1,0 +1,669 @@
+//! A small SMTP client (RFC 5321) in which every line, every answer and every wait has a limit, whatever a server does.
+
+#![deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)]
+
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+
+use crate::text;
+
+/// How long one line of a server may be; RFC 5321 (4.5.3.1.5) allows 512 bytes.
+const LINE: usize = 4096;
+
+/// How long one answer of a server may be, all of its lines together.
+const ANSWER: usize = 64 * 1024;
+
+/// How long one address may take to accept a connection: another may be quicker.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// How much of what a server said is told.
+const TOLD: usize = 300;
+
+/// How long to look for the reason of a server that has closed the connection while it was written to.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The server said no.
+    Refused(Refusal),
+    /// The connection is of no use any more: closed, mute, or not speaking SMTP.
+    Broken(String),
+}
+
+/// An answer that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Whether asking again is of no use: its first digit is 5.
+    pub(crate) is_permanent: bool,
+    code: String,
+    text: String,
+}
+
+impl Refusal {
+    /// Whether the server will not go on with this connection, whatever it is asked (RFC 5321, 3.8).
+    pub(crate) fn is_goodbye(&self) -> bool {
+        self.code == "421"
+    }
+}
+
+/// An answer of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Answer {
+    /// The first digit, which decides (RFC 5321, 4.3.2).
+    kind: u8,
+    /// The first three characters, as they came.
+    code: String,
+    /// What each line says behind the code.
+    lines: Vec<String>,
+}
+
+/// What a server can do, by its answer to EHLO.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Abilities(Vec<Ability>);
+
+/// One thing that a server can do, of those that matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ability {
+    StartTls,
+    Size,
+    Plain,
+    Login,
+}
+
+/// A conversation with a server that has greeted us and been greeted.
+#[derive(Debug)]
+pub(crate) struct Client {
+    lines: Lines<Wire>,
+    hello: String,
+    abilities: Abilities,
+    is_encrypted: bool,
+    limits: Limits,
+}
+
+/// How long a server may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For one answer.
+    pub(crate) answer: Duration,
+    /// By when everything is over; the answer to a message has all the time until then (RFC 5321, 4.5.3.2.6).
+    pub(crate) end: Instant,
+}
+
+/// A connection whose reads and writes end by a moment, not after a length of time: a byte now and then buys no more.
+#[derive(Debug)]
+struct Timed {
+    stream: TcpStream,
+    since: Instant,
+    until: Instant,
+}
+
+/// What a conversation goes over.
+#[derive(Debug)]
+enum Wire {
+    Plain(Timed),
+    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+    /// While one becomes the other.
+    None,
+}
+
+/// Lines of limited length.
+#[derive(Debug)]
+struct Lines<R> {
+    source: R,
+    ahead: Vec<u8>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it says {} {}", self.code, self.text)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Broken(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(text::line(&phobos_core::error::Chain(&error).to_string(), 1000))
+    }
+}
+
+impl Limits {
+    /// By when the next answer must be there.
+    fn next(self) -> Instant {
+        Instant::now().checked_add(self.answer).map_or(self.end, |next| next.min(self.end))
+    }
+}
+
+impl Timed {
+    /// How long the wait that is under way may take.
+    fn limit(&self) -> Duration {
+        self.until.saturating_duration_since(self.since)
+    }
+
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Wire {
+    fn timed(&mut self) -> io::Result<&mut Timed> {
+        match self {
+            Self::Plain(timed) => Ok(timed),
+            Self::Tls(tls) => Ok(&mut tls.sock),
+            Self::None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(timed) => timed.read(buffer),
+            Self::Tls(tls) => match tls.read(buffer) {
+                // Many servers close the connection without a word of TLS.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(0),
+                other => other,
+            },
+            Self::None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(timed) => timed.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+            Self::None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(timed) => timed.flush(),
+            Self::Tls(tls) => tls.flush(),
+            Self::None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl<R: Read> Lines<R> {
+    fn new(source: R) -> Self {
+        Self { source, ahead: Vec::new() }
+    }
+
+    /// The next line, without its end; `None` at the end of the stream.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(end) = self.ahead.iter().position(|byte| *byte == b'\n') {
+                let mut line: Vec<u8> = self.ahead.drain(..=end).collect();
+                line.pop();
+                if line.last() == Some(&b'\r') {
+                    line.pop();
+                }
+                return Ok(Some(line));
+            }
+            if self.ahead.len() > LINE {
+                return Err(io::Error::other(format!("it sends a line of more than {LINE} bytes")));
+            }
+            let mut buffer = [0; 1024];
+            let count = match self.source.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+            self.ahead.extend(buffer.iter().take(count));
+        }
+    }
+
+    /// Reads an answer, of one line or several.
+    fn answer(&mut self) -> io::Result<Answer> {
+        let mut lines = Vec::new();
+        let mut size = 0_usize;
+        loop {
+            let Some(line) = self.next()? else {
+                return Err(io::Error::other("it closed the connection"));
+            };
+            size = size.saturating_add(line.len()).saturating_add(1);
+            if size > ANSWER {
+                return Err(io::Error::other(format!("its answer has more than {ANSWER} bytes")));
+            }
+            let (code, rest) = line.split_at_checked(3).unwrap_or((&line, &[]));
+            let Some(digit @ b'2'..=b'5') = code.first() else {
+                let said = text::line(&String::from_utf8_lossy(&line), TOLD);
+                return Err(io::Error::other(format!("it does not speak SMTP: it says \"{said}\"")));
+            };
+            let kind = digit.saturating_sub(b'0');
+            let (is_last, rest) = match rest.split_first() {
+                Some((b'-', rest)) => (false, rest),
+                Some((b' ', rest)) => (true, rest),
+                _ => (true, rest),
+            };
+            lines.push(String::from_utf8_lossy(rest).into_owned());
+            if is_last {
+                let code = text::line(&String::from_utf8_lossy(code), 3);
+                return Ok(Answer { kind, code, lines });
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// The answer if its first digit is `wanted`.
+    fn expect(self, wanted: u8) -> Result<Self, Trouble> {
+        if self.kind == wanted {
+            return Ok(self);
+        }
+        let said = self.lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+        let text = text::line(&said, TOLD);
+        match self.kind {
+            4 | 5 => Err(Trouble::Refused(Refusal { is_permanent: self.kind == 5, code: self.code, text })),
+            _ => Err(Trouble::Broken(format!("it says {} {text}, which is no answer to that", self.code))),
+        }
+    }
+}
+
+impl Abilities {
+    /// Reads the lines behind the first one of an answer to EHLO.
+    fn of(answer: &Answer) -> Self {
+        let mut abilities = Vec::new();
+        for line in answer.lines.iter().skip(1) {
+            // `AUTH=PLAIN` is how it was written before there was a standard.
+            let line = line.to_ascii_uppercase().replacen("AUTH=", "AUTH ", 1);
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("STARTTLS") => abilities.push(Ability::StartTls),
+                Some("SIZE") => abilities.push(Ability::Size),
+                Some("AUTH") => words.for_each(|word| match word {
+                    "PLAIN" => abilities.push(Ability::Plain),
+                    "LOGIN" => abilities.push(Ability::Login),
+                    _ => {}
+                }),
+                _ => {}
+            }
+        }
+        Self(abilities)
+    }
+
+    fn has(&self, ability: Ability) -> bool {
+        self.0.contains(&ability)
+    }
+}
+
+/// What this machine calls itself in a connection that begins at `address`, if it has no better name.
+fn literal(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => format!("[{address}]"),
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => format!("[{address}]"),
+            None => format!("[IPv6:{address}]"),
+        },
+    }
+}
+
+impl Client {
+    /// Connects to `address` and reads the greeting, in TLS from the first byte if `tls` is given. `hello` is what this
+    /// machine calls itself; without it, it is its address.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if nobody is there, or not a server that takes mail.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        limits: Limits,
+        hello: Option<&str>,
+        tls: Option<(&Arc<ClientConfig>, &ServerName<'static>)>,
+    ) -> Result<Self, Trouble> {
+        let (since, until) = (Instant::now(), limits.next());
+        let left = until.saturating_duration_since(since).clamp(Duration::from_millis(1), CONNECT);
+        let stream = TcpStream::connect_timeout(&address, left)?;
+        // Commands are short; the last line of a message must not wait for the server's acknowledgement of the rest.
+        stream.set_nodelay(true)?;
+        let hello = match hello {
+            Some(hello) => hello.to_owned(),
+            None => literal(stream.local_addr()?.ip()),
+        };
+        let lines = Lines::new(Wire::Plain(Timed { stream, since, until }));
+        let mut client = Self { lines, hello, abilities: Abilities::default(), is_encrypted: false, limits };
+        if let Some((config, name)) = tls {
+            client.encrypt(config, name)?;
+        }
+        client.hear(2)?;
+        client.greet()?;
+        Ok(client)
+    }
+
+    /// How long the server may take from now on.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// From now on, the server has time until `until`.
+    fn wait_until(&mut self, until: Instant) {
+        if let Ok(timed) = self.lines.source.timed() {
+            (timed.since, timed.until) = (Instant::now(), until);
+        }
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
+    /// Says who we are; a server that does not know EHLO is told in the old way.
+    fn greet(&mut self) -> Result<(), Trouble> {
+        let hello = format!("EHLO {}", self.hello);
+        self.say(&hello)?;
+        let answer = self.answer()?;
+        if matches!(answer.code.as_str(), "500" | "502") {
+            self.abilities = Abilities::default();
+            let hello = format!("HELO {}", self.hello);
+            return self.command(&hello, 2).map(drop);
+        }
+        let answer = answer.expect(2).map_err(|trouble| self.about_hello(trouble))?;
+        self.abilities = Abilities::of(&answer);
+        Ok(())
+    }
+
+    /// A refused greeting is mostly about the name in it.
+    fn about_hello(&self, trouble: Trouble) -> Trouble {
+        match trouble {
+            Trouble::Refused(mut refusal) => {
+                refusal.text = format!("{} (to \"EHLO {}\"; [mail] hello sets the name)", refusal.text, self.hello);
+                Trouble::Refused(refusal)
+            }
+            broken @ Trouble::Broken(_) => broken,
+        }
+    }
+
+    /// Goes on in TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if the server cannot, or is not the right one.
+    pub(crate) fn starttls(&mut self, config: &Arc<ClientConfig>, name: &ServerName<'static>) -> Result<(), Trouble> {
+        if !self.abilities.has(Ability::StartTls) {
+            return Err(Trouble::Broken("it does not offer STARTTLS".to_owned()));
+        }
+        self.command("STARTTLS", 2)?;
+        // What was sent before the encryption may be anybody's (CVE-2011-0411).
+        if !self.lines.ahead.is_empty() {
+            return Err(Trouble::Broken("it sent more than the answer to STARTTLS".to_owned()));
+        }
+        self.encrypt(config, name)?;
+        self.greet()
+    }
+
+    fn encrypt(&mut self, config: &Arc<ClientConfig>, name: &ServerName<'static>) -> Result<(), Trouble> {
+        let Wire::Plain(mut timed) = std::mem::replace(&mut self.lines.source, Wire::None) else {
+            return Err(Trouble::Broken("it is in TLS already".to_owned()));
+        };
+        let tls = ClientConnection::new(Arc::clone(config), name.clone());
+        let mut tls = tls.map_err(|error| Trouble::Broken(format!("cannot begin TLS: {error}")))?;
+        while tls.is_handshaking() {
+            let (read, written) = tls.complete_io(&mut timed).map_err(|error| told(&error, timed.limit()))?;
+            if read == 0 && written == 0 && tls.is_handshaking() {
+                return Err(Trouble::Broken("it closed the connection before TLS began".to_owned()));
+            }
+        }
+        self.lines.source = Wire::Tls(Box::new(StreamOwned::new(tls, timed)));
+        self.is_encrypted = true;
+        Ok(())
+    }
+
+    /// Shows user and password, which the caller must have seen to be protected.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if the server does not take them.
+    pub(crate) fn authenticate(&mut self, user: &[u8], password: &[u8]) -> Result<(), Trouble> {
+        if self.abilities.has(Ability::Plain) {
+            let proof = STANDARD.encode([b"\0", user, b"\0", password].concat());
+            return self.command(&format!("AUTH PLAIN {proof}"), 2).map(drop);
+        }
+        if self.abilities.has(Ability::Login) {
+            self.command("AUTH LOGIN", 3)?;
+            self.command(&STANDARD.encode(user), 3)?;
+            return self.command(&STANDARD.encode(password), 2).map(drop);
+        }
+        Err(Trouble::Broken("it offers neither AUTH PLAIN nor AUTH LOGIN".to_owned()))
+    }
+
+    /// Opens a transaction up to the point where the server waits for the message.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]; the server has nothing of the message.
+    pub(crate) fn open(&mut self, from: &str, to: &str, size: usize) -> Result<(), Trouble> {
+        let size = if self.abilities.has(Ability::Size) { format!(" SIZE={size}") } else { String::new() };
+        self.command(&format!("MAIL FROM:<{from}>{size}"), 2)?;
+        self.command(&format!("RCPT TO:<{to}>"), 2)?;
+        self.command("DATA", 3).map(drop)
+    }
+
+    /// Gives the server the whole message, which is in the form that [`payload`] has made.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if the server did not take all of it.
+    pub(crate) fn give(&mut self, payload: &[u8]) -> Result<(), Trouble> {
+        self.wait_until(self.limits.end);
+        self.write(payload)
+    }
+
+    /// Waits for the server to say whether it has taken the message.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`]; it may have the message all the same, if it has not refused it.
+    pub(crate) fn verdict(&mut self) -> Result<(), Trouble> {
+        self.wait_until(self.limits.end);
+        self.hear(2)
+    }
+
+    /// Ends a transaction that was refused, so that another can begin.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if this connection is of no more use.
+    pub(crate) fn reset(&mut self) -> Result<(), Trouble> {
+        self.command("RSET", 2).map(drop)
+    }
+
+    /// Takes leave.
+    ///
+    /// # Errors
+    ///
+    /// [`Trouble`] if the server does not answer.
+    pub(crate) fn quit(&mut self) -> Result<(), Trouble> {
+        self.command("QUIT", 2).map(drop)
+    }
+
+    fn command(&mut self, line: &str, wanted: u8) -> Result<Answer, Trouble> {
+        self.say(line)?;
+        self.answer()?.expect(wanted)
+    }
+
+    fn say(&mut self, line: &str) -> Result<(), Trouble> {
+        self.wait_until(self.limits.next());
+        self.write(format!("{line}\r\n").as_bytes())
+    }
+
+    /// Writes `bytes`; a server that has closed the connection may have said why.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
+        let written = self.lines.source.write_all(bytes).and_then(|()| self.lines.source.flush());
+        let Err(error) = written else { return Ok(()) };
+        let trouble = self.told(&error);
+        let soon = Limits { answer: LAST_WORDS, end: self.limits.end };
+        self.wait_until(soon.next());
+        match self.answer().map(|answer| answer.expect(2)) {
+            Ok(Err(refused @ Trouble::Refused(_))) => Err(refused),
+            _ => Err(trouble),
+        }
+    }
+
+    fn hear(&mut self, wanted: u8) -> Result<(), Trouble> {
+        self.answer()?.expect(wanted).map(drop)
+    }
+
+    fn answer(&mut self) -> Result<Answer, Trouble> {
+        let answer = self.lines.answer();
+        answer.map_err(|error| self.told(&error))
+    }
+
+    fn told(&mut self, error: &io::Error) -> Trouble {
+        let limit = self.lines.source.timed().map_or(Duration::ZERO, |timed| timed.limit());
+        told(error, limit)
+    }
+}
+
+/// What went wrong with a connection that was waited for no longer than `limit`, for people.
+fn told(error: &io::Error, limit: Duration) -> Trouble {
+    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+        return Trouble::Broken(format!("no answer within {} s", limit.as_secs().max(1)));
+    }
+    Trouble::Broken(text::line(&phobos_core::error::Chain(error).to_string(), 1000))
+}
+
+/// A message as SMTP carries it, its end included.
+pub(crate) fn payload(message: &[u8]) -> Vec<u8> {
+    let message = message.strip_suffix(b"\r\n").unwrap_or(message);
+    let mut payload = Vec::with_capacity(message.len().saturating_add(64));
+    for line in message.split(|byte| *byte == b'\n') {
+        // A line that is a lone dot would be the end (RFC 5321, 4.5.2).
+        if line.first() == Some(&b'.') {
+            payload.push(b'.');
+        }
+        payload.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+        payload.extend_from_slice(b"\r\n");
+    }
+    payload.extend_from_slice(b".\r\n");
+    payload
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(text: &[u8]) -> Result<Answer, String> {
+        Lines::new(text).answer().map_err(|error| error.to_string())
+    }
+
+    fn refusal(text: &[u8]) -> (bool, String) {
+        match answer(text).unwrap().expect(2).unwrap_err() {
+            Trouble::Refused(refusal) => (refusal.is_permanent, refusal.to_string()),
+            Trouble::Broken(why) => panic!("{why}"),
+        }
+    }
+
+    #[test]
+    fn the_first_digit_decides_whatever_follows() {
+        for good in ["250 ok\r\n", "250\r\n", "2\n", "299\tx\r\n", "250-a\r\n250-b\r\n250 c\r\n", "250 f\u{fc}r\r\n"] {
+            assert_eq!(answer(good.as_bytes()).unwrap().kind, 2, "{good}");
+        }
+        assert!(answer(b"250 2.0.0 f\xfcr Sie angenommen\r\n").unwrap().expect(2).is_ok());
+        assert_eq!(
+            refusal(b"550 5.1.1 Empf\xe4nger unbekannt\r\n"),
+            (true, "it says 550 5.1.1 Empf\u{fffd}nger unbekannt".to_owned())
+        );
+        assert_eq!(refusal(b"450-later\r\n450 please\r\n"), (false, "it says 450 later please".to_owned()));
+        assert!(matches!(answer(b"354 go on\r\n").unwrap().expect(2), Err(Trouble::Broken(_))));
+    }
+
+    #[test]
+    fn a_line_and_an_answer_have_an_end() {
+        let endless = io::repeat(b'2').take(1 << 40);
+        let error = Lines::new(endless).answer().unwrap_err().to_string();
+        assert_eq!(error, "it sends a line of more than 4096 bytes");
+        let many = b"250-and so on\r\n".repeat(1 << 16);
+        assert_eq!(answer(&many).unwrap_err(), "its answer has more than 65536 bytes");
+        assert_eq!(answer(b"250-a\r\n").unwrap_err(), "it closed the connection");
+        assert_eq!(answer(b"").unwrap_err(), "it closed the connection");
+    }
+
+    #[test]
+    fn what_is_no_smtp_is_told_in_a_safe_line() {
+        assert_eq!(answer(b"SSH-2.0-\x1b[2J\r\n").unwrap_err(), r#"it does not speak SMTP: it says "SSH-2.0-\x1b[2J""#);
+        assert!(answer(b"\r\n").unwrap_err().starts_with("it does not speak SMTP"));
+        assert!(answer(b"150 x\r\n").is_err() && answer(b"900 x\r\n").is_err());
+    }
+
+    #[test]
+    fn abilities_are_read_in_any_case_and_in_the_old_form() {
+        let abilities = |text: &[u8]| Abilities::of(&answer(text).unwrap());
+        let all = abilities(b"250-STARTTLS is my name\r\n250-size 2000\r\n250-StartTLS\r\n250 AUTH login PLAIN X\r\n");
+        assert_eq!(all.0, [Ability::Size, Ability::StartTls, Ability::Login, Ability::Plain]);
+        assert!(abilities(b"250-a\r\n250 AUTH=LOGIN\r\n").has(Ability::Login));
+        assert_eq!(abilities(b"250 STARTTLS\r\n"), Abilities::default(), "that is its name");
+    }
+
+    #[test]
+    fn no_line_of_a_message_ends_it() {
+        let payload = |text: &str| String::from_utf8(payload(text.as_bytes())).unwrap();
+        assert_eq!(payload("a\r\n.\r\n..b\r\n"), "a\r\n..\r\n...b\r\n.\r\n");
+        assert_eq!(payload(".a"), "..a\r\n.\r\n");
+        assert_eq!(payload("\r\n\r\n"), "\r\n\r\n.\r\n");
+        assert_eq!(payload("a\n.\nQUIT\n"), "a\r\n..\r\nQUIT\r\n\r\n.\r\n");
+    }
+
+    #[test]
+    fn an_address_is_a_name_too() {
+        assert_eq!(literal("127.0.0.1".parse().unwrap()), "[127.0.0.1]");
+        assert_eq!(literal("::1".parse().unwrap()), "[IPv6:::1]");
+        assert_eq!(literal("::ffff:192.0.2.1".parse().unwrap()), "[192.0.2.1]");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_answer_does_harm(bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'2'), Just(b'-'), Just(b'\n')], 0..200)) {
+            if let Ok(answer) = answer(&bytes) {
+                prop_assert!((2..=5).contains(&answer.kind));
+                Abilities::of(&answer);
+                if let Err(trouble) = answer.expect(2) {
+                    prop_assert!(!trouble.to_string().chars().any(char::is_control));
+                }
+            }
+        }
+    }
+}
