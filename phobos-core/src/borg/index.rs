@@ -10,7 +10,7 @@ use xxhash_rust::xxh64::Xxh64;
 
 use super::hints::MAX_SEGMENTS;
 
-/// `BORG_IDX`, num_entries i32, num_buckets i32, key_size i8, value_size i8.
+/// `BORG_IDX`, and then numbers: entries i32, buckets i32, size of a key i8, size of a value i8.
 const HEADER: usize = 18;
 const MAGIC: &[u8] = b"BORG_IDX";
 /// A bucket: a key of 32 bytes, a segment and an offset.
