@@ -21,6 +21,18 @@ pub struct HostKey {
     pub kind: String,
 }
 
+/// What a known-hosts file has for a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Known {
+    /// Its keys, those that are revoked left out.
+    pub keys: Vec<HostKey>,
+    /// Whether an authority's signature is good enough for it (`@cert-authority`).
+    pub has_authority: bool,
+    /// The lines that are about it, counted from 1.
+    pub lines: Vec<usize>,
+}
+
 /// Why something about keys was not done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,31 +103,81 @@ pub fn scan(exec: &dyn Exec, address: &str, port: u16) -> Result<Vec<HostKey>, S
     fingerprints(exec, address, keys)
 }
 
-/// The keys that a known-hosts file has for a host; none if there is no such file.
+/// What a known-hosts file has for a host; nothing if there is no such file.
 ///
 /// # Errors
 ///
 /// If the file cannot be read.
-pub fn known(exec: &dyn Exec, known_hosts: &Path, host: &str) -> Result<Vec<HostKey>, SshError> {
+pub fn known(exec: &dyn Exec, known_hosts: &Path, host: &str) -> Result<Known, SshError> {
     if !known_hosts.exists() {
-        return Ok(Vec::new());
+        return Ok(Known::default());
     }
+    // It knows names that are hashed, lists of names, and patterns.
     let call = Invocation::new("ssh-keygen").args(["-F", host, "-f"]).arg(known_hosts);
     match exec.run(&call) {
-        Ok(finished) => fingerprints(exec, host, finished.text().lines().filter_map(key_of_line).collect()),
+        Ok(finished) => {
+            let (mut known, keys) = Known::parse(&finished.text());
+            known.keys = fingerprints(exec, host, keys)?;
+            Ok(known)
+        }
         // That is how ssh-keygen says that there are none.
-        Err(ExecError::Failed { status: crate::exec::Status::Code(1), .. }) => Ok(Vec::new()),
+        Err(ExecError::Failed { status: crate::exec::Status::Code(1), .. }) => Ok(Known::default()),
         Err(source) => {
             Err(SshError::Tool { verb: "look for a host key in", object: known_hosts.display().to_string(), source })
         }
     }
 }
 
-/// The text of a known-hosts file in which `host` has `keys` and no others.
-pub fn with_keys(text: &str, host: &str, keys: &[HostKey]) -> String {
-    let others = text.lines().filter(|line| line.split_whitespace().next() != Some(host));
-    let lines = others.map(str::to_owned).chain(keys.iter().map(|key| format!("{host} {}", key.key)));
+impl Known {
+    /// Reads what `ssh-keygen -F` prints: `# Host luv found: line 3` with the line after it.
+    fn parse(text: &str) -> (Self, Vec<String>) {
+        let (mut known, mut keys) = (Self::default(), Vec::new());
+        for line in text.lines() {
+            if let Some((_, place)) = line.split_once(" found: line ").filter(|_| line.starts_with("# Host ")) {
+                known.lines.extend(place.split_whitespace().next().and_then(|number| number.parse::<usize>().ok()));
+            } else if line.starts_with("@cert-authority ") {
+                known.has_authority = true;
+            } else {
+                keys.extend(key_of_line(line));
+            }
+        }
+        (known, keys)
+    }
+
+    /// Whether nothing vouches for the host: neither a key of its own nor an authority.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.has_authority
+    }
+}
+
+/// The text of a known-hosts file in which `host` has `keys` and no others; `known` is what it has so far.
+///
+/// Authorities and revoked keys stay, and so do the other names of a line that has several.
+pub fn with_keys(text: &str, host: &str, known: &Known, keys: &[HostKey]) -> String {
+    let others = (1..).zip(text.lines()).filter_map(|(number, line)| {
+        if known.lines.contains(&number) { without_host(line, host) } else { Some(line.to_owned()) }
+    });
+    let lines = others.chain(keys.iter().map(|key| format!("{host} {}", key.key)));
     lines.map(|line| line + "\n").collect()
+}
+
+/// A line of a known-hosts file that is no longer about `host`; `None` if it was about nobody else.
+fn without_host(line: &str, host: &str) -> Option<String> {
+    if line.trim_start().starts_with('@') {
+        return Some(line.to_owned());
+    }
+    let (names, rest) = line.trim_start().split_once(char::is_whitespace)?;
+    // A hashed name stands alone.
+    if names.starts_with('|') {
+        return None;
+    }
+    let mut others: Vec<String> =
+        names.split(',').filter(|name| !name.eq_ignore_ascii_case(host)).map(str::to_owned).collect();
+    others.iter().any(|name| !name.starts_with('!')).then_some(())?;
+    if others.iter().any(|name| name.contains(['*', '?'])) {
+        others.push(format!("!{host}"));
+    }
+    Some(format!("{} {rest}", others.join(",")))
 }
 
 /// The public half of a private key, as one line with its comment.
@@ -238,14 +300,43 @@ mod tests {
         }
     }
 
+    /// However a host is written in the file, what was known of it is in force no longer.
     #[test]
     fn a_host_keeps_no_key_but_those_that_are_trusted_now() {
-        let key = HostKey { key: "ssh-ed25519 NEW".into(), fingerprint: "SHA256:x".into(), kind: "ED25519".into() };
-        let text = "# ours\nluv ssh-ed25519 OLD\nluv ssh-rsa OLD\n[luv]:2222 ssh-ed25519 OTHER\nchew ssh-rsa X";
-        assert_eq!(
-            with_keys(text, "luv", &[key]),
-            "# ours\n[luv]:2222 ssh-ed25519 OTHER\nchew ssh-rsa X\nluv ssh-ed25519 NEW\n"
+        let system = System::default();
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("known_hosts");
+        let keys: Vec<String> = ["old", "older", "oldest", "other", "authority", "revoked", "new"]
+            .iter()
+            .map(|name| {
+                let identity = scratch.path().join(name);
+                make_key(&system, &identity, "").unwrap();
+                public_key(&system, &identity).unwrap()
+            })
+            .collect();
+        let [old, older, oldest, other, authority, revoked, new] = keys.as_slice() else { panic!("seven keys") };
+        std::fs::write(&file, format!("luv {old}\n")).unwrap();
+        system.run(&Invocation::new("ssh-keygen").args(["-H", "-f"]).arg(&file)).unwrap();
+        let hashed = std::fs::read_to_string(&file).unwrap();
+        assert!(hashed.starts_with("|1|"), "{hashed}");
+        let text = format!(
+            "# ours\n{hashed}LUV,10.0.0.2 {older}\n*uv,!ruv {oldest}\n[luv]:2222 {other}\nchew {other}\n\
+             @cert-authority *.lan {authority}\n@revoked luv {revoked}\nluv {old}\n"
         );
+        std::fs::write(&file, &text).unwrap();
+        let before = known(&system, &file, "luv").unwrap();
+        assert_eq!((before.keys.len(), before.has_authority, before.lines.len()), (4, false, 5));
+        let new = fingerprints(&system, "luv", vec![new.clone()]).unwrap();
+        std::fs::write(&file, with_keys(&text, "luv", &before, &new)).unwrap();
+        assert_eq!(known(&system, &file, "luv").unwrap().keys, new);
+        // And everybody else is known as before.
+        for (host, keys) in [("10.0.0.2", 1), ("uv", 1), ("ruv", 0), ("[luv]:2222", 1), ("chew", 1)] {
+            assert_eq!(known(&system, &file, host).unwrap().keys.len(), keys, "{host}");
+        }
+        let signed = known(&system, &file, "x.lan").unwrap();
+        assert!(signed.has_authority && signed.keys.is_empty() && !signed.is_empty());
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# ours\n10.0.0.2 ") && text.contains("\n@revoked luv "), "{text}");
     }
 
     #[test]
@@ -261,8 +352,8 @@ mod tests {
         assert!(known(&system, &known_hosts, "[luv]:2222").unwrap().is_empty());
         let two: Vec<&str> = public.split(' ').take(2).collect();
         let keys = fingerprints(&system, "luv", vec![two.join(" ")]).unwrap();
-        std::fs::write(&known_hosts, with_keys("", &known_as("luv", 2222), &keys)).unwrap();
-        assert_eq!(known(&system, &known_hosts, "[luv]:2222").unwrap(), keys);
+        std::fs::write(&known_hosts, with_keys("", &known_as("luv", 2222), &Known::default(), &keys)).unwrap();
+        assert_eq!(known(&system, &known_hosts, "[luv]:2222").unwrap().keys, keys);
         assert!(known(&system, &known_hosts, "luv").unwrap().is_empty());
         assert_eq!(known_as("luv", 22), "luv");
     }

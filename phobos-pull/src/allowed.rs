@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use phobos_core::confine::Confinement;
-use phobos_site::pull::{Host, Origin, SshOption};
+use phobos_site::pull::{Host, Origin};
 
 /// The system user that handles what clients send.
 pub(crate) const USER: &str = "phobos-pull";
@@ -16,16 +16,12 @@ const RSYNC: u16 = 873;
 pub(crate) fn confinement(host: &Host, origin: &Origin, space: &Path, secrets: &[&Path]) -> Confinement {
     let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
     read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
-    let mut ports = match origin {
-        Origin::Ssh { .. } => vec![host.port.unwrap_or(SSH)],
+    let ports = match origin {
+        // With a host in between nothing else is connected to.
+        Origin::Ssh { .. } => vec![host.jump.as_ref().map_or(host.port, |jump| jump.port).unwrap_or(SSH)],
         Origin::Daemon { port, .. } => vec![port.unwrap_or(RSYNC)],
         Origin::Local => Vec::new(),
     };
-    // The host in between may be reached at ssh's own port.
-    if matches!(origin, Origin::Ssh { .. }) && host.ssh_options.iter().any(SshOption::is_proxy) {
-        ports.push(SSH);
-    }
-    ports.dedup();
     Confinement { user: USER.to_owned(), folder: space.to_owned(), read, ports, parent: Some(std::process::id()) }
 }
 
@@ -42,7 +38,8 @@ mod tests {
         };
         assert_eq!(ports("source = ['luv:/home/']"), [22]);
         assert_eq!(ports("source = ['luv:/home/']\nport = 2222"), [2222]);
-        assert_eq!(ports("source = ['luv:/home/']\nport = 2222\nssh-options = ['proxyjump=gate']"), [2222, 22]);
+        assert_eq!(ports("source = ['luv:/home/']\nport = 2222\njump = 'gate'"), [22]);
+        assert_eq!(ports("source = ['luv:/home/']\njump = 'gate:2200'"), [2200]);
         assert_eq!(ports("source = ['rsync://luv/home/']\nport = 2222"), [873]);
         assert_eq!(ports("source = ['rsync://luv:8730/home/']"), [8730]);
         assert!(ports("source = ['/srv']").is_empty());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use phobos_core::confine::{Lent, support};
+use phobos_core::confine::support;
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, rsync, ssh};
@@ -15,14 +15,13 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
 
-use crate::allowed::{self, USER};
-use crate::{authorize, client, pull};
+use crate::ending::{self, Complaints, Ending};
+use crate::remote::{self, Files};
+use crate::secrets::Secrets;
+use crate::{allowed, authorize, client, pull};
 
 /// ssh's own exit code, for a connection or a login that failed.
 const SSH_FAILED: i32 = 255;
-
-/// rsync's exit code for a daemon that it cannot connect to.
-const NO_SOCKET: i32 = 10;
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -52,35 +51,24 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
-    let folder = Paths::from_environment().runtime.join("check");
+    let paths = Paths::from_environment();
+    let folder = paths.runtime.join("check");
     folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let lent = lend(config, &host)?;
+    let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
+    let secrets = Secrets::lend(config, &paths, &host, "check")?;
     let check = Check {
         config,
         host: &host,
         system: &system,
         program: std::env::current_exe().context("cannot find this program")?,
         folder,
-        identity: lent.as_ref().map(|lent| lent.path().to_owned()).unwrap_or_default(),
+        files: Secrets::files(secrets.as_ref()),
     };
+    is_known.map_or(Ok(()), |text| check.say(text))?;
     host.connections().iter().try_for_each(|connection| check.connection(connection))?;
     // Where something failed before, it is taken back all the same.
-    lent.map_or(Ok(()), Lent::close)?;
+    secrets.map_or(Ok(()), Secrets::close)?;
     Ok(())
-}
-
-/// The key as the confined user may read it, for a host that is reached with ssh.
-fn lend(config: &Config, host: &Host) -> Result<Option<Lent>, anyhow::Error> {
-    if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
-        return Ok(None);
-    }
-    let identity = host.identity(&config.folder);
-    if !identity.exists() {
-        let message = format!("there is no key {}; run `phobos-pull authorize {}`", identity.display(), host.name);
-        return Err(Stop::new(Exit::Config, message).into());
-    }
-    let name = format!("{}.check", host.name);
-    Ok(Some(Lent::new(&identity, USER, &Paths::from_environment().runtime.join("pull"), &name)?))
 }
 
 /// The folders of this machine are there and can be read.
@@ -93,6 +81,21 @@ fn readable(host: &Host) -> Result<(), anyhow::Error> {
     Ok(())
 }
 
+/// All servers on the way are known, by their own keys or by an authority; says so, if there are any.
+fn host_keys(config: &Config, host: &Host, system: &System<'_>) -> Result<Option<&'static str>, anyhow::Error> {
+    if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
+        return Ok(None);
+    }
+    for server in client::servers(host)? {
+        let name = server.known_as();
+        if ssh::known(system, &remote::known_hosts(&config.folder), &name)?.is_empty() {
+            let message = format!("the host key of {name} is not known; run `phobos-pull trust {}`", host.name);
+            return Err(Stop::new(Exit::Refused, message).into());
+        }
+    }
+    Ok(Some("the host key is known"))
+}
+
 /// What is at hand to try one connection.
 struct Check<'a> {
     config: &'a Config,
@@ -101,14 +104,14 @@ struct Check<'a> {
     program: PathBuf,
     /// An empty folder, which nobody but root can write.
     folder: PathBuf,
-    identity: PathBuf,
+    /// What ssh reads, as the confined user can.
+    files: Files<'a>,
 }
 
 impl Check<'_> {
     fn connection(&self, connection: &Connection<'_>) -> Result<(), anyhow::Error> {
         let is_ssh = matches!(connection.origin, Origin::Ssh { .. });
         if is_ssh {
-            self.host_key(connection.origin)?;
             self.command(connection.origin)?;
         }
         self.reading(connection)?;
@@ -119,25 +122,25 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn host_key(&self, origin: &Origin) -> Result<(), anyhow::Error> {
-        let address = origin.address().unwrap_or_default();
-        let name = ssh::known_as(address, self.host.port.unwrap_or(22));
-        if ssh::known(self.system, &client::known_hosts(self.config), &name)?.is_empty() {
-            let message = format!("the host key of {name} is not known; run `phobos-pull trust {}`", self.host.name);
-            return Err(Stop::new(Exit::Refused, message).into());
-        }
-        self.say("the host key is known")
-    }
-
     /// Logs in with a command that is none of rsync's.
     fn command(&self, origin: &Origin) -> Result<(), anyhow::Error> {
         let whom = self.whom(origin);
-        let said = match self.run(origin, self.ssh(origin).args([&format!("echo {MARK}")])) {
+        let said = match self
+            .run(origin, self.ssh(origin, &remote::ssh(self.host, self.files), &[]).arg(format!("echo {MARK}")))
+        {
             Ok(finished) => finished.text(),
-            Err(ExecError::Failed { status: Status::Code(SSH_FAILED), stderr, .. }) => {
-                return Err(self.not_logged_in(&whom, &stderr).into());
+            Err(ExecError::Failed { status, stderr, .. }) => {
+                // rrsync, too, can end with ssh's own code: what was said decides.
+                if let Some((login, line)) = ending::login(stderr.lines().map(str::trim)) {
+                    let Ending { exit, text } = login.ending(line, self.host.name.as_str());
+                    return Err(Stop::new(exit, format!("cannot log in as {whom}: {text}")).into());
+                }
+                if status == Status::Code(SSH_FAILED) && stderr.trim().is_empty() {
+                    let text = format!("cannot log in as {whom}: ssh does not say why");
+                    return Err(Stop::new(Exit::Failed, text).into());
+                }
+                String::new()
             }
-            Err(ExecError::Failed { .. }) => String::new(),
             Err(error) => return Err(error.into()),
         };
         self.say(&format!("{whom} accepts the key"))?;
@@ -147,13 +150,11 @@ impl Check<'_> {
     fn reading(&self, connection: &Connection<'_>) -> Result<(), anyhow::Error> {
         let call = self.rsync(connection.origin).args(["--list-only", "--dirs"]);
         let listed = self.run(connection.origin, call.arg("--").args(self.host.arguments(connection)));
-        if let Err(ExecError::Failed { status: Status::Code(NO_SOCKET), .. }) = &listed {
-            let address = connection.origin.address().unwrap_or_default();
-            return Err(
-                Stop::new(Exit::Absent, format!("cannot reach {address}; is it on, and its rsync daemon?")).into()
-            );
+        if let Err(ExecError::Failed { status: Status::Code(code), stderr, .. }) = &listed {
+            let Ending { exit, text } = self.ending(*code, stderr);
+            return Err(Stop::new(exit, format!("cannot read the sources of {}: {text}", self.host.name)).into());
         }
-        listed.with_context(|| format!("cannot read the sources of {}", self.host.name))?;
+        listed?;
         for source in &connection.sources {
             self.say(&format!("{} can be read", source.path.display()))?;
         }
@@ -166,7 +167,13 @@ impl Check<'_> {
         let call = self.rsync(connection.origin).args(["--dry-run", "--dirs", "--", "./", &place]);
         match self.run(connection.origin, call) {
             Ok(_) => self.too_much("write"),
-            Err(ExecError::Failed { status: Status::Code(code), .. }) if code != SSH_FAILED => {
+            Err(ExecError::Failed { status: Status::Code(code), stderr, .. }) => {
+                let lost = ending::login(stderr.lines().map(str::trim)).is_some();
+                if lost || (code == SSH_FAILED && stderr.trim().is_empty()) {
+                    let Ending { exit, text } = self.ending(code, &stderr);
+                    let text = format!("cannot try to write to {}: {text}", self.host.name);
+                    return Err(Stop::new(exit, text).into());
+                }
                 self.say("writing is refused")
             }
             Err(error) => Err(error.into()),
@@ -176,7 +183,8 @@ impl Check<'_> {
     /// Asks for a connection to the host's own ssh server, through the host.
     fn forwarding(&self, origin: &Origin) -> Result<(), anyhow::Error> {
         let port = self.host.port.unwrap_or(22);
-        let call = self.ssh_with(origin, &["-W", &format!("localhost:{port}")]);
+        let call =
+            self.ssh(origin, &remote::ssh_that_talks(self.host, self.files), &["-W", &format!("localhost:{port}")]);
         match self.run(origin, call) {
             Err(ExecError::Failed { stderr, .. }) if stderr.contains("prohibited") => self.say("forwarding is refused"),
             Ok(_) | Err(ExecError::Failed { .. }) => self.too_much("reach other machines through the host"),
@@ -184,19 +192,11 @@ impl Check<'_> {
         }
     }
 
-    /// Why a login failed, and what to do.
-    fn not_logged_in(&self, whom: &str, stderr: &str) -> Stop {
-        let name = &self.host.name;
-        let (exit, advice) =
-            if stderr.contains("Host key verification failed") || stderr.contains("HOST IDENTIFICATION") {
-                (Exit::Refused, format!("if its key was changed for a good reason, run `phobos-pull trust {name}`"))
-            } else if stderr.contains("Permission denied") {
-                (Exit::Failed, format!("put the line that `phobos-pull authorize {name}` prints there"))
-            } else {
-                (Exit::Absent, "is it on?".to_owned())
-            };
-        let last = stderr.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or("ssh does not say why");
-        Stop::new(exit, format!("cannot log in as {whom}: {last}; {advice}"))
+    /// What the end of a call means.
+    fn ending(&self, code: i32, stderr: &str) -> Ending {
+        let mut complaints = Complaints::default();
+        stderr.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| complaints.add(line));
+        ending::of(code, &complaints, self.host.name.as_str())
     }
 
     /// Warns of a key, or a module, that lets this machine do what no pull needs.
@@ -213,8 +213,7 @@ impl Check<'_> {
 
     /// Runs a call as a pull would.
     fn run(&self, origin: &Origin, call: Invocation) -> Result<phobos_core::exec::Finished, ExecError> {
-        let known_hosts = client::known_hosts(self.config);
-        let secrets = [self.identity.as_path(), &known_hosts];
+        let secrets = [self.files.identity, self.files.known_hosts];
         let secrets: &[&Path] = if matches!(origin, Origin::Ssh { .. }) { &secrets } else { &[] };
         let confinement = allowed::confinement(self.host, origin, &self.folder, secrets);
         self.system.run(&confinement.confine(&self.program, call.limit(LIMIT)))
@@ -226,16 +225,10 @@ impl Check<'_> {
         if !matches!(origin, Origin::Ssh { .. }) {
             return call;
         }
-        let words = self.host.ssh(&self.config.folder, &self.identity);
-        call.arg(format!("--rsh={}", rsync::rsh(&words)))
+        call.arg(format!("--rsh={}", rsync::rsh(&remote::ssh(self.host, self.files))))
     }
 
-    fn ssh(&self, origin: &Origin) -> Invocation {
-        self.ssh_with(origin, &[])
-    }
-
-    fn ssh_with(&self, origin: &Origin, more: &[&str]) -> Invocation {
-        let words = self.host.ssh(&self.config.folder, &self.identity);
+    fn ssh(&self, origin: &Origin, words: &[String], more: &[&str]) -> Invocation {
         Invocation::new("ssh").args(words.iter().skip(1)).args(more).args(["--", &self.whom(origin)])
     }
 

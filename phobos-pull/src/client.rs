@@ -1,12 +1,9 @@
 //! A host as the commands about its keys see it.
 
-use std::path::PathBuf;
-
 use anyhow::anyhow;
 use phobos_core::ssh;
-use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::pull::{Host, KNOWN_HOSTS, Origin};
+use phobos_site::pull::{Host, Origin};
 
 /// The port of ssh where no other is configured.
 const SSH: u16 = 22;
@@ -20,18 +17,15 @@ pub(crate) struct Server {
     pub(crate) port: u16,
 }
 
-/// The known-hosts file of phobos.
-pub(crate) fn known_hosts(config: &Config) -> PathBuf {
-    config.folder.join(KNOWN_HOSTS)
-}
-
 /// The ssh servers that a host is reached through, each once.
 ///
 /// # Errors
 ///
 /// If there are none.
 pub(crate) fn servers(host: &Host) -> Result<Vec<Server>, anyhow::Error> {
-    let mut servers: Vec<Server> = Vec::new();
+    // The host in between comes first: the others are reached through it.
+    let gate = host.jump.as_ref().map(|jump| Server { address: jump.address.clone(), port: jump.port.unwrap_or(SSH) });
+    let mut servers: Vec<Server> = gate.iter().cloned().collect();
     for source in &host.sources {
         if let (Origin::Ssh { .. }, Some(address)) = (&source.origin, source.origin.address()) {
             let server = Server { address: address.to_owned(), port: host.port.unwrap_or(SSH) };
@@ -40,7 +34,7 @@ pub(crate) fn servers(host: &Host) -> Result<Vec<Server>, anyhow::Error> {
             }
         }
     }
-    if servers.is_empty() {
+    if servers.len() == gate.iter().len() {
         return Err(Stop::new(Exit::Config, format!("{} has no source that is reached with ssh", host.name)).into());
     }
     Ok(servers)

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_core::confine::{self, Lent};
+use phobos_core::confine;
 use phobos_core::error::Chain;
 use phobos_core::exec::Exec;
 use phobos_core::signal::Signals;
@@ -20,7 +20,7 @@ use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
 use phobos_site::lock::{LockName, Mode};
 use phobos_site::paths::Paths;
-use phobos_site::pull::{Host, HostName, Origin};
+use phobos_site::pull::{Host, HostName};
 use serde::Serialize;
 
 use crate::allowed::USER;
@@ -28,6 +28,7 @@ use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
 use crate::screen::Screen;
+use crate::secrets::Secrets;
 use crate::transfer::{Copied, Deletions, Transfer};
 
 /// The job's name in the history and, with the host's name, on the light.
@@ -220,22 +221,15 @@ impl Puller<'_> {
             let failed = || format!("cannot end what an earlier pull has left in {}", space.display());
             leftovers::end(&space).with_context(failed)?;
         }
-        let configuration = &self.config.folder;
         let temporary = Temporary::make(&space, self.scope)?;
-        let asks_ssh = host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. }));
-        let lend = || {
-            let folder = self.paths.runtime.join("pull");
-            Lent::new(&host.identity(configuration), USER, &folder, host.name.as_str())
-        };
-        let key = asks_ssh.then(lend).transpose()?;
+        let secrets = Secrets::lend(self.config, self.paths, host, "")?;
         let deadline = Instant::now().checked_add(host.time_limit.0).context("the time-limit is too long")?;
         let work = host.connections().iter().try_for_each(|connection| {
             let transfer = Transfer {
                 host,
                 connection,
                 space: &space,
-                configuration,
-                key: key.as_ref().map_or(Path::new(""), Lent::path),
+                files: Secrets::files(secrets.as_ref()),
                 program: &self.program,
                 deadline,
                 echoes: self.scope == Scope::DryRun,
@@ -243,7 +237,7 @@ impl Puller<'_> {
             self.copy(&transfer, earlier, done)
         });
         let work = teardown::join(work.map_err(boxed), temporary.remove().map_err(boxed));
-        teardown::join(work, key.map_or(Ok(()), Lent::close))?;
+        teardown::join(work, secrets.map_or(Ok(()), Secrets::close))?;
         if self.scope == Scope::DryRun {
             return Ok(());
         }

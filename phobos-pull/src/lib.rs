@@ -6,12 +6,15 @@ mod check;
 mod client;
 mod confined;
 mod deletions;
+mod ending;
 mod host;
 mod leftovers;
 mod list;
 mod mark;
 mod pull;
+mod remote;
 mod screen;
+mod secrets;
 mod transfer;
 mod trust;
 

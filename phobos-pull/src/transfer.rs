@@ -8,10 +8,12 @@ use phobos_core::exec::{Exec, ExecError, Invocation};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
 use phobos_site::config::Size;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::pull::{Connection, Host, KNOWN_HOSTS, Origin, Tolerated};
+use phobos_site::pull::{Connection, Host, Origin, Tolerated};
 
 use crate::allowed;
 use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
+use crate::ending::{self, Complaints, Ending};
+use crate::remote::{self, Files};
 use crate::screen::Screen;
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
@@ -20,33 +22,8 @@ const SILENCE: u32 = 600;
 /// The width of a bar in characters.
 const BAR_WIDTH: u8 = 20;
 
-/// How many of the lines that rsync and ssh complain with are kept.
-const COMPLAINTS: usize = 20;
-
-/// How many of them an error shows.
-const SHOWN: usize = 3;
-
-/// rsync's exit codes with a meaning of their own here (rsync(1), "EXIT VALUES").
-const SOCKET: i32 = 10;
-const CLOSED: i32 = 12;
+/// rsync's exit code for deletions that were kept back (rsync(1), "EXIT VALUES").
 const KEPT_BACK: i32 = 25;
-const NO_DAEMON: i32 = 35;
-const NOT_CONFINED: i32 = 78;
-const NO_PROGRAM: i32 = 127;
-const SSH_FAILED: i32 = 255;
-
-/// How the lines begin with which ssh says that there is no connection, or no more.
-const NO_CONNECTION: [&str; 9] = [
-    "ssh: ",
-    "ssh_exchange_identification",
-    "kex_exchange_identification",
-    "client_loop: ",
-    "Connection ",
-    "Timeout, server ",
-    "Host key verification failed",
-    "Load key ",
-    "Too many authentication failures",
-];
 
 /// What a copy may delete, always last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +49,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) connection: &'a Connection<'a>,
     /// The holding space.
     pub(crate) space: &'a Path,
-    /// The folder of `phobos.toml`.
-    pub(crate) configuration: &'a Path,
-    /// The private key as the one who runs ssh can read it.
-    pub(crate) key: &'a Path,
+    /// What ssh reads, as the one who runs it can.
+    pub(crate) files: Files<'a>,
     /// The program that confines.
     pub(crate) program: &'a Path,
     /// When the host's time is over.
@@ -95,13 +70,6 @@ pub(crate) struct Copied {
     pub(crate) complaints: Complaints,
     /// Whether rsync itemized any change.
     pub(crate) has_changes: bool,
-}
-
-/// The first lines of what rsync and ssh complained of.
-#[derive(Debug, Default)]
-pub(crate) struct Complaints {
-    lines: Vec<String>,
-    more: usize,
 }
 
 impl Transfer<'_> {
@@ -132,11 +100,10 @@ impl Transfer<'_> {
     /// The call, confined unless the sources are on this machine.
     fn invocation(&self, deletions: Deletions) -> Invocation {
         let call = Invocation::new("rsync").args(self.arguments(deletions)).bound();
-        let known_hosts = self.configuration.join(KNOWN_HOSTS);
         let secrets: &[&Path] = match self.connection.origin {
             Origin::Local => return call,
             Origin::Daemon { .. } => &[],
-            Origin::Ssh { .. } => &[self.key, &known_hosts],
+            Origin::Ssh { .. } => &[self.files.identity, self.files.known_hosts],
         };
         allowed::confinement(self.host, self.connection.origin, self.space, secrets).confine(self.program, call)
     }
@@ -177,7 +144,7 @@ impl Transfer<'_> {
                 // rsync itself escapes what the host's shell would expand; `--secluded-args` would need no escaping, but
                 // a key that is restricted with rrsync refuses it.
                 args.extend(["--no-old-args", "--no-secluded-args"].map(str::to_owned));
-                args.push(format!("--rsh={}", rsync::rsh(&host.ssh(self.configuration, self.key))));
+                args.push(format!("--rsh={}", rsync::rsh(&remote::ssh(host, self.files))));
             }
             Origin::Daemon { .. } => args.push("--no-motd".to_owned()),
             Origin::Local => {}
@@ -224,6 +191,11 @@ impl Transfer<'_> {
         if code == 0 || code == KEPT_BACK {
             return Ok(None);
         }
+        if let Some(line) = &complaints.missing {
+            // However many files may be missing, a source that is gone is none that was copied.
+            let text = format!("cannot copy from {}: a source is not there: {line}", self.from());
+            return Err(Stop::new(Exit::Failed, text).into());
+        }
         if let Some(tolerated) = self.host.success.iter().find(|tolerated| tolerated.code() == code) {
             let what = match tolerated {
                 Tolerated::Partial => "could not be copied",
@@ -231,7 +203,7 @@ impl Transfer<'_> {
             };
             return Ok(Some(format!("some files {what}: {}", complaints.summary())));
         }
-        let (exit, text) = meaning(code, complaints);
+        let Ending { exit, text } = ending::of(code, complaints, self.host.name.as_str());
         Err(Stop::new(exit, format!("cannot copy from {}: {text}", self.from())).into())
     }
 
@@ -247,69 +219,6 @@ impl Transfer<'_> {
 fn in_bytes(limit: &Size) -> String {
     let text = limit.as_str();
     if text.ends_with(|c: char| c.is_ascii_digit()) { format!("{text}B") } else { text.to_owned() }
-}
-
-/// What an exit code of rsync means, in view of what was complained of.
-fn meaning(code: i32, complaints: &Complaints) -> (Exit, String) {
-    let said = complaints.summary();
-    let has = |text: &str| complaints.lines.iter().any(|line| line.contains(text));
-    // rsync's own code for a closed connection, if it sees that before it sees how ssh ended.
-    let ssh_failed = code == CLOSED
-        && (complaints.lines.iter().any(|line| NO_CONNECTION.iter().any(|start| line.starts_with(start)))
-            || has(": Permission denied ("));
-    match if ssh_failed { SSH_FAILED } else { code } {
-        SSH_FAILED if has("Host key verification failed") || has("host key is known") => (
-            Exit::Refused,
-            "its host key is not the one that is known; if it was changed by those who may, see `phobos-pull trust`"
-                .to_owned(),
-        ),
-        SSH_FAILED if has("Permission denied (") || has("Too many authentication failures") || has("Load key ") => {
-            (Exit::Failed, format!("it does not let phobos-pull in: {said}; see `phobos-pull authorize`"))
-        }
-        SSH_FAILED | SOCKET | NO_DAEMON => (Exit::Absent, format!("it is not there: {said}")),
-        NOT_CONFINED => (Exit::Config, said),
-        NO_PROGRAM => (Exit::Failed, format!("it cannot start rsync: {said}")),
-        _ => match rsync::meaning(code) {
-            Some(meaning) => (Exit::Failed, format!("{meaning}: {said}")),
-            None => (Exit::Failed, format!("rsync ended with exit code {code}: {said}")),
-        },
-    }
-}
-
-impl Complaints {
-    fn add(&mut self, line: &str) {
-        if self.lines.len() < COMPLAINTS {
-            // What a host's ssh or rsync writes goes to terminals and mails.
-            self.lines.push(line.chars().map(|c| if c.is_control() { '?' } else { c }).collect());
-        } else {
-            self.more += 1;
-        }
-    }
-
-    /// The lines, and how many more there were.
-    pub(crate) fn each(&self) -> impl Iterator<Item = String> {
-        let more = (self.more > 0).then(|| format!("and {} more such lines", self.more));
-        self.lines.iter().cloned().chain(more)
-    }
-
-    /// The lines that tell most, on one line.
-    fn summary(&self) -> String {
-        // rsync ends with a line that repeats its exit code, and takes the silence of an ssh that failed for news.
-        let is_news = |line: &&String| {
-            !line.starts_with("rsync error: ")
-                && !line.starts_with("rsync warning: ")
-                && !line.contains("connection unexpectedly closed")
-                && !line.ends_with("write error: Broken pipe (32)")
-        };
-        let news: Vec<_> = self.lines.iter().filter(is_news).map(String::as_str).collect();
-        let Some(first) = news.get(..SHOWN.min(news.len())).filter(|first| !first.is_empty()) else {
-            return self.lines.first().cloned().unwrap_or_else(|| "it gave no reason".to_owned());
-        };
-        match news.len() - first.len() + self.more {
-            0 => first.join(" | "),
-            more => format!("{} | and {more} more", first.join(" | ")),
-        }
-    }
 }
 
 /// Listens to one rsync.
@@ -361,6 +270,10 @@ mod tests {
         Config::parse(Path::new("/etc/phobos/phobos.toml"), &text).unwrap().pull.remove(0)
     }
 
+    fn files() -> Files<'static> {
+        Files { known_hosts: Path::new("/run/phobos/pull/.luv.hosts"), identity: Path::new("/run/phobos/pull/luv") }
+    }
+
     fn call(text: &str, deletions: Deletions) -> String {
         let host = host(text);
         let script = Script::new().ok();
@@ -368,8 +281,7 @@ mod tests {
             host: &host,
             connection: &host.connections()[0],
             space: Path::new("/backup/holding/luv"),
-            configuration: Path::new("/etc/phobos"),
-            key: Path::new("/run/phobos/pull/luv"),
+            files: files(),
             program: Path::new("/usr/local/bin/phobos-pull"),
             deadline: Instant::now() + Duration::from_secs(60),
             echoes: false,
@@ -380,7 +292,7 @@ mod tests {
 
     #[test]
     fn rsync_is_told_everything_that_matters() {
-        let ssh = Host::ssh(&host("source = ['a:/x']"), Path::new("/etc/phobos"), Path::new("/run/phobos/pull/luv"));
+        let ssh = remote::ssh(&host("source = ['a:/x']"), files());
         assert_eq!(
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
@@ -404,43 +316,5 @@ mod tests {
         assert!(daemon.ends_with(" --no-motd --fake-super --mkpath -- rsync://luv/music/ ./music/"), "{daemon}");
         let rehearsed = call("source = ['/srv/']\ndelete = false", Deletions::Rehearsed);
         assert!(rehearsed.contains(" --dry-run ") && !rehearsed.contains("--delete"), "{rehearsed}");
-    }
-
-    #[test]
-    fn an_end_of_rsync_is_told_by_its_cause() {
-        let end = |code: i32, lines: &[&str]| {
-            let mut complaints = Complaints::default();
-            for line in lines {
-                complaints.add(line);
-            }
-            let (exit, text) = meaning(code, &complaints);
-            format!("{} {text}", exit.code())
-        };
-        let closed = "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]";
-        let unexplained = "rsync error: unexplained error (code 255) at io.c(232) [Receiver=3.5.0]";
-        let ssh = |line: &str| end(255, &[line, closed, unexplained]);
-        let refused = "ssh: connect to host luv port 22: Connection refused";
-        assert_eq!(ssh(refused), format!("66 it is not there: {refused}"));
-        let closed_12 = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [Receiver=3.5.0]";
-        assert_eq!(end(12, &[refused, closed, closed_12]), format!("66 it is not there: {refused}"));
-        assert!(end(12, &["Host key verification failed.", closed, closed_12]).starts_with("65 "));
-        assert!(
-            end(12, &["root@luv: Permission denied (publickey).", closed, closed_12]).starts_with("1 it does not let")
-        );
-        assert_eq!(end(12, &["Killed", closed, closed_12]), "1 one of rsync's processes was killed: Killed");
-        assert!(ssh("Host key verification failed.").starts_with("65 its host key is not the one that is known"));
-        let denied = "root@luv: Permission denied (publickey).";
-        assert_eq!(ssh(denied), format!("1 it does not let phobos-pull in: {denied}; see `phobos-pull authorize`"));
-        assert_eq!(end(255, &[closed, unexplained]), format!("66 it is not there: {closed}"));
-        let daemon = "rsync: [Receiver] failed to connect to luv (10.0.0.2): Connection refused (111)";
-        assert_eq!(end(10, &[daemon]), format!("66 it is not there: {daemon}"));
-        let denied: Vec<_> = (0..30).map(|n| format!("rsync: [sender] opendir \"/{n}\" failed: denied")).collect();
-        let denied: Vec<_> = denied.iter().map(String::as_str).collect();
-        assert_eq!(
-            end(23, &denied),
-            format!("1 some files could not be copied: {} | and 27 more", denied[..3].join(" | "))
-        );
-        assert_eq!(end(5, &["\x1b[2Jx"]), "1 rsync ended with exit code 5: ?[2Jx");
-        assert_eq!(end(12, &[]), "1 one of rsync's processes was killed: it gave no reason");
     }
 }

@@ -27,13 +27,14 @@ pub const IDENTITY: &str = "keys/pull";
 const SMALL: u64 = 100;
 
 /// What ssh is told by phobos itself, so that nobody can tell it otherwise (in lower case, for comparison).
-const OWN_SSH_OPTIONS: [&str; 10] = [
+const OWN_SSH_OPTIONS: [&str; 11] = [
     "batchmode",
     "clearallforwardings",
     "forwardagent",
     "globalknownhostsfile",
     "identitiesonly",
     "identityfile",
+    "loglevel",
     "permitlocalcommand",
     "stricthostkeychecking",
     "updatehostkeys",
@@ -57,6 +58,8 @@ pub struct Host {
     pub port: Option<u16>,
     /// The private key, if not [`IDENTITY`].
     pub identity: Option<AbsolutePath>,
+    /// The host in between, where this one cannot be reached from here.
+    pub jump: Option<Jump>,
     /// More options for ssh, as in its configuration: `Key=Value`.
     pub ssh_options: Vec<SshOption>,
     /// Patterns of what is left out (rsync(1), `--exclude`); those with a leading `/` start at `root`.
@@ -159,6 +162,18 @@ pub struct Connection<'h> {
 #[serde(try_from = "String")]
 pub struct User(String);
 
+/// A host in between: `[USER@]HOST[:PORT]`, an IPv6 address in brackets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Jump {
+    /// The user to log in as there, root if none is configured.
+    pub user: Option<User>,
+    /// Its name or address, without brackets.
+    pub address: String,
+    /// Its ssh's port, if not 22.
+    pub port: Option<u16>,
+}
+
 /// An option of ssh(1) as `Key=Value`, and none that phobos sets itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -230,33 +245,6 @@ impl Host {
         self.identity.as_deref().map_or_else(|| folder.join(IDENTITY), Path::to_owned)
     }
 
-    /// ssh with its options, one word each, without user, host and command; `folder` is that of `phobos.toml`, and
-    /// `identity` the private key as the one who runs ssh can read it ([`phobos_core::confine::Lent`]).
-    ///
-    /// It asks nobody, trusts nobody new, reads no other configuration, and gives the host nothing of this machine.
-    pub fn ssh(&self, folder: &Path, identity: &Path) -> Vec<String> {
-        let known_hosts = folder.join(KNOWN_HOSTS);
-        // ssh takes the first value that it finds: what must hold comes first, what may be changed comes last.
-        let must = [
-            "BatchMode=yes".to_owned(),
-            "StrictHostKeyChecking=yes".to_owned(),
-            format!("UserKnownHostsFile={}", quoted_path(&known_hosts)),
-            "GlobalKnownHostsFile=/dev/null".to_owned(),
-            "UpdateHostKeys=no".to_owned(),
-            format!("IdentityFile={}", quoted_path(identity)),
-            "IdentitiesOnly=yes".to_owned(),
-            "ForwardAgent=no".to_owned(),
-            "ClearAllForwardings=yes".to_owned(),
-            "PermitLocalCommand=no".to_owned(),
-        ];
-        let may = ["ConnectTimeout=30", "ServerAliveInterval=30", "ServerAliveCountMax=4"].map(str::to_owned);
-        let options = must.into_iter().chain(self.ssh_options.iter().map(|option| option.0.clone())).chain(may);
-        let mut words = ["ssh", "-F", "none", "-T"].map(str::to_owned).to_vec();
-        words.extend(options.flat_map(|option| ["-o".to_owned(), option]));
-        words.extend(self.port.into_iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
-        words
-    }
-
     /// The user to log in as at `origin`, if one is configured.
     pub fn user_at<'a>(&'a self, origin: &'a Origin) -> Option<&'a User> {
         match origin {
@@ -277,13 +265,17 @@ impl Host {
 
     /// The path that the host is asked for: the source's, relative to the root that the key is restricted to.
     pub fn asked_path(&self, source: &Source) -> String {
-        let path = match source.origin {
-            Origin::Ssh { .. } => source.path.strip_prefix(&self.root).unwrap_or(&source.path),
-            Origin::Daemon { .. } | Origin::Local => &source.path,
-        };
-        let path = Path::new("/").join(path);
-        let slash = if source.content && path != Path::new("/") { "/" } else { "" };
-        format!("{}{slash}", path.display())
+        let slash = if source.content { "/" } else { "" };
+        let is_restricted = matches!(source.origin, Origin::Ssh { .. }) && *self.root != *Path::new("/");
+        match source.path.strip_prefix(&self.root) {
+            // rrsync takes its folder for the root and stays there; a leading slash is refused by some versions, and an
+            // empty path by others (rsync issues 922 and 1037).
+            Ok(path) if is_restricted && path.as_os_str().is_empty() => ".".to_owned(),
+            Ok(path) if is_restricted => format!("{}{slash}", path.display()),
+            _ if source.path == Path::new("/") && matches!(source.origin, Origin::Ssh { .. }) => "/.".to_owned(),
+            _ if source.path == Path::new("/") => "/".to_owned(),
+            _ => format!("{}{slash}", source.path.display()),
+        }
     }
 
     /// The sources of `connection` as arguments of rsync.
@@ -319,9 +311,7 @@ impl Origin {
     /// The host's name or address as a network has it, without brackets; `None` for this machine.
     pub fn address(&self) -> Option<&str> {
         match self {
-            Self::Ssh { address, .. } | Self::Daemon { address, .. } => {
-                Some(address.trim_start_matches('[').trim_end_matches(']'))
-            }
+            Self::Ssh { address, .. } | Self::Daemon { address, .. } => Some(unbracketed(address)),
             Self::Local => None,
         }
     }
@@ -359,11 +349,6 @@ impl Tolerated {
     }
 }
 
-/// A path as ssh's configuration takes it: it splits at spaces, and expands `%` and `${…}`.
-fn quoted_path(path: &Path) -> String {
-    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
-}
-
 /// An absolute path without its leading slash.
 fn relative(path: &Path) -> PathBuf {
     path.strip_prefix("/").unwrap_or(path).to_owned()
@@ -378,6 +363,7 @@ struct RawHost {
     user: Option<User>,
     port: Option<u16>,
     identity: Option<AbsolutePath>,
+    jump: Option<Jump>,
     #[serde(default)]
     ssh_options: Vec<SshOption>,
     #[serde(default)]
@@ -441,6 +427,7 @@ impl RawHost {
             user: self.user.unwrap_or_else(|| User("root".to_owned())),
             port: self.port,
             identity: self.identity,
+            jump: self.jump,
             ssh_options: self.ssh_options,
             exclude: self.exclude,
             filter_files: self.filter_files,
@@ -524,14 +511,7 @@ fn parse_source(text: &str) -> Result<Source, &'static str> {
             return Err("names no module");
         }
         let (user, host) = split_user(authority)?;
-        // The colons of an IPv6 address are within its brackets.
-        let (address, port) = match host.rsplit_once(':') {
-            Some((address, port)) if !port.ends_with(']') => {
-                let port = port.parse().ok().filter(|port| *port != 0).ok_or("has no good port")?;
-                (address, Some(port))
-            }
-            _ => (host, None),
-        };
+        let (address, port) = split_port(host)?;
         let origin = Origin::Daemon { user, address: checked_address(address)?, port, module: module.to_owned() };
         return with_path(origin, &format!("/{path}"));
     }
@@ -564,15 +544,51 @@ fn split_user(authority: &str) -> Result<(Option<User>, &str), &'static str> {
     }
 }
 
+/// Whether this is the name of a network interface, such as `br-lan` or `eth0.10`.
+fn is_zone(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+}
+
+fn split_port(host: &str) -> Result<(&str, Option<u16>), &'static str> {
+    match host.rsplit_once(':') {
+        // The colons of an IPv6 address are within its brackets.
+        Some((address, port)) if !port.ends_with(']') => {
+            let port = port.parse().ok().filter(|port| *port != 0).ok_or("has no good port")?;
+            Ok((address, Some(port)))
+        }
+        _ => Ok((host, None)),
+    }
+}
+
+/// An address as a network has it.
+fn unbracketed(address: &str) -> &str {
+    address.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// A host's name or address that can be neither an option nor anything to a shell.
 fn checked_address(text: &str) -> Result<String, &'static str> {
     let is_name = text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
     let is_v6 = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| {
         let (number, zone) = inner.split_once('%').unwrap_or((inner, "0"));
-        number.parse::<std::net::Ipv6Addr>().is_ok() && zone.chars().all(|c| c.is_ascii_alphanumeric())
+        number.parse::<std::net::Ipv6Addr>().is_ok() && is_zone(zone)
     });
     if is_name || is_v6 { Ok(text.to_owned()) } else { Err("has no good host") }
+}
+
+impl TryFrom<String> for Jump {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let parse = || {
+            let (user, host) = split_user(&text)?;
+            let (address, port) = split_port(host)?;
+            let address = checked_address(address)?;
+            Ok(Self { user, address: unbracketed(&address).to_owned(), port })
+        };
+        parse().map_err(|reason: &str| format!("{text:?} {reason}; a host in between is root@gate or root@gate:2222"))
+    }
 }
 
 impl User {
@@ -602,14 +618,6 @@ impl SshOption {
     }
 }
 
-impl SshOption {
-    /// Whether it leads to the host through another.
-    pub fn is_proxy(&self) -> bool {
-        let key = self.0.split('=').next().unwrap_or_default().trim();
-        ["proxyjump", "proxycommand"].iter().any(|proxy| key.eq_ignore_ascii_case(proxy))
-    }
-}
-
 impl TryFrom<String> for SshOption {
     type Error = String;
 
@@ -618,8 +626,14 @@ impl TryFrom<String> for SshOption {
             !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric()) && !text.contains(char::is_control)
         });
         let Some(key) = key else {
-            return Err(format!("{text:?} is no option of ssh such as ProxyJump=gate"));
+            return Err(format!("{text:?} is no option of ssh such as ConnectTimeout=5"));
         };
+        if ["proxyjump", "proxycommand"].iter().any(|proxy| key.eq_ignore_ascii_case(proxy)) {
+            return Err(format!(
+                "{key} would start an ssh without the key and the known hosts of phobos; name the host in between with \
+                 jump = \"root@gate\""
+            ));
+        }
         if OWN_SSH_OPTIONS.contains(&key.to_ascii_lowercase().as_str()) {
             return Err(format!("{key} is set by phobos-pull itself and cannot be changed"));
         }
@@ -729,6 +743,9 @@ mod tests {
         assert_eq!(place("root@luv:/home/").unwrap(), "home");
         assert_eq!(place("luv:/").unwrap(), "");
         assert_eq!(place("[fe80::1%eth0]://srv//a/./b").unwrap(), "srv/a/b");
+        for zone in ["br-lan", "eth0.10", "wg_home"] {
+            assert_eq!(place(&format!("[fe80::1%{zone}]:/srv")).unwrap(), "srv", "{zone}");
+        }
         assert_eq!(place("rsync://luv:8730/music").unwrap(), "music");
         assert_eq!(place("rsync://backup@[::1]/music/old/").unwrap(), "music/old");
         assert_eq!(place("/srv/a b").unwrap(), "srv/a b");
@@ -779,28 +796,22 @@ mod tests {
     fn a_restricted_key_is_asked_for_paths_below_its_root() {
         let host = host("source = ['luv:/srv/a/', 'luv:/srv/b c']\nroot = '/srv'").unwrap();
         let connection = &host.connections()[0];
-        assert_eq!(host.arguments(connection), ["root@luv:/a/", ":/b c"]);
+        assert_eq!(host.arguments(connection), ["root@luv:a/", ":b c"]);
         assert_eq!(host.landing(connection.origin), Path::new("srv"));
         let whole = super::tests::host("source = ['luv:/srv/']\nroot = '/srv'").unwrap();
-        assert_eq!(whole.arguments(&whole.connections()[0]), ["root@luv:/"]);
+        assert_eq!(whole.arguments(&whole.connections()[0]), ["root@luv:."]);
     }
 
     #[test]
-    fn ssh_is_told_what_must_hold_before_what_may_be_changed() {
-        let host = host("source = ['luv:/home/']\nport = 2222\nssh-options = ['ProxyJump=gate', 'ConnectTimeout=5']");
-        let host = host.unwrap();
-        let folder = Path::new("/etc/phobos");
-        let words = host.ssh(folder, &host.identity(folder)).join(" ");
-        assert_eq!(
-            words,
-            "ssh -F none -T -o BatchMode=yes -o StrictHostKeyChecking=yes \
-             -o UserKnownHostsFile=\"/etc/phobos/known_hosts\" -o GlobalKnownHostsFile=/dev/null -o UpdateHostKeys=no \
-             -o IdentityFile=\"/etc/phobos/keys/pull\" -o IdentitiesOnly=yes -o ForwardAgent=no \
-             -o ClearAllForwardings=yes -o PermitLocalCommand=no -o ProxyJump=gate -o ConnectTimeout=5 \
-             -o ConnectTimeout=30 -o ServerAliveInterval=30 -o ServerAliveCountMax=4 -p 2222"
-        );
-        let rsh = phobos_core::rsync::rsh(&["a".into(), "b c".into(), "d'e\"".into()]);
-        assert_eq!(rsh, "setpriv --pdeathsig KILL -- a 'b c' 'd''e\"'");
+    fn a_host_in_between_is_a_host_with_a_user_and_a_port() {
+        let jump = |text: &str| Jump::try_from(text.to_owned()).map(|jump| (jump.user, jump.address, jump.port));
+        let user = |name: &str| Some(User(name.to_owned()));
+        assert_eq!(jump("gate").unwrap(), (None, "gate".to_owned(), None));
+        assert_eq!(jump("jon@gate.lan:2222").unwrap(), (user("jon"), "gate.lan".to_owned(), Some(2222)));
+        assert_eq!(jump("root@[fe80::1%br-lan]:22").unwrap(), (user("root"), "fe80::1%br-lan".to_owned(), Some(22)));
+        for bad in ["", "-oX", "gate:0", "gate:x", "a b", "gate/x", "root@", "gate,other"] {
+            assert!(jump(bad).unwrap_err().ends_with("; a host in between is root@gate or root@gate:2222"), "{bad}");
+        }
     }
 
     #[test]
@@ -818,7 +829,12 @@ mod tests {
                 "source = ['luv:/a']\nssh-options = ['stricthostkeychecking=no']",
                 "stricthostkeychecking is set by phobos-pull itself and cannot be changed",
             ),
-            ("source = ['luv:/a']\nssh-options = ['-v']", "\"-v\" is no option of ssh such as ProxyJump=gate"),
+            (
+                "source = ['luv:/a']\nssh-options = ['ProxyJump=gate']",
+                "ProxyJump would start an ssh without the key and the known hosts of phobos; name the host in between \
+                 with jump = \"root@gate\"",
+            ),
+            ("source = ['luv:/a']\nssh-options = ['-v']", "\"-v\" is no option of ssh such as ConnectTimeout=5"),
             ("source = ['luv:/a']\nmax-delete = '101%'", "\"101%\" is no share such as \"50%\""),
             ("source = ['luv:/a']\nmax-delete = -1", "-1 is below 0"),
             (

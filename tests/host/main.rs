@@ -13,4 +13,6 @@ mod miniature;
 #[cfg(test)]
 mod ns;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod pull;

@@ -4,6 +4,7 @@
 //! and ends without a trace. What all share are `/tmp` and the loop devices.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use phobos_core::exec::{self, Exec, Invocation, System};
@@ -16,6 +17,11 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs a story, and fails with all it said if one of its expectations does not hold.
 pub(crate) fn tell(story: &str) {
+    tell_with(&[], story);
+}
+
+/// The same with `more` programs at hand.
+pub(crate) fn tell_with(more: &[(&str, &Path)], story: &str) {
     assert!(nix::unistd::geteuid().is_root(), "this test makes mount namespaces and loop devices: run it as root");
     if let Err(missing) = exec::require(&["borg", "rsync", "losetup", "mkfs.ext4", "unshare", "setpriv"]) {
         panic!("{missing}, for instance with `cargo xtask setup`");
@@ -28,6 +34,9 @@ pub(crate) fn tell(story: &str) {
         ("phobos-pull", env!("CARGO_BIN_EXE_e2e-phobos-pull")),
         ("a-client-that-lies", env!("CARGO_BIN_EXE_a-client-that-lies")),
     ] {
+        symlink(program, folder.path().join(name)).unwrap();
+    }
+    for (name, program) in more {
         symlink(program, folder.path().join(name)).unwrap();
     }
     let call = Invocation::new("unshare")

@@ -126,7 +126,160 @@ fn a_changed_host_key_and_a_key_that_is_not_let_in_are_told() {
         expect 1 "it does not let phobos-pull in: root@luv: Permission denied (publickey" pull luv
         test "$(mark luv state)" = failed
         rm keys/pull
-        expect 78 "keys/pull" pull luv
+        expect 78 "there is no key $STORY/keys/pull; run \`phobos-pull authorize luv\`" pull luv
+        ssh-keygen -q -t ed25519 -N '' -f keys/pull
+        : >known_hosts
+        expect 65 "its host key is not known; run \`phobos-pull trust luv\`" pull luv
+        rm known_hosts
+        expect 65 "its host key is not known; run \`phobos-pull trust luv\`" pull luv
+        "#,
+    );
+}
+
+/// What goes wrong at a host that is there is told as such, and never as an absence that an optional host may have.
+#[test]
+fn a_host_that_is_there_is_never_told_to_be_away() {
+    tell(
+        r#"
+        client luv; echo x >luv/home/x
+        sources="source = ['root@luv:/home/']"
+        configure luv "$sources" 'optional = true'
+        expect 0 "" pull luv
+        cp luv.sshd usual
+        # A banner longer than anything that is kept, before the key is refused.
+        for i in $(seq 300); do echo "** Authorized use only, line $i **"; done >banner
+        echo "Banner $STORY/banner" >>luv.sshd; restart luv; cp luv.keys keys.usual; : >luv.keys
+        for time in 1 2 3; do
+            expect 1 "it does not let phobos-pull in: root@luv: Permission denied (publickey" pull luv
+            test "$(mark luv state)" = failed
+        done
+        cp keys.usual luv.keys; expect 0 "" pull luv
+        # A server that knows only what ssh here has given up.
+        ssh-keygen -q -t rsa -N '' -f luv.rsa
+        sed "s|^HostKey .*|HostKey $STORY/luv.rsa|" usual >luv.sshd; echo 'HostKeyAlgorithms ssh-rsa' >>luv.sshd; restart luv
+        for time in $(seq 10); do
+            expect 1 "it knows only ways that ssh here no longer takes: Unable to negotiate with" pull luv
+        done
+        cp usual luv.sshd; restart luv
+        # Options that are none, and a port that this machine's own walls close.
+        configure luv "$sources" 'optional = true' "ssh-options = ['ConectTimeout=5']"
+        expect 78 "ssh does not take its options: command-line: line 0: Bad configuration option: conecttimeout" pull luv
+        configure luv "$sources" 'optional = true' "ssh-options = ['Port=2222']"
+        expect 78 "ssh is not let out to that port: ssh: connect to host luv port 2222: Permission denied" pull luv
+        configure luv "$sources" 'optional = true'
+        # What the key starts there is missing, refuses, or is another program.
+        while IFS='|' read -r command code said; do
+            let_in luv "restrict,command=\"$command\""
+            expect "$code" "$said" pull luv
+            test "$(mark luv state)" = failed
+        done <<-'END'
+		no-such-rrsync -ro /|1|it has no rsync or rrsync where the key looks for it:
+		false|1|the connection was closed without a word; is rsync there
+		/usr/sbin/nologin|1|or its shell is nologin
+		sh -c 'echo rsync: unrecognized option -- A >&2; exit 1'|1|its rsync is another one, or too old: rsync: unrecognized option -- A
+		sh -c 'echo rrsync: not yours >&2; exit 255'|1|what restricts the key refuses the call: rrsync: not yours
+		echo welcome to luv; exec rrsync -ro /|1|it says something before rsync does
+		END
+        let_in luv "$RRSYNC"; expect 0 "" pull luv; same luv
+        # Perl's rrsync ends with ssh's own code where it refuses: that is no failed login.
+        let_in luv "restrict,command=\"sh -c 'case \$SSH_ORIGINAL_COMMAND in rsync*--sender*) exec rrsync -ro /;; esac; echo not rsync >&2; exit 255'\""
+        expect 0 "luv: any other command is refused" pull check luv
+        grep -x 'luv: writing is refused' out
+        # And it may still be away.
+        kill "$(cat luv.pid)"
+        expect 0 "it is not there: ssh: connect to host luv port 22: Connection refused; that is no failure" pull luv
+        "#,
+    );
+}
+
+#[test]
+fn a_key_restricted_with_any_rrsync_reads_its_folder() {
+    tell(
+        r#"
+        client luv; echo x >luv/home/x; mkdir luv/home/ann; echo y >luv/home/ann/y
+        # What versions of rrsync have in common is that paths relative to their folder work; each refuses something else.
+        cat >picky <<-'END'
+		#!/bin/bash
+		read -ra words <<<"$SSH_ORIGINAL_COMMAND"
+		for index in "${!words[@]}"; do
+		    if [ "${words[index]}" = . ]; then paths=("${words[@]:index+1}"); options=("${words[@]:0:index}"); break; fi
+		done
+		for path in "${paths[@]}"; do
+		    case $path in /*|'') echo "rrsync error: unsafe arg: $path" >&2; exit 1 ;; esac
+		done
+		cd /home && exec "${options[@]}" . "${paths[@]}"
+		END
+        chmod 755 picky .
+        for rrsync in "rrsync -ro /home" "$STORY/picky"; do
+            let_in luv "restrict,command=\"$rrsync\""
+            configure luv "source = ['root@luv:/home/']" "root = '/home'"
+            expect 0 "luv: copied" pull luv; same luv
+            configure luv "source = ['root@luv:/home/ann/', 'root@luv:/home/x']" "root = '/home'"
+            expect 0 "luv: copied" pull luv; same luv
+            inside rm -r $HOLDING/luv/home
+        done
+        # The whole machine, which no path is relative to.
+        others=$(ls -A / | grep -vx home | sed "s|.*|'/&'|" | paste -sd,)
+        for key in 'restrict,command="rrsync -ro /"' restrict; do
+            let_in luv "$key"
+            configure luv "source = ['root@luv:/']" "exclude = [$others]"
+            expect 0 "luv: copied" pull luv; same luv
+            inside rm -r $HOLDING/luv/home
+        done
+        "#,
+    );
+}
+
+#[test]
+fn a_host_behind_another_is_reached_through_it_with_the_same_key() {
+    tell(
+        r#"
+        client gate; client luv; echo hi >luv/home/f
+        # From here to luv there is a way through gate only; gate's ssh has a port of its own.
+        ip -n gate link add tol type veth peer name eth1 netns luv
+        ip -n gate addr add 10.77.0.1/24 dev tol; ip -n gate link set tol up
+        ip -n luv addr add 10.77.0.2/24 dev eth1; ip -n luv link set eth1 up
+        sed '/ luv$/d' hosts >hosts.new; echo '10.77.0.2 luv' >>hosts.new; cat hosts.new >hosts
+        sed -i 's/^Port 22$/Port 2022/' gate.sshd; kill "$(cat gate.pid)"; server gate
+        let_in gate 'restrict,port-forwarding,permitopen="luv:22"'
+        configure luv "source = ['root@luv:/home/']" "jump = 'root@gate:2022'"
+        : >known_hosts
+        expect 65 "its host key is not known; run \`phobos-pull trust luv\`" pull luv
+        print() { ssh-keygen -lf "$1.hostkey.pub" | cut -d' ' -f2; }
+        expect 65 "[gate]:2022 shows none of the keys that you trust" pull trust luv --fingerprint "$(print luv)"
+        expect 0 "trusted from now on for luv: $(print luv)" \
+            pull trust luv --fingerprint "$(print gate)" --fingerprint "$(print luv)"
+        expect 0 "is known" pull trust luv
+        expect 0 "luv: copied 1 files" pull luv; same luv
+        expect 0 "luv: forwarding is refused" pull check luv
+        # Who is away, who refuses, and who answers in another's place is told for each of the two.
+        kill "$(cat luv.pid)"; until ! ip netns exec luv ss -Hltn 'sport = 22' | grep -q .; do :; done
+        expect 66 "it is not there: channel 0: open failed: connect failed: Connection refused" pull luv
+        server luv
+        let_in gate 'restrict,port-forwarding,permitopen="luv:23"'
+        expect 1 "the host in between does not let phobos-pull through: " pull luv
+        : >gate.keys
+        expect 1 "it does not let phobos-pull in: root@gate: Permission denied" pull luv
+        kill "$(cat gate.pid)"; until ! ip netns exec gate ss -Hltn 'sport = 2022' | grep -q .; do :; done
+        expect 66 "it is not there: ssh: connect to host gate port 2022: Connection refused" pull luv
+        configure luv "source = ['root@luv:/home/']" "ssh-options = ['ProxyJump=root@gate']"
+        expect 78 'name the host in between with jump = "root@gate"' pull luv
+        "#,
+    );
+}
+
+#[test]
+fn an_authority_vouches_for_its_hosts() {
+    tell(
+        r#"
+        client luv; echo x >luv/home/x
+        ssh-keygen -q -t ed25519 -N '' -f authority
+        ssh-keygen -q -s authority -I luv -h -n luv luv.hostkey.pub
+        echo "HostCertificate $STORY/luv.hostkey-cert.pub" >>luv.sshd; restart luv
+        echo "@cert-authority * $(cut -d' ' -f1,2 authority.pub)" >known_hosts
+        expect 0 "luv: copied 1 files" pull luv
+        expect 0 "luv: the host key is known" pull check luv
+        expect 0 "luv is known by an authority" pull trust luv
         "#,
     );
 }
@@ -206,6 +359,10 @@ fn files_that_vanish_are_noted_and_files_that_cannot_be_read_are_named() {
         echo 'success = [23, 24]' >>pull.d/nuhc.toml
         expect 0 "some files could not be copied" pull nuhc
         inside test -f $HOLDING/nuhc/home/fine
+        # But a source that has another name now is not copied at all.
+        configure nuhc "source = ['root@nuhc:/home/', 'root@nuhc:/gone/']" 'success = [23, 24]'
+        expect 1 "a source is not there: rsync: [sender] " pull nuhc
+        test "$(mark nuhc state)" = failed
         "#,
     );
 }

@@ -82,8 +82,18 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     // What the example of a host sets has its default, but for what has none.
-    let own =
-        ["host", "source", "user", "port", "identity", "ssh-options", "exclude", "filter-files", "bandwidth-limit"];
+    let own = [
+        "host",
+        "source",
+        "user",
+        "port",
+        "identity",
+        "jump",
+        "ssh-options",
+        "exclude",
+        "filter-files",
+        "bandwidth-limit",
+    ];
     let host = settings
         .split("[[pull]]")
         .nth(1)

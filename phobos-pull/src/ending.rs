@@ -1,0 +1,506 @@
+//! What the end of an rsync means: read from its exit code, and from what rsync, ssh and the host have said.
+//!
+//! That a host is not there is believed for a short list of reasons only. Everything else that ends a connection is a
+//! failure: a host that may be away for a week must not hide one for so long.
+
+use std::collections::VecDeque;
+
+use phobos_core::rsync;
+use phobos_site::exit::Exit;
+
+/// How many of the first lines that rsync and ssh complain with are kept, and how many of the last.
+const KEPT: usize = 20;
+
+/// How many of them an error shows.
+const SHOWN: usize = 3;
+
+/// rsync's exit codes with a meaning of their own here (rsync(1), "EXIT VALUES").
+const PROTOCOL: i32 = 2;
+const SOCKET: i32 = 10;
+const CLOSED: i32 = 12;
+const PARTIAL: i32 = 23;
+const NO_DAEMON: i32 = 35;
+const NOT_CONFINED: i32 = 78;
+const NO_PROGRAM: [i32; 2] = [126, 127];
+const SSH_FAILED: i32 = 255;
+
+/// Why a connection is not made to a machine that is away, as the C library says it.
+const AWAY: [&str; 6] = [
+    "Connection refused",
+    "Connection timed out",
+    "Operation timed out",
+    "No route to host",
+    "Network is unreachable",
+    "Host is down",
+];
+
+/// Why a name leads to no address, as the C library says it.
+const NAMELESS: [&str; 4] = [
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "No address associated with hostname",
+    "Name does not resolve",
+];
+
+/// What the end of an rsync means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// The exit code that it stands for.
+    pub(crate) exit: Exit,
+    /// What happened, and what can be done.
+    pub(crate) text: String,
+}
+
+/// Why ssh came to nothing, by one of its lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Login {
+    /// An option that is configured is none of ssh's, or has a value that it does not know.
+    Options,
+    /// What confines ssh here does not let it connect to the port.
+    Forbidden,
+    /// The server's key is not known.
+    NewKey,
+    /// The server's key is not the one that is known.
+    OtherKey,
+    /// The server does not take our key.
+    Denied,
+    /// The two have no algorithm in common.
+    Algorithms,
+    /// The host in between does not let us through.
+    Gate,
+    /// The host is not there.
+    Away,
+    /// The connection was lost or never came about, for whatever reason.
+    Lost,
+}
+
+/// What rsync and ssh complained of: the first lines and the last ones.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    left_out: usize,
+    /// A source that the host has not, in rsync's words.
+    pub(crate) missing: Option<String>,
+}
+
+/// What the exit code `code` means, with what was said before; `host` is the host's name here.
+pub(crate) fn of(code: i32, complaints: &Complaints, host: &str) -> Ending {
+    let ending = |exit, text| Ending { exit, text };
+    let said = complaints.summary();
+    match code {
+        SSH_FAILED | CLOSED => match login(complaints.lines()) {
+            Some((login, line)) => login.ending(line, host),
+            None => far_side(complaints, host),
+        },
+        SOCKET | NO_DAEMON => match complaints.lines().rfind(|line| is_away(line)) {
+            Some(line) => ending(Exit::Absent, format!("it is not there: {line}")),
+            None if code == NO_DAEMON => ending(Exit::Absent, format!("it is not there: {said}")),
+            None => ending(Exit::Failed, format!("no connection to its rsync daemon: {said}")),
+        },
+        NOT_CONFINED => ending(Exit::Config, said),
+        PROTOCOL if complaints.lines().any(|line| line.contains("is your shell clean")) => ending(
+            Exit::Failed,
+            "it says something before rsync does: whoever logs in without a terminal must get no greeting, so take it out \
+             of .bashrc or its like there; or its shell is nologin"
+                .to_owned(),
+        ),
+        PROTOCOL => far_side(complaints, host),
+        _ if NO_PROGRAM.contains(&code) => far_side(complaints, host),
+        PARTIAL => match complaints.lines().find_map(too_many_attributes) {
+            Some(file) => ending(Exit::Failed, attributes_text(file)),
+            None => ending(Exit::Failed, format!("some files could not be copied: {said}")),
+        },
+        _ => match rsync::meaning(code) {
+            Some(meaning) => ending(Exit::Failed, format!("{meaning}: {said}")),
+            None => ending(Exit::Failed, format!("rsync ended with exit code {code}: {said}")),
+        },
+    }
+}
+
+/// Why ssh came to nothing, and the line that says so; `None` if these lines are not ssh's.
+pub(crate) fn login<'a>(lines: impl Iterator<Item = &'a str>) -> Option<(Login, &'a str)> {
+    lines.map(without_place).filter_map(|line| Some((Login::of(line)?, line))).min_by_key(|(login, _)| *login)
+}
+
+impl Login {
+    /// What a line of ssh(1) tells; most lines are not its own.
+    fn of(line: &str) -> Option<Self> {
+        let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
+        if line.starts_with("rsync") {
+            return None;
+        }
+        if starts(&["ssh: Could not resolve hostname ", "ssh: connect to host "]) {
+            // Nobody but Landlock keeps ssh from a port.
+            return Some(match line {
+                _ if is_away(line) => Self::Away,
+                _ if line.ends_with(": Permission denied") => Self::Forbidden,
+                _ => Self::Lost,
+            });
+        }
+        if let Some((_, reason)) = line.split_once("open failed: ").filter(|_| line.contains("channel ")) {
+            let connected = reason.strip_prefix("connect failed: ").is_some_and(is_away);
+            return Some(if connected { Self::Away } else { Self::Gate });
+        }
+        if line.contains("Timeout, server ") && line.ends_with(" not responding.") {
+            return Some(Self::Away);
+        }
+        if line.contains("Bad configuration option: ") || starts(&["command-line line ", "command-line: line "]) {
+            return Some(Self::Options);
+        }
+        if line.contains(" host key is known for ") {
+            return Some(Self::NewKey);
+        }
+        if starts(&["Host key verification failed"]) || line.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
+            return Some(Self::OtherKey);
+        }
+        if line.contains("Too many authentication failures") || starts(&["Load key "]) || is_denied(line) {
+            return Some(Self::Denied);
+        }
+        if starts(&["Unable to negotiate with "]) {
+            return Some(Self::Algorithms);
+        }
+        let lost = [
+            "ssh: ",
+            "ssh_exchange_identification: ",
+            "kex_exchange_identification: ",
+            "ssh_dispatch_run_fatal: ",
+            "client_loop: ",
+            "Connection closed by ",
+            "Connection reset by ",
+            "Connection to ",
+            "Connection timed out during banner exchange",
+            "Received disconnect from ",
+            "Disconnected from ",
+        ];
+        starts(&lost).then_some(Self::Lost)
+    }
+
+    /// What it means for the host called `host`; `line` is what ssh said.
+    pub(crate) fn ending(self, line: &str, host: &str) -> Ending {
+        let (exit, text) = match self {
+            Self::Options => {
+                (Exit::Config, format!("ssh does not take its options: {line}; see `ssh-options` and `jump` of {host}"))
+            }
+            Self::Forbidden => (
+                Exit::Config,
+                format!("ssh is not let out to that port: {line}; name it with `port` or `jump`, not in `ssh-options`"),
+            ),
+            Self::NewKey => (Exit::Refused, format!("its host key is not known; run `phobos-pull trust {host}`")),
+            Self::OtherKey => (
+                Exit::Refused,
+                format!(
+                    "its host key is not the one that is known; if it was changed for a good reason, run `phobos-pull \
+                     trust {host}`"
+                ),
+            ),
+            Self::Denied => (
+                Exit::Failed,
+                format!(
+                    "it does not let phobos-pull in: {line}; put the line that `phobos-pull authorize {host}` prints there"
+                ),
+            ),
+            Self::Algorithms => (
+                Exit::Failed,
+                format!(
+                    "it knows only ways that ssh here no longer takes: {line}; renew its ssh server or its keys, or allow \
+                     what it offers with `ssh-options`, such as \"HostKeyAlgorithms=+ssh-rsa\""
+                ),
+            ),
+            Self::Gate => (
+                Exit::Failed,
+                format!("the host in between does not let phobos-pull through: {line}; see `permitopen` in sshd(8)"),
+            ),
+            Self::Away => (Exit::Absent, format!("it is not there: {line}")),
+            Self::Lost => (Exit::Failed, format!("the connection was lost: {line}")),
+        };
+        Ending { exit, text }
+    }
+}
+
+/// What the host's own side said before it ended; ssh has not complained.
+fn far_side(complaints: &Complaints, host: &str) -> Ending {
+    let said = complaints.summary();
+    let has = |texts: &[&str]| complaints.news().any(|line| texts.iter().any(|text| line.contains(text)));
+    let text = if complaints.news().next().is_none() {
+        format!(
+            "the connection was closed without a word; is rsync there, and does the line that `phobos-pull authorize \
+             {host}` prints start it? Or one of rsync's processes was killed"
+        )
+    } else if has(&["command not found", ": not found", "cannot execute", "Unknown command"]) {
+        format!("it has no rsync or rrsync where the key looks for it: {said}; install its package rsync")
+    } else if has(&["unrecognized option", "unknown option", "illegal option", "invalid option", "usage: rsync"]) {
+        format!("its rsync is another one, or too old: {said}; install rsync (samba.org's) there, 3.1 or newer")
+    } else if has(&["rrsync", "has been disabled on this server", "unsafe arg", "invalid rsync-command"]) {
+        format!(
+            "what restricts the key refuses the call: {said}; put the line that `phobos-pull authorize {host}` prints there"
+        )
+    } else if has(&["account is currently not available"]) {
+        format!("its user may not log in: {said}")
+    } else {
+        format!("rsync there ended: {said}")
+    };
+    Ending { exit: Exit::Failed, text }
+}
+
+/// Whether a line tells that a host is not there.
+fn is_away(line: &str) -> bool {
+    // rsync adds the error's number.
+    let reason = line.rsplit_once(" (").filter(|(_, rest)| rest.ends_with(')')).map_or(line, |(reason, _)| reason);
+    AWAY.iter().chain(&NAMELESS).any(|known| reason.trim_end().ends_with(known))
+}
+
+/// Whether a line is ssh's `USER@HOST: Permission denied (publickey,password).`, and not about a file.
+fn is_denied(line: &str) -> bool {
+    let methods = line.split_once(": Permission denied (").and_then(|(_, rest)| rest.strip_suffix(")."));
+    methods.is_some_and(|methods| {
+        methods.contains(|c: char| c.is_ascii_lowercase())
+            && methods.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ',' | '-'))
+    })
+}
+
+/// The file of a line that says that its attributes have no room.
+fn too_many_attributes(line: &str) -> Option<&str> {
+    let lower = line.to_ascii_lowercase();
+    let is_about_attributes = ["xattr", "acl"].iter().any(|word| lower.contains(word));
+    if !is_about_attributes || !(line.contains("No space left on device") || line.contains("Argument list too long")) {
+        return None;
+    }
+    line.split('"').nth(1)
+}
+
+fn attributes_text(file: &str) -> String {
+    format!(
+        "{file} has more extended attributes or ACL entries than the file system of the holding spaces keeps for one file \
+         (ext4: 4 KB); leave it out with `exclude`, or set `xattrs = false` or `acls = false` for this host, or let ext4 \
+         keep more: `tune2fs -O ea_inode DEVICE`"
+    )
+}
+
+impl Complaints {
+    /// Takes a line.
+    pub(crate) fn add(&mut self, line: &str) {
+        let line = without_place(line);
+        // What a host's ssh or rsync writes goes to terminals and mails.
+        let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        if self.missing.is_none() && is_missing_source(&line) {
+            self.missing = Some(line.clone());
+        }
+        if self.first.len() < KEPT {
+            return self.first.push(line);
+        }
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+            self.left_out += 1;
+        }
+        self.last.push_back(line);
+    }
+
+    /// The lines that were kept.
+    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.first.iter().chain(&self.last).map(String::as_str)
+    }
+
+    /// The lines, and how many there were between them.
+    pub(crate) fn each(&self) -> impl Iterator<Item = String> {
+        let left_out = (self.left_out > 0).then(|| format!("and {} more such lines", self.left_out));
+        self.first.iter().cloned().chain(left_out).chain(self.last.iter().cloned())
+    }
+
+    /// The lines that say more than that something has ended.
+    fn news(&self) -> impl Iterator<Item = &str> {
+        // rsync ends with a line that repeats its exit code, and takes the silence of an ssh that failed for news.
+        self.lines().filter(|line| {
+            !line.starts_with("rsync error: ")
+                && !line.starts_with("rsync warning: ")
+                && !line.contains("connection unexpectedly closed")
+                && !line.ends_with("write error: Broken pipe (32)")
+        })
+    }
+
+    /// The lines that tell most, on one line.
+    pub(crate) fn summary(&self) -> String {
+        let news: Vec<_> = self.news().collect();
+        let Some(first) = news.get(..SHOWN.min(news.len())).filter(|first| !first.is_empty()) else {
+            return self.first.first().cloned().unwrap_or_else(|| "it gave no reason".to_owned());
+        };
+        match news.len().saturating_sub(first.len()).saturating_add(self.left_out) {
+            0 => first.join(" | "),
+            more => format!("{} | and {more} more", first.join(" | ")),
+        }
+    }
+}
+
+/// A line without the place in its source code that ssh puts before what `LogVerbose` makes it say.
+fn without_place(line: &str) -> &str {
+    let rest = line.split_once(".c:").and_then(|(_, rest)| rest.split_once("():"));
+    let rest = rest.filter(|(function, _)| function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
+    rest.and_then(|(_, rest)| rest.split_once(" (pid=")?.1.split_once("): ")).map_or(line, |(_, said)| said)
+}
+
+/// Whether a line says that a source itself is not there; a file below it is said to have vanished.
+fn is_missing_source(line: &str) -> bool {
+    line.starts_with("rsync: ")
+        && ["link_stat \"", "change_dir \""].iter().any(|call| line.contains(call))
+        && line.ends_with(": No such file or directory (2)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(code: i32, lines: &[&str]) -> String {
+        let mut complaints = Complaints::default();
+        for line in lines {
+            complaints.add(line);
+        }
+        let Ending { exit, text } = of(code, &complaints, "luv");
+        format!("{} {text}", exit.code())
+    }
+
+    const CLOSED_LINE: &str = "rsync: connection unexpectedly closed (0 bytes received so far) [Receiver]";
+    const UNEXPLAINED: &str = "rsync error: unexplained error (code 255) at io.c(232) [Receiver=3.5.0]";
+    const CLOSED_12: &str = "rsync error: error in rsync protocol data stream (code 12) at io.c(285) [Receiver=3.5.0]";
+
+    /// What ssh says in the middle of what rsync makes of it, whichever process notices first.
+    #[track_caller]
+    fn both(line: &str, want: &str) {
+        for (code, last) in [(255, UNEXPLAINED), (12, CLOSED_12)] {
+            let said = end(code, &[line, CLOSED_LINE, last]);
+            assert!(said.starts_with(want), "{code}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_away_for_few_reasons_only() {
+        for reason in AWAY {
+            let line = format!("ssh: connect to host luv port 22: {reason}");
+            both(&line, &format!("66 it is not there: {line}"));
+            let line = format!("rsync: [Receiver] failed to connect to luv (10.0.0.2): {reason} (111)");
+            assert_eq!(end(10, &[&line]), format!("66 it is not there: {line}"));
+            both(&format!("channel 0: open failed: connect failed: {reason}"), "66 ");
+        }
+        for reason in NAMELESS {
+            both(&format!("ssh: Could not resolve hostname luv: {reason}"), "66 ");
+            assert!(end(10, &[&format!("rsync: [Receiver] getaddrinfo: luv 873: {reason}")]).starts_with("66 "));
+        }
+        both("Timeout, server luv not responding.", "66 it is not there: ");
+        let placed = "clientloop.c:server_alive_check():632 (pid=7): Timeout, server luv not responding.";
+        both(placed, "66 it is not there: Timeout, server luv");
+        for other in [
+            "ssh: connect to host luv port 22: Invalid argument",
+            "ssh: Could not resolve hostname luv: System error",
+            "kex_exchange_identification: Connection closed by remote host",
+            "kex_exchange_identification: read: Connection reset by peer",
+            "Connection reset by 10.9.1.2 port 22",
+            "Connection closed by 10.9.1.2 port 22",
+            "client_loop: send disconnect: Broken pipe",
+            "Connection timed out during banner exchange",
+        ] {
+            both(other, "1 the connection was lost: ");
+        }
+        assert!(
+            end(10, &["rsync: [Receiver] failed to connect to luv (10.0.0.2): Permission denied (13)"])
+                .starts_with("1 ")
+        );
+        assert!(end(255, &[CLOSED_LINE, UNEXPLAINED]).starts_with("1 the connection was closed without a word"));
+        assert!(end(12, &[]).starts_with("1 the connection was closed without a word"));
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_is_no_absentee() {
+        both("Host key verification failed.", "65 its host key is not the one that is known; ");
+        let unknown = "No ED25519 host key is known for luv and you have requested strict checking.";
+        let said = end(255, &[unknown, "Host key verification failed.", CLOSED_LINE, UNEXPLAINED]);
+        assert_eq!(said, "65 its host key is not known; run `phobos-pull trust luv`");
+        both(
+            "root@luv: Permission denied (publickey,keyboard-interactive).",
+            "1 it does not let phobos-pull in: root@luv",
+        );
+        both(
+            "Received disconnect from 10.9.1.2 port 22:2: Too many authentication failures",
+            "1 it does not let phobos-pull",
+        );
+        both(
+            "Unable to negotiate with 10.9.1.2 port 22: no matching host key type found. Their offer: ssh-rsa",
+            "1 it knows",
+        );
+        both("command-line: line 0: Bad configuration option: conecttimeout", "78 ssh does not take its options: ");
+        both("command-line line 0: Bad SSH2 cipher spec 'none-such'.", "78 ssh does not take its options: ");
+        both("ssh: connect to host luv port 2222: Permission denied", "78 ssh is not let out to that port: ");
+        both("channel 0: open failed: administratively prohibited: open failed", "1 the host in between does not let");
+    }
+
+    #[test]
+    fn a_banner_hides_no_reason() {
+        let banner: Vec<String> = (0..500).map(|n| format!("** Authorized use only, line {n} **")).collect();
+        let mut lines: Vec<&str> = banner.iter().map(String::as_str).collect();
+        lines.extend(["root@luv: Permission denied (publickey).", CLOSED_LINE, UNEXPLAINED]);
+        assert!(
+            end(255, &lines)
+                .starts_with("1 it does not let phobos-pull in: root@luv: Permission denied (publickey).; ")
+        );
+    }
+
+    #[test]
+    fn an_unreadable_file_before_a_cut_is_no_refused_key() {
+        let file = "rsync: [sender] send_files failed to open \"/home/x\": Permission denied (13)";
+        let said = end(12, &[file, "Timeout, server luv not responding.", CLOSED_LINE, CLOSED_12]);
+        assert_eq!(said, "66 it is not there: Timeout, server luv not responding.");
+        let said = end(12, &[file, CLOSED_LINE, CLOSED_12]);
+        assert_eq!(said, format!("1 rsync there ended: {file}"));
+    }
+
+    #[test]
+    fn what_the_host_said_tells_what_is_wrong_there() {
+        for (line, want) in [
+            ("bash: line 1: no-such-rrsync: command not found", "1 it has no rsync or rrsync where"),
+            ("sh: 1: rrsync: not found", "1 it has no rsync or rrsync where"),
+            ("rsync: unrecognized option -- A", "1 its rsync is another one, or too old: "),
+            ("rsync: unknown option -- 'X'", "1 its rsync is another one, or too old: "),
+            ("/usr/bin/rrsync error: option --x has been disabled on this server.", "1 what restricts the key refuses"),
+            ("/usr/bin/rrsync: invalid rsync-command syntax or options", "1 what restricts the key refuses the call: "),
+            ("This account is currently not available.", "1 its user may not log in: "),
+            ("Killed", "1 rsync there ended: Killed"),
+        ] {
+            for code in [12, 127, 255] {
+                let said = end(code, &[line, CLOSED_LINE]);
+                assert!(said.starts_with(want), "{code}: {said}");
+            }
+        }
+        let greeting = "protocol version mismatch -- is your shell clean?";
+        assert!(end(2, &[greeting]).starts_with("1 it says something before rsync does: "));
+    }
+
+    #[test]
+    fn a_file_with_too_many_attributes_is_named() {
+        let line = "rsync: [receiver] rsync_xal_set: lsetxattr(\"home/two\",\"user.com.apple\") failed: No space left on device (28)";
+        assert!(end(23, &[line]).starts_with("1 home/two has more extended attributes or ACL entries than "));
+        let full = "rsync: [receiver] write failed on \"/home/photo\": No space left on device (28)";
+        assert!(end(11, &[full]).starts_with("1 an error of file I/O"));
+    }
+
+    #[test]
+    fn a_source_that_is_not_there_is_told_from_a_file_that_vanished() {
+        let missing = |line: &str| {
+            let mut complaints = Complaints::default();
+            complaints.add(line);
+            complaints.missing.is_some()
+        };
+        assert!(missing("rsync: [sender] link_stat \"/home/jon\" failed: No such file or directory (2)"));
+        assert!(missing("rsync: [sender] change_dir \"/home/jon\" failed: No such file or directory (2)"));
+        assert!(!missing("file has vanished: \"/home/jon/x\""));
+        assert!(!missing("rsync: [sender] opendir \"/home/x\" failed: Permission denied (13)"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let denied: Vec<_> = (0..50).map(|n| format!("rsync: [sender] opendir \"/{n}\" failed: denied")).collect();
+        let denied: Vec<_> = denied.iter().map(String::as_str).collect();
+        assert_eq!(
+            end(23, &denied),
+            format!("1 some files could not be copied: {} | and 47 more", denied[..3].join(" | "))
+        );
+        assert_eq!(end(5, &["\x1b[2Jx"]), "1 rsync ended with exit code 5: ?[2Jx");
+    }
+}

@@ -1,0 +1,74 @@
+//! What ssh must read to reach a host: its key and the known host keys, lent to the one who runs it.
+
+use std::path::Path;
+
+use phobos_core::confine::{ConfineError, Lent};
+use phobos_core::teardown;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::paths::Paths;
+use phobos_site::pull::{Host, Origin};
+
+use crate::allowed::USER;
+use crate::remote::{self, Files};
+
+/// What a pull or a check has borrowed; both belong to root alone, wherever they lie and whatever their modes are.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    key: Lent,
+    known_hosts: Lent,
+}
+
+impl Secrets {
+    /// Lends what `host` needs, as files of their own for `purpose`; nothing for a host that is not reached with ssh.
+    ///
+    /// # Errors
+    ///
+    /// If the key or the known hosts are not there yet, with the command that makes them.
+    pub(crate) fn lend(
+        config: &Config,
+        paths: &Paths,
+        host: &Host,
+        purpose: &str,
+    ) -> Result<Option<Self>, anyhow::Error> {
+        if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
+            return Ok(None);
+        }
+        let (identity, known_hosts) = (host.identity(&config.folder), remote::known_hosts(&config.folder));
+        if !identity.exists() {
+            let message = format!("there is no key {}; run `phobos-pull authorize {}`", identity.display(), host.name);
+            return Err(Stop::new(Exit::Config, message).into());
+        }
+        if !known_hosts.exists() {
+            let message = format!("its host key is not known; run `phobos-pull trust {}`", host.name);
+            return Err(Stop::new(Exit::Refused, message).into());
+        }
+        let folder = paths.runtime.join("pull");
+        // No host's name begins with a dot.
+        let names = match purpose {
+            "" => [host.name.to_string(), format!(".{}.hosts", host.name)],
+            purpose => ["key", "hosts"].map(|what| format!(".{}.{purpose}.{what}", host.name)),
+        };
+        let key = Lent::new(&identity, USER, &folder, &names[0])?;
+        let known_hosts = Lent::new(&known_hosts, USER, &folder, &names[1])?;
+        Ok(Some(Self { key, known_hosts }))
+    }
+
+    /// Where they are.
+    pub(crate) fn files(secrets: Option<&Self>) -> Files<'_> {
+        secrets.map_or(Files { known_hosts: Path::new(""), identity: Path::new("") }, |secrets| Files {
+            known_hosts: secrets.known_hosts.path(),
+            identity: secrets.key.path(),
+        })
+    }
+
+    /// Takes them back.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot be removed; it is still there.
+    pub(crate) fn close(self) -> Result<(), teardown::TeardownError> {
+        let (key, known_hosts): (Result<(), ConfineError>, _) = (self.key.close(), self.known_hosts.close());
+        teardown::join(key, known_hosts)
+    }
+}
