@@ -3,34 +3,23 @@
 //! The formats are those of Borg 1.x (`docs/internals/data-structures.rst`): `config` names the repository, `hints.N`
 //! and `index.N` are written after the transaction that ended in segment N, `data/D/N` are the segments.
 
+pub mod config;
+pub mod descent;
+pub mod hints;
+pub mod index;
+mod lock;
 pub mod segment;
+mod serve;
+pub mod state;
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
+pub use self::lock::{LOCK_FILES, LockHolder, RepositoryLock};
 use crate::error::{Class, Classified};
-use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
-use crate::lock::Patience;
-
-/// The parts of a repository that belong to a running Borg, not to the repository: a copy must not have them.
-pub const LOCK_FILES: [&str; 2] = ["lock.exclusive", "lock.roster"];
-
-/// What `borg with-lock` runs: it says that the lock is held, and holds it until its standard input is closed.
-const HOLDER: [&str; 3] = ["sh", "-c", "echo locked; exec cat"];
-
-/// How often a busy lock is looked at; trying it costs a start of Borg, looking at it costs nothing.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// After how long a busy lock is tried again although nothing about it has changed: its holder may have died.
-const TRY_AGAIN: Duration = Duration::from_secs(60);
-
-/// How often a waiting job says again for whom it waits.
-const REMIND: Duration = Duration::from_secs(30 * 60);
+use crate::exec::ExecError;
 
 /// The smallest segment: its magic alone.
 const SEGMENT_MAGIC_BYTES: u64 = 8;
@@ -45,23 +34,7 @@ pub struct Repository {
     path: PathBuf,
     id: RepositoryId,
     segments_per_dir: u64,
-}
-
-/// Borg's exclusive lock on a repository, held by a child.
-#[derive(Debug)]
-#[must_use = "dropping it lets go of the lock"]
-pub struct RepositoryLock {
-    hold: Box<dyn Hold>,
-    path: PathBuf,
-}
-
-/// A process that Borg's lock files name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockHolder {
-    /// Borg's id of the machine: `NAME@NUMBER`, or what `BORG_HOST_ID` says.
-    pub host: String,
-    /// The process on that machine.
-    pub pid: u32,
+    command: String,
 }
 
 /// What is wrong with a repository or its lock.
@@ -108,6 +81,22 @@ pub enum BorgError {
         /// The signal's number.
         signal: i32,
     },
+    /// Borg refused to take the lock, and not because somebody else holds it.
+    #[error("cannot take Borg's lock on {}: Borg says: {words}", path.display())]
+    Refused {
+        /// The repository.
+        path: PathBuf,
+        /// Borg's words.
+        words: String,
+    },
+    /// Borg did not answer and was ended.
+    #[error("cannot take Borg's lock on {}: Borg did not answer within {secs} s and was ended", path.display())]
+    Mute {
+        /// The repository.
+        path: PathBuf,
+        /// How long it had.
+        secs: u64,
+    },
     /// Borg failed to take the lock, or to end well after it.
     #[error("cannot {verb} Borg's lock on {}", path.display())]
     Lock {
@@ -126,6 +115,7 @@ impl Classified for BorgError {
             Self::NotARepository { .. } | Self::Damaged { .. } => Class::Refused,
             Self::Busy { .. } => Class::Busy,
             Self::Interrupted { signal, .. } => Class::Signal(*signal),
+            Self::Refused { .. } | Self::Mute { .. } => Class::Failed,
             Self::Read { .. } | Self::Lock { .. } => Class::Source,
         }
     }
@@ -155,7 +145,15 @@ impl Repository {
             values.get("id").and_then(|id| RepositoryId::parse(id)).ok_or_else(|| none("its `config` has no id"))?;
         let segments_per_dir = values.get("segments_per_dir").and_then(|number| number.parse().ok());
         let segments_per_dir = segments_per_dir.filter(|number| *number > 0).unwrap_or(1000);
-        Ok(Self { path: path.to_owned(), id, segments_per_dir })
+        Ok(Self { path: path.to_owned(), id, segments_per_dir, command: "borg".to_owned() })
+    }
+
+    /// How a person calls Borg on this repository, for the remedies in messages: one that lies in a namespace needs more
+    /// than `borg`.
+    #[must_use]
+    pub fn called_as(mut self, command: &str) -> Self {
+        command.clone_into(&mut self.command);
+        self
     }
 
     /// Where it is.
@@ -213,137 +211,10 @@ impl Repository {
         }
     }
 
-    /// Takes Borg's exclusive lock, waiting for others as long as `patience` allows.
-    ///
-    /// # Errors
-    ///
-    /// When it is still busy at the deadline, when a signal ended the wait, or when Borg fails otherwise.
-    pub fn lock(&self, exec: &dyn Exec, patience: &mut Patience<'_>) -> Result<RepositoryLock, BorgError> {
-        let call = Invocation::new("borg").args(["with-lock", "--lock-wait", "1"]).arg(&self.path).args(HOLDER);
-        let call = call.own_group();
-        let mut said: Option<Instant> = None;
-        loop {
-            match exec.hold(&call, "locked", &mut Silent) {
-                Ok(hold) => return Ok(RepositoryLock { hold, path: self.path.clone() }),
-                Err(error) if is_busy(&error) => {}
-                Err(ExecError::Interrupted { signal, .. }) => {
-                    return Err(BorgError::Interrupted { path: self.path.clone(), signal });
-                }
-                Err(source) => {
-                    return Err(BorgError::Lock { verb: "take", path: self.path.clone(), source });
-                }
-            }
-            let holders = self.lock_holders();
-            self.say_now_and_then(&holders, &mut said, patience);
-            self.wait_for_change(&holders, patience)?;
-        }
-    }
-
-    /// Who holds Borg's lock, shared or exclusive, by the lock's own files; what cannot be read is left out.
-    pub fn lock_holders(&self) -> Vec<LockHolder> {
-        let exclusive = fs::read_dir(self.path.join("lock.exclusive")).map(|entries| {
-            entries.flatten().filter_map(|entry| LockHolder::parse(entry.file_name().to_str()?)).collect()
-        });
-        let mut holders: Vec<LockHolder> = exclusive.unwrap_or_default();
-        let roster = fs::read(self.path.join("lock.roster")).unwrap_or_default();
-        if let Ok(roster) = serde_json::from_slice::<Roster>(&roster) {
-            let shared = roster.shared.into_iter().map(|(host, pid, _)| LockHolder { host, pid });
-            holders.extend(shared);
-        }
-        holders
-    }
-
-    /// Waits until nobody holds Borg's lock, without taking it: for a job that will take it itself and that would give up
-    /// after Borg's own second. A holder that is a dead process of this machine does not count; Borg clears it.
-    ///
-    /// # Errors
-    ///
-    /// When it is still held at the deadline, or when a signal ended the wait.
-    pub fn wait_until_free(&self, patience: &mut Patience<'_>) -> Result<(), BorgError> {
-        let mut said = None;
-        loop {
-            let holders: Vec<_> = self.lock_holders().into_iter().filter(LockHolder::may_be_alive).collect();
-            if holders.is_empty() {
-                return Ok(());
-            }
-            self.say_now_and_then(&holders, &mut said, patience);
-            self.wait_for_change(&holders, patience)?;
-        }
-    }
-
-    /// Says for whom we wait, at first and once in a while.
-    fn say_now_and_then(&self, holders: &[LockHolder], said: &mut Option<Instant>, patience: &mut Patience<'_>) {
-        if said.is_none_or(|since| since.elapsed() >= REMIND) {
-            *said = Some(Instant::now());
-            let whom = self.describe(holders);
-            (patience.on_wait)(&format!("Borg's lock on {}, held by {whom}", self.path.display()));
-        }
-    }
-
-    /// The holders in words, with the command of a process of this machine, and how to break a lock that is stale.
-    fn describe(&self, holders: &[LockHolder]) -> String {
-        let remedy = format!("break the lock with `{} break-lock {}`", borg_from_outside(), self.path.display());
-        let words: Vec<_> = holders
-            .iter()
-            .map(|holder| {
-                let LockHolder { host, pid } = holder;
-                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                let command = String::from_utf8_lossy(&command).trim_end_matches('\0').replace('\0', " ");
-                match (holder.is_here(), command.is_empty()) {
-                    (true, false) => format!("`{}` (pid {pid})", command.chars().take(120).collect::<String>()),
-                    // Borg clears it, unless the machine's network card is another one since, which it knows machines by.
-                    (true, true) => format!("pid {pid}, which has ended; if Borg does not see that, {remedy}"),
-                    (false, _) => format!("pid {pid} on {host}; if nothing runs there any more, {remedy}"),
-                }
-            })
-            .collect();
-        if words.is_empty() { "a process that it does not name".to_owned() } else { words.join(" and ") }
-    }
-
     fn has_segment(&self, segment: u64) -> bool {
         let folder = (segment / self.segments_per_dir).to_string();
         let file = self.path.join("data").join(folder).join(segment.to_string());
         fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() > SEGMENT_MAGIC_BYTES)
-    }
-
-    fn wait_for_change(&self, holders: &[LockHolder], patience: &Patience<'_>) -> Result<(), BorgError> {
-        let again = Instant::now() + TRY_AGAIN;
-        loop {
-            if let Some(signal) = (patience.interrupted)() {
-                return Err(BorgError::Interrupted { path: self.path.clone(), signal });
-            }
-            let now = Instant::now();
-            if now >= patience.deadline {
-                return Err(BorgError::Busy { path: self.path.clone(), holders: self.describe(holders) });
-            }
-            std::thread::sleep(LOOK.min(patience.deadline.saturating_duration_since(now)));
-            let changed = holders.iter().any(|holder| !self.lock_holders().contains(holder) || !holder.may_be_alive());
-            if now >= again || changed || holders.is_empty() {
-                return Ok(());
-            }
-        }
-    }
-}
-
-impl RepositoryLock {
-    /// Whether the lock is still held.
-    pub fn is_held(&mut self) -> bool {
-        self.hold.is_alive()
-    }
-
-    /// Starts to let go of the lock, when the repository is no longer read; [`RepositoryLock::close`] waits until that is
-    /// done. Borg takes a moment for its commit, in which other things can be closed.
-    pub fn let_go(&mut self) {
-        self.hold.let_go();
-    }
-
-    /// Lets go of the lock.
-    ///
-    /// # Errors
-    ///
-    /// When Borg did not end well: the lock may have been lost on the way, or its last commit may be missing.
-    pub fn close(mut self) -> Result<(), BorgError> {
-        self.hold.release().map_err(|source| BorgError::Lock { verb: "release", path: self.path.clone(), source })
     }
 }
 
@@ -358,59 +229,6 @@ impl RepositoryId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-impl LockHolder {
-    /// Reads the name of a file in `lock.exclusive`: `HOST.PID-THREAD`.
-    fn parse(name: &str) -> Option<Self> {
-        let (host, rest) = name.rsplit_once('.')?;
-        let pid = rest.split_once('-')?.0.parse().ok()?;
-        Some(Self { host: host.to_owned(), pid })
-    }
-
-    /// Whether it is a process of this machine, as far as the machine's name tells.
-    fn is_here(&self) -> bool {
-        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let name = name.trim();
-        let host = self.host.split('@').next().unwrap_or_default();
-        !name.is_empty() && (host == name || host.split('.').next() == name.split('.').next())
-    }
-}
-
-impl LockHolder {
-    /// Whether the process may still hold the lock: it runs, or it is on another machine.
-    fn may_be_alive(&self) -> bool {
-        !self.is_here() || Path::new("/proc").join(self.pid.to_string()).exists()
-    }
-}
-
-/// `lock.roster`, as far as it is needed.
-#[derive(Deserialize)]
-struct Roster {
-    #[serde(default)]
-    shared: Vec<(String, u32, u64)>,
-}
-
-/// Passes nothing on; the end of Borg's standard error is in the error all the same.
-struct Silent;
-
-impl Observer for Silent {
-    fn out(&mut self, _line: &str) {}
-    fn err(&mut self, _line: &str) {}
-}
-
-/// How somebody outside calls Borg on a repository that this process sees: one in the namespace is not there outside.
-fn borg_from_outside() -> &'static str {
-    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt"));
-    match (namespace("self"), namespace("1")) {
-        (Ok(own), Ok(first)) if own != first => "phobos-ns exec -- borg",
-        _ => "borg",
-    }
-}
-
-/// Whether Borg failed because somebody else holds the lock; its exit code says so only in its modern set (73).
-fn is_busy(error: &ExecError) -> bool {
-    matches!(error, ExecError::Failed { stderr, .. } if stderr.contains("Failed to create/acquire the lock"))
 }
 
 /// The keys and values of one section of an INI file, as Python's configparser writes it.
@@ -440,7 +258,6 @@ fn needed_segments(mut bytes: &[u8]) -> Option<Vec<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::fake::Script;
 
     const HINTS: &[u8] = include_bytes!("../fixtures/borg-1.2.4-hints.12");
     const CONFIG: &str = include_str!("../fixtures/borg-1.2.4-config");
@@ -495,38 +312,5 @@ mod tests {
         for bytes in [&b""[..], b"\x01", b"\x80", &HINTS[..40]] {
             assert_eq!(needed_segments(bytes), None, "{bytes:?}");
         }
-    }
-
-    #[test]
-    fn the_holder_of_a_lock_is_named() {
-        let (folder, repository) = repository();
-        fs::create_dir(folder.path().join("lock.exclusive")).unwrap();
-        fs::write(folder.path().join("lock.exclusive/elsewhere.example@3281355014145.19284-0"), "").unwrap();
-        fs::write(folder.path().join("lock.roster"), r#"{"exclusive": [], "shared": [["other@1", 7, 0]]}"#).unwrap();
-        let said = repository.describe(&repository.lock_holders());
-        assert!(
-            said.starts_with("pid 19284 on elsewhere.example@3281355014145; if nothing runs there any more, "),
-            "{said}"
-        );
-        assert!(said.contains(&format!("borg break-lock {}` and pid 7 on other@1", folder.path().display())), "{said}");
-    }
-
-    #[test]
-    fn a_busy_lock_is_waited_for_by_name_and_with_a_limit() {
-        let (folder, repository) = repository();
-        fs::create_dir(folder.path().join("lock.exclusive")).unwrap();
-        fs::write(folder.path().join("lock.exclusive/elsewhere@1.7-0"), "").unwrap();
-        let busy = "Failed to create/acquire the lock /backup/borg/lock.exclusive (timeout).";
-        let script = Script::new().fails(2, busy);
-        let mut said = Vec::new();
-        let mut patience = Patience {
-            deadline: Instant::now(),
-            on_wait: &mut |whom| said.push(whom.to_owned()),
-            interrupted: &|| None,
-        };
-        let error = repository.lock(&script, &mut patience).unwrap_err().to_string();
-        assert!(error.starts_with("gave up waiting for Borg's lock on "), "{error}");
-        assert!(error.contains(", held by pid 7 on elsewhere@1; if nothing runs there"), "{error}");
-        assert_eq!(said.len(), 1, "{said:?}");
     }
 }

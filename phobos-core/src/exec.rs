@@ -136,6 +136,9 @@ pub trait Observer {
 
 /// A program that holds something as long as its standard input is open.
 pub trait Hold: fmt::Debug {
+    /// The program's process, while it runs.
+    fn pid(&self) -> Option<u32>;
+
     /// Whether the program still runs, and so still holds what it holds.
     fn is_alive(&mut self) -> bool;
 
@@ -202,6 +205,23 @@ pub trait Exec: fmt::Debug + Sync {
         invocation: &Invocation,
         ready: &str,
         observer: &mut dyn Observer,
+    ) -> Result<Box<dyn Hold>, ExecError>;
+
+    /// Starts `invocation` and gives what it writes to `heard` as it comes, until that says that it has heard enough; the
+    /// program then holds until released. The invocation's limit counts for the time until then, and again for the release.
+    ///
+    /// # Streams
+    ///
+    /// Standard input: a pipe that has the invocation's bytes in it, a few kilobytes at most, and stays open. Standard
+    /// output: to `heard`. Standard error: its tail goes into the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program ends before `heard` is content, or takes too long; it no longer runs.
+    fn converse(
+        &self,
+        invocation: &Invocation,
+        heard: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<Box<dyn Hold>, ExecError>;
 }
 

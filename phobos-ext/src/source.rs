@@ -8,6 +8,7 @@ use phobos_core::borg::Repository;
 use phobos_core::mount;
 use phobos_site::config::Backup;
 use phobos_site::exit::{Exit, Stop};
+use phobos_site::namespace;
 
 use crate::marker::Marker;
 
@@ -20,7 +21,7 @@ pub(crate) fn check(backup: &Backup) -> Result<Repository, anyhow::Error> {
         let text = format!("{} is not mounted; refusing to mirror an empty folder", backup.mount.display());
         return Err(Stop::new(Exit::Refused, text).into());
     }
-    Ok(Repository::open(&backup.repository)?)
+    Ok(Repository::open(&backup.repository)?.called_as(namespace::borg_from_outside()))
 }
 
 /// What a repository holds, as far as a mirror must not lose it.

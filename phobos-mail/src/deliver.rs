@@ -1,13 +1,13 @@
 //! A delivery: everything that waits, oldest first, within a limit of time that holds whatever the server does.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use phobos_core::exec::System;
 use phobos_site::mail::Settings;
 
-use crate::letter::Letter;
+use crate::letter::{Further, Letter};
 use crate::spool::{Claim, Spool};
 use crate::text;
 use crate::transport::{Deadline, Failure, Sender};
@@ -25,6 +25,8 @@ pub(crate) enum Own {
     Kept(Claim),
     /// There is no spool, or it did not take the letter: it is tried until it is sent, but no longer than this.
     Loose(Letter, Duration),
+    /// It is a test: tried once, and nothing is lost with it.
+    Test(Letter),
 }
 
 /// What a delivery came to.
@@ -35,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) way: Option<String>,
     /// How many letters are still waiting, as far as this run saw them.
     pub(crate) left: u64,
+    /// How many letters were set aside, which no server will take.
+    pub(crate) set_aside: u64,
     /// Whether a letter is lost that the spool did not take.
     pub(crate) lost: bool,
     /// Why letters were not sent.
@@ -57,14 +61,23 @@ pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> 
     receive.recv_timeout(limit).ok()
 }
 
-/// Sends what waits in `spool`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
-pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadline: Deadline) -> Outcome {
+/// Which of the letters that wait are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those whose time has come.
+    Due,
+    /// All of them.
+    All,
+}
+
+/// Sends what waits in `spools`, and `own`, which this run has written, with it, until all is sent or `deadline` has come.
+pub(crate) fn all(spools: Vec<Spool>, own: Vec<Own>, which: Which, settings: Settings, deadline: Deadline) -> Outcome {
     let loose = own.iter().any(|own| matches!(own, Own::Loose(..)));
-    let limit = deadline.left(Duration::MAX) + OVERTIME;
+    let limit = deadline.left(Duration::MAX).saturating_add(OVERTIME);
     let work = move || {
         let exec = System::default();
         let sender = Sender::new(&exec, &settings, deadline);
-        Delivery { sender, deadline, outcome: Outcome::default() }.run(spool.as_ref(), own)
+        Delivery { sender, deadline, which, outcome: Outcome::default() }.run(&spools, own)
     };
     within(limit, work).unwrap_or_else(|| Outcome {
         left: 1,
@@ -74,14 +87,15 @@ pub(crate) fn all(spool: Option<Spool>, own: Vec<Own>, settings: Settings, deadl
     })
 }
 
-/// Sends `letter` alone, which nobody keeps.
+/// Sends `letter` alone, a test, which nobody keeps.
 pub(crate) fn one(letter: Letter, settings: Settings, deadline: Deadline) -> Outcome {
-    all(None, vec![Own::Loose(letter, Duration::ZERO)], settings, deadline)
+    all(Vec::new(), vec![Own::Test(letter)], Which::Due, settings, deadline)
 }
 
 struct Delivery<'a> {
     sender: Sender<'a>,
     deadline: Deadline,
+    which: Which,
     outcome: Outcome,
 }
 
@@ -93,17 +107,17 @@ enum Next {
 }
 
 impl Delivery<'_> {
-    fn run(mut self, spool: Option<&Spool>, mut own: Vec<Own>) -> Outcome {
+    fn run(mut self, spools: &[Spool], mut own: Vec<Own>) -> Outcome {
         let mut next = Next::GoOn;
-        for path in spool.map(paths).unwrap_or_default() {
-            let at = own.iter().position(|own| matches!(own, Own::Kept(claim) if claim.is_in(&path)));
+        for (spool, name) in spools.iter().flat_map(|spool| names(spool).into_iter().map(move |name| (spool, name))) {
+            let at = own.iter().position(|own| matches!(own, Own::Kept(claim) if claim.is(spool, &name)));
             if next == Next::Stop || self.deadline.is_over() {
                 next = Next::Stop;
                 self.outcome.left += u64::from(at.is_none());
             } else if let Some(at) = at {
                 next = self.send_own(own.remove(at));
-            } else if let Some(claim) = claim(&path) {
-                next = self.send_kept(claim, true);
+            } else if let Some(claim) = spool.claim_or_warn(&name) {
+                next = self.send_waiting(claim);
             }
         }
         for own in own {
@@ -115,10 +129,31 @@ impl Delivery<'_> {
         self.outcome
     }
 
+    /// Sends a letter that a run before this one could not send, if it is time to try it again.
+    fn send_waiting(&mut self, claim: Claim) -> Next {
+        if self.which == Which::All || claim.letter.is_due(chrono::Local::now().timestamp()) {
+            return self.send_kept(claim, true);
+        }
+        self.outcome.left += 1;
+        let reason = claim.letter.reason.clone().unwrap_or_default();
+        let at = text::stamp(text::local(claim.letter.not_before));
+        self.outcome
+            .why
+            .get_or_insert_with(|| format!("the next attempt is not before {at}: {}", text::line(&reason, 500)));
+        Next::GoOn
+    }
+
     fn send_own(&mut self, own: Own) -> Next {
         match own {
             Own::Kept(claim) => self.send_kept(claim, false),
             Own::Loose(letter, patience) => self.send_loose(&letter, Deadline::after(patience)),
+            Own::Test(letter) => match self.sender.send(&letter, None) {
+                Ok(way) => self.sent(way),
+                Err(failure) => {
+                    self.outcome.why = Some(text::line(&failure.to_string(), 1000));
+                    Next::Stop
+                }
+            },
         }
     }
 
@@ -140,21 +175,43 @@ impl Delivery<'_> {
     }
 
     /// Sends a letter of the spool; one that a run before this one could not send says how late it is.
-    fn send_kept(&mut self, claim: Claim, is_late: bool) -> Next {
-        let waited = chrono::Local::now().timestamp() - claim.letter.written;
-        let late = is_late.then(|| Duration::from_secs(u64::try_from(waited).unwrap_or_default()));
-        match self.sender.send(&claim.letter, late) {
+    fn send_kept(&mut self, mut claim: Claim, is_late: bool) -> Next {
+        let now = chrono::Local::now().timestamp();
+        let waited = u64::try_from(now.saturating_sub(claim.letter.written)).unwrap_or_default();
+        let late = is_late.then(|| Duration::from_secs(waited));
+        let failure = match self.sender.send(&claim.letter, late) {
             Ok(way) => {
                 if let Err(error) = claim.done() {
                     log::warn!("a letter was sent, and will be once more: {error:#}");
                 }
-                self.sent(way)
+                return self.sent(way);
             }
-            Err(failure) => {
-                self.outcome.left += 1;
-                self.failed(&claim.letter, &failure)
-            }
+            Err(failure) => failure,
+        };
+        let next = self.failed(&claim.letter, &failure);
+        let why = text::line(&failure.to_string(), 500);
+        let further = match failure {
+            Failure::NoWay(_) => None,
+            Failure::Later(_) => Some(claim.letter.was_put_off(now, &why)),
+            Failure::Unanswered(_) => Some(claim.letter.was_unanswered(now, &why)),
+            Failure::Never(_) => Some(Further::SetAside),
+        };
+        let noted = match further {
+            None => Ok(()),
+            Some(Further::Try) => claim.save(),
+            Some(Further::SetAside) => match claim.set_aside(&why) {
+                Ok(()) => {
+                    self.outcome.set_aside += 1;
+                    return next;
+                }
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = noted {
+            log::warn!("an attempt to send a letter is not written down: {error:#}");
         }
+        self.outcome.left += 1;
+        next
     }
 
     fn sent(&mut self, way: String) -> Next {
@@ -169,7 +226,7 @@ impl Delivery<'_> {
         self.outcome.why = Some(why);
         match failure {
             Failure::NoWay(_) => Next::Stop,
-            // The next letter may be one that the server can stomach.
+            // The next letter may be one that the server takes.
             Failure::Later(_) | Failure::Never(_) | Failure::Unanswered(_) => Next::GoOn,
         }
     }
@@ -179,22 +236,16 @@ impl Delivery<'_> {
         match own {
             Own::Kept(_) => self.outcome.left += 1,
             Own::Loose(..) => self.outcome.lost = true,
+            Own::Test(_) => {}
         }
         self.outcome.why.get_or_insert_with(|| "the time was up".to_owned());
     }
 }
 
-fn paths(spool: &Spool) -> Vec<PathBuf> {
+fn names(spool: &Spool) -> Vec<OsString> {
     spool.list().unwrap_or_else(|error| {
         log::warn!("{error:#}");
         Vec::new()
-    })
-}
-
-fn claim(path: &Path) -> Option<Claim> {
-    Claim::take(path).unwrap_or_else(|error| {
-        log::error!("{error:#}");
-        None
     })
 }
 
@@ -219,7 +270,7 @@ mod tests {
         });
         let began = Instant::now();
         let outcome = one(letter::test(), settings, Deadline::after(Duration::from_secs(1)));
-        assert!(outcome.lost && outcome.sent == 0, "{outcome:?}");
+        assert!(outcome.sent == 0, "{outcome:?}");
         assert!(outcome.why.as_deref().is_some_and(|why| why.contains("no answer within ")), "{outcome:?}");
         assert!(began.elapsed() < Duration::from_secs(10));
     }

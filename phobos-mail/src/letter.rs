@@ -27,7 +27,117 @@ pub(crate) struct Letter {
     /// How many messages were merged into it.
     #[serde(default)]
     pub(crate) merged: u64,
+    /// The version of the form that it is kept in.
+    #[serde(default = "first_version")]
+    pub(crate) version: u32,
+    /// How often a server has put it off.
+    #[serde(default)]
+    pub(crate) put_off: u32,
+    /// How often a server had all of it and did not say whether it took it.
+    #[serde(default)]
+    pub(crate) unanswered: u32,
+    /// Before when it is not tried again, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) not_before: i64,
+    /// Why it was not sent the last time.
+    #[serde(default)]
+    pub(crate) reason: Option<String>,
 }
+
+/// The version of the form that this program writes, and all it reads.
+const VERSION: u32 = 1;
+
+/// The last moment that a letter can be from, in seconds since 1970: the year 9999 is the last that mail can write.
+const LAST: i64 = 253_370_764_800;
+
+fn first_version() -> u32 {
+    VERSION
+}
+
+impl Letter {
+    /// Reads a letter as the spool keeps it.
+    ///
+    /// # Errors
+    ///
+    /// Why it is none, on one line: what is in the spool may be anything.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
+        /// What every version has.
+        #[derive(Deserialize)]
+        struct Any {
+            #[serde(default = "first_version")]
+            version: u32,
+        }
+        let bad = |error: serde_json::Error| text::line(&error.to_string(), 200);
+        let version = serde_json::from_slice::<Any>(bytes).map_err(bad)?.version;
+        if version != VERSION {
+            return Err(format!(
+                "it is of version {version}, of another phobos-mail; this one reads version {VERSION}"
+            ));
+        }
+        let letter: Self = serde_json::from_slice(bytes).map_err(bad)?;
+        if !(1..=64).contains(&letter.id.len()) || !letter.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err("its id is none".to_owned());
+        }
+        if !(0..LAST).contains(&letter.written) {
+            return Err(format!(
+                "it was written {} seconds after 1970 began, which is no time for mail",
+                letter.written
+            ));
+        }
+        Ok(letter)
+    }
+
+    /// Whether it may be tried at the moment `now`; a clock that was wrong keeps nothing back.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        self.not_before <= now || self.not_before.saturating_sub(now) > LONGEST
+    }
+
+    /// Takes note that a server has put it off, and says whether to go on trying. The next attempt is the next flush; from
+    /// then on each waits twice as long as the one before.
+    pub(crate) fn was_put_off(&mut self, now: i64, reason: &str) -> Further {
+        self.put_off = self.put_off.saturating_add(1);
+        self.wait(now, self.put_off, reason);
+        if self.put_off < PUT_OFF { Further::Try } else { Further::SetAside }
+    }
+
+    /// Takes note that a server had all of it and did not answer, and says whether to go on trying: it may have it.
+    pub(crate) fn was_unanswered(&mut self, now: i64, reason: &str) -> Further {
+        self.unanswered = self.unanswered.saturating_add(1);
+        self.wait(now, self.unanswered, reason);
+        if self.unanswered < UNANSWERED { Further::Try } else { Further::SetAside }
+    }
+
+    fn wait(&mut self, now: i64, count: u32, reason: &str) {
+        let wait = match count {
+            0 | 1 => 0,
+            more => SHORTEST.saturating_mul(2_i64.saturating_pow(more.saturating_sub(2))).min(LONGEST),
+        };
+        self.not_before = now.saturating_add(wait);
+        self.reason = Some(reason.to_owned());
+    }
+
+    /// Forgets all attempts.
+    pub(crate) fn start_anew(&mut self) {
+        (self.put_off, self.unanswered, self.not_before, self.reason) = (0, 0, 0, None);
+    }
+}
+
+/// What becomes of a letter after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Further {
+    Try,
+    SetAside,
+}
+
+/// How often a letter is put off before it is set aside; with the waits below, that takes three days.
+const PUT_OFF: u32 = 20;
+
+/// How often a letter may be without an answer: a server that had it so often has it.
+const UNANSWERED: u32 = 3;
+
+/// How long a letter waits after its second attempt, and how long at most, in seconds.
+const SHORTEST: i64 = 20 * 60;
+const LONGEST: i64 = 4 * 60 * 60;
 
 /// The letter about a failure.
 pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held>) -> Letter {
@@ -100,6 +210,11 @@ pub(crate) fn blank(unit: &str) -> Letter {
         body: String::new(),
         written: chrono::Local::now().timestamp(),
         merged: 0,
+        version: VERSION,
+        put_off: 0,
+        unanswered: 0,
+        not_before: 0,
+        reason: None,
     }
 }
 
@@ -240,6 +355,53 @@ fn others(findings: &Findings) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::unit::{End, Facts};
+
+    #[test]
+    fn only_a_letter_is_read_as_one() {
+        let good = serde_json::to_value(blank("a.service")).unwrap();
+        let with = |key: &str, value: serde_json::Value| {
+            let mut letter = good.clone();
+            letter[key] = value;
+            Letter::read(letter.to_string().as_bytes())
+        };
+        assert!(with("unit", "b".into()).is_ok());
+        let bad = [
+            ("written", 253_402_300_800_i64.into(), "no time for mail"),
+            ("written", i64::MAX.into(), "no time for mail"),
+            ("written", (-1).into(), "no time for mail"),
+            ("version", 2.into(), "it is of version 2, of another phobos-mail"),
+            ("id", "a\r\nBcc: x".into(), "its id is none"),
+            ("id", "".into(), "its id is none"),
+            ("merged", (-1).into(), "invalid value"),
+        ];
+        for (key, value, want) in bad {
+            let error = with(key, value).unwrap_err();
+            assert!(error.contains(want), "{key}: {error}");
+        }
+        for bytes in [&b""[..], b"{", b"null", b"[]", b"\xff\xfe", b"{\"version\":9,\"new\":true}"] {
+            assert!(Letter::read(bytes).is_err());
+        }
+        assert!(with("put_off", u32::MAX.into()).unwrap().was_put_off(i64::MAX, "") == Further::SetAside);
+    }
+
+    #[test]
+    fn a_letter_that_is_put_off_waits_longer_each_time_and_then_is_set_aside() {
+        let mut letter = blank("a.service");
+        let mut now = 1_700_000_000;
+        let mut waits = Vec::new();
+        while letter.was_put_off(now, "450 later") == Further::Try {
+            assert!(letter.is_due(letter.not_before) && (letter.not_before == now || !letter.is_due(now)));
+            waits.push((letter.not_before - now) / 60);
+            now = letter.not_before;
+        }
+        assert_eq!(waits[..7], [0, 20, 40, 80, 160, 240, 240]);
+        assert!((2 * 86_400..5 * 86_400).contains(&(now - 1_700_000_000)));
+        let mut letter = blank("a.service");
+        let tries = (0..9).take_while(|_| letter.was_unanswered(0, "") == Further::Try).count();
+        assert_eq!(tries, 2);
+        letter.not_before = i64::MAX;
+        assert!(letter.is_due(1_700_000_000), "the clock was wrong then");
+    }
 
     fn first(facts: Facts) -> String {
         first_line(&Name::new("a.service"), &Findings { facts, ..Findings::default() })

@@ -13,6 +13,7 @@ mod meaning;
 mod merge;
 mod message;
 mod occasions;
+mod owned;
 mod shown;
 mod smtp;
 mod spool;
@@ -21,20 +22,24 @@ mod text;
 mod tls;
 mod transport;
 mod unit;
+mod waiting;
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use phobos_core::error::Chain;
 use phobos_site::config::{Config, Table};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::mail::Settings;
 
+use deliver::Which;
 use light::Showing;
-use occasions::Context;
+use occasions::{Context, SetAside};
 use transport::Deadline;
 use unit::Name;
 
@@ -70,12 +75,35 @@ enum Command {
         /// Only list what waits
         #[arg(short = 'n', long)]
         dry_run: bool,
+        /// Try those, too, that wait for a later attempt
+        #[arg(long)]
+        now: bool,
+        /// Try those again that were set aside
+        #[arg(long)]
+        refused: bool,
+        /// How long it may take: an answer to a message has all the time that is left
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "55s")]
+        limit: Duration,
+    },
+    /// List the messages that wait, and those that were set aside
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Throw away a message that waits or was set aside
+    Drop {
+        /// Its id as `list` shows it, or the beginning of it
+        id: String,
     },
     /// Send a test message and print which way it left
     Test {
         /// Send it to this address
         address: Option<String>,
     },
+    /// Hand what root's own calls have left over to the units' spool: for phobos-mail-flush.service
+    #[command(hide = true)]
+    Collect,
     /// Post to the light whether mail waits: for units that are not root's, after the prefix +
     Light {
         /// Mail was sent apart from any failure: clear the light of an attention that is over
@@ -92,7 +120,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<()> {
     let deadline = Deadline::after(occasions::LIMIT);
-    let folder = spool::folder();
+    let folders = spool::folders();
     let config = Config::load(cli.config.as_deref(), &[Table::Mail]);
     let [first, second] = [&cli.first, &cli.second].map(|word| word.as_ref().map(|word| word.to_string_lossy()));
     let (to, unit) = match (first, second, &cli.command) {
@@ -100,9 +128,11 @@ fn run(cli: &Cli) -> Result<()> {
         (Some(to), Some(unit), None) => (Some(to), unit),
         (None, None, Some(command)) => {
             let settings = config?.mail;
-            return other(command, Context { settings, notes: Vec::new(), deadline, folder });
+            return other(command, Context { settings, notes: Vec::new(), deadline, folders });
         }
-        _ => return Err(Stop::new(Exit::Usage, "give a unit, or one of the commands flush and test").into()),
+        _ => {
+            return Err(Stop::new(Exit::Usage, "give a unit, or one of the commands flush, list, drop and test").into());
+        }
     };
     // A mistake in the configuration must not keep a failure from a human.
     let (settings, notes) = match config {
@@ -113,24 +143,43 @@ fn run(cli: &Cli) -> Result<()> {
             (Settings::default(), vec![format!("How this should be sent: {}", text::line(&error, 500))])
         }
     };
-    let context = Context { settings, notes, deadline, folder };
+    let context = Context { settings, notes, deadline, folders };
     let (to, unit) = (to.as_deref(), Name::new(unit));
     if cli.resolved { occasions::recovery(context, &unit, to) } else { occasions::failure(context, &unit, to) }
 }
 
-#[expect(clippy::print_stdout, reason = "results of a command line program")]
+/// Prints results; a reader that has gone away has seen enough.
+fn print(lines: &[String]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write to standard output"),
+    }
+}
+
 fn other(command: &Command, context: Context) -> Result<()> {
     match command {
-        Command::Flush { dry_run: false } => occasions::flush(context)?,
-        Command::Flush { dry_run: true } => {
-            occasions::waiting(&context.folder)?.iter().for_each(|line| println!("{line}"));
+        Command::Flush { dry_run: true, .. } | Command::List { json: false } => {
+            print(&waiting::list(&context.folders)?.lines())?;
         }
+        Command::Flush { dry_run: false, now, refused, limit } => {
+            let which = if *now || *refused { Which::All } else { Which::Due };
+            let set_aside = if *refused { SetAside::TakeBack } else { SetAside::Leave };
+            let context = Context { deadline: Deadline::after(*limit), ..context };
+            occasions::flush(context, which, set_aside)?;
+        }
+        Command::List { json: true } => {
+            print(&[serde_json::to_string_pretty(&waiting::list(&context.folders)?)?])?;
+        }
+        Command::Drop { id } => print(&[format!("dropped {}", occasions::drop_letter(&context.folders, id)?)])?,
+        Command::Collect => occasions::collect(&context.folders)?,
         Command::Test { address } => {
             let way = occasions::test(context, address.clone())?;
-            println!("the test left through {way}");
+            print(&[format!("the test left through {way}")])?;
         }
-        Command::Light { flushed: true } => occasions::show(&context.folder, Showing::IfStale)?,
-        Command::Light { flushed: false } => occasions::show(&context.folder, Showing::Later)?,
+        Command::Light { flushed: true } => occasions::show(&context.folders, Showing::IfStale)?,
+        Command::Light { flushed: false } => occasions::show(&context.folders, Showing::Later)?,
     }
     Ok(())
 }

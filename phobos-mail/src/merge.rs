@@ -42,7 +42,7 @@ pub(crate) fn merge<'a>(letters: impl Iterator<Item = &'a Letter>) -> Letter {
     let newest = letters.last();
     let unit = newest.map(|newest| newest.unit.as_str()).unwrap_or_default();
     let unit = if letters.iter().all(|letter| letter.unit == unit) { unit } else { SEVERAL };
-    let count: u64 = letters.iter().map(|letter| letter.merged.max(1)).sum();
+    let count: u64 = letters.iter().fold(0, |sum, letter| sum.saturating_add(letter.merged.max(1)));
     let mut merged = letter::blank(unit);
     merged.merged = count;
     merged.written = letters.iter().map(|letter| letter.written).min().unwrap_or(merged.written);

@@ -1,6 +1,6 @@
 //! What phobos-mail is called for: a failure, a recovery, a spool to be emptied, a test.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
@@ -10,15 +10,16 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
 use phobos_site::mail::{Address, Settings};
 
-use crate::deliver::{self, Outcome, Own, within};
+use crate::deliver::{self, Outcome, Own, Which, within};
 use crate::gather::{self, Findings};
 use crate::letter::{self, Letter};
 use crate::light::{self, Showing};
-use crate::spool::{Claim, Spool};
+use crate::spool::Spool;
 use crate::storm::{self, Held, Open, Recovery, Verdict};
 use crate::text;
 use crate::transport::Deadline;
 use crate::unit::{Monitor, Name};
+use crate::waiting;
 
 /// By when a run is over, its last attempt included.
 pub(crate) const LIMIT: Duration = Duration::from_secs(55);
@@ -36,8 +37,21 @@ pub(crate) struct Context {
     /// Whatever the receiver should know about how this mail came to be.
     pub(crate) notes: Vec<String>,
     pub(crate) deadline: Deadline,
-    /// The folder of the spool.
-    pub(crate) folder: std::path::PathBuf,
+    /// The folders of the spools, the one first that new letters are kept in.
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+impl Context {
+    /// The folder that new letters are kept in.
+    fn folder(&self) -> PathBuf {
+        self.folders.first().cloned().unwrap_or_default()
+    }
+
+    /// Sends what waits, and `own` with it, and tells how that went.
+    fn deliver(self, spools: Vec<Spool>, own: Vec<Own>, which: Which, showing: Showing) -> Result<Outcome> {
+        let outcome = deliver::all(spools, own, which, self.settings, self.deadline);
+        conclude(&outcome, &self.folders, showing).map(|()| outcome)
+    }
 }
 
 /// Mails that `unit` failed, or holds that back if it was told less than an hour ago.
@@ -46,7 +60,9 @@ pub(crate) struct Context {
 ///
 /// When a letter could not be sent; it is kept, or else lost.
 pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result<()> {
-    let Context { settings, mut notes, deadline, folder } = context;
+    let mut context = context;
+    let folder = context.folder();
+    let mut notes = std::mem::take(&mut context.notes);
     let monitor = Monitor::of(unit, |name| std::env::var(name).ok());
     let to = to.and_then(|to| checked(to, &mut notes));
     let spool = open(&folder);
@@ -73,7 +89,7 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
         log::warn!("{error:#}");
     }
     drop(record);
-    conclude(&deliver::all(spool, own, settings, deadline), &folder, Showing::Later)
+    context.deliver(spool.into_iter().collect(), own, Which::Due, Showing::Later).map(drop)
 }
 
 /// Mails that `unit` works again, if a mail has told that it failed.
@@ -82,7 +98,9 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
 ///
 /// As for [`failure`].
 pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Result<()> {
-    let Context { settings, mut notes, deadline, folder } = context;
+    let mut context = context;
+    let folder = context.folder();
+    let mut notes = std::mem::take(&mut context.notes);
     let to = to.and_then(|to| checked(to, &mut notes));
     let spool = Spool::open(&folder)?;
     let mut open = storm::open(&folder, &unit.shown())?;
@@ -98,7 +116,7 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     };
     open.save()?;
     drop(open);
-    conclude(&deliver::all(Some(spool), own, settings, deadline), &folder, Showing::Later)
+    context.deliver(vec![spool], own, Which::Due, Showing::Later).map(drop)
 }
 
 /// Sends what waits, and tells what was held back for an hour.
@@ -106,36 +124,67 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
 /// # Errors
 ///
 /// When something is left.
-pub(crate) fn flush(context: Context) -> Result<()> {
-    let Context { settings, deadline, folder, .. } = context;
-    let spool = Spool::open(&folder)?;
-    spool.tidy();
-    let own = summaries(&folder, &spool).unwrap_or_else(|error| {
-        log::warn!("cannot tell what was held back: {error:#}");
-        Vec::new()
-    });
-    let outcome = deliver::all(Some(spool), own, settings, deadline);
+pub(crate) fn flush(context: Context, which: Which, set_aside: SetAside) -> Result<()> {
+    // The first spool is made, so that it is known whether it can be.
+    let mut spools = vec![Spool::open(&context.folder())?];
+    spools.extend(waiting::spools(context.folders.get(1..).unwrap_or_default())?);
+    let mut own = Vec::new();
+    for spool in &spools {
+        spool.tidy();
+        if set_aside == SetAside::TakeBack {
+            take_back(spool)?;
+        }
+        match summaries(spool) {
+            Ok(written) => own.extend(written),
+            Err(error) => log::warn!("cannot tell what was held back: {error:#}"),
+        }
+    }
+    let outcome = context.deliver(spools, own, which, Showing::IfStale)?;
     if outcome.sent > 0 {
         log::info!("sent {}", text::count(outcome.sent, "message"));
     }
-    conclude(&outcome, &folder, Showing::IfStale)
+    Ok(())
 }
 
-/// The messages that wait, one a line, oldest first.
+/// Whether letters that were set aside are tried, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SetAside {
+    Leave,
+    TakeBack,
+}
+
+fn take_back(spool: &Spool) -> Result<()> {
+    for name in spool.list_refused()? {
+        spool.take_back(&name)?;
+    }
+    Ok(())
+}
+
+/// Hands what waits in root's own spool over to the units', whose timer sees to it.
 ///
 /// # Errors
 ///
-/// When the spool cannot be read.
-pub(crate) fn waiting(folder: &Path) -> Result<Vec<String>> {
-    let spool = Spool::open(folder)?;
-    let letters = spool.list()?.into_iter().filter_map(|path| match Claim::take(&path) {
-        Ok(claim) => claim.map(|claim| claim.letter.clone()),
-        Err(error) => {
-            log::warn!("{error:#}");
-            None
+/// When a letter cannot be handed over; it waits where it is.
+pub(crate) fn collect(folders: &[PathBuf]) -> Result<()> {
+    let [units, own] = folders else { return Ok(()) };
+    if let (Some(units), Some(own)) = (Spool::find(units)?, Spool::find(own)?) {
+        let count = waiting::hand_over(&own, &units)?;
+        if count > 0 {
+            log::info!("took over {} of root's own", text::count(count, "message"));
         }
-    });
-    Ok(letters.map(|letter| format!("{} {}", text::stamp(text::local(letter.written)), letter.subject)).collect())
+    }
+    Ok(())
+}
+
+/// Drops a letter, and tells the light what is left.
+///
+/// # Errors
+///
+/// As for [`waiting::drop_letter`].
+pub(crate) fn drop_letter(folders: &[PathBuf], id: &str) -> Result<String> {
+    let dropped = waiting::drop_letter(folders, id)?;
+    light::tell(&System::default(), &Board::system(), waiting::trouble(folders)?.as_deref(), Showing::IfStale);
+    Ok(dropped)
 }
 
 /// Sends a test, which nobody keeps, and returns the way it left.
@@ -148,10 +197,18 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
     if let Some(to) = to {
         letter.to = Some(to.parse::<Address>()?.as_str().to_owned());
     }
-    let outcome = deliver::one(letter, context.settings, context.deadline);
-    let trouble = outcome.why.as_deref().map(|why| format!("no mail can be sent: {why}"));
-    light::tell(&System::default(), &Board::system(), trouble.as_deref(), Showing::Now);
+    let Context { settings, deadline, folders, .. } = context;
+    let outcome = deliver::one(letter, settings, deadline);
+    told_of_test(&folders, outcome.way.is_none().then(|| outcome.why.clone().unwrap_or_default()).as_deref());
     outcome.way.ok_or_else(|| anyhow!("cannot send the test: {}", outcome.why.unwrap_or_default()))
+}
+
+/// Tells the light how a test went: one that went well says nothing about mail that waits.
+pub(crate) fn told_of_test(folders: &[PathBuf], why: Option<&str>) {
+    let waiting =
+        waiting::trouble(folders).unwrap_or_else(|error| Some(format!("cannot look after the mail: {error:#}")));
+    let trouble = why.map(|why| format!("no mail can be sent: {why}")).or(waiting);
+    light::tell(&System::default(), &Board::system(), trouble.as_deref(), Showing::Now);
 }
 
 /// Posts to the light whether mail waits, or whether the unit that this is a part of has failed.
@@ -159,16 +216,16 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
 /// # Errors
 ///
 /// When the spool cannot be read.
-pub(crate) fn show(folder: &Path, showing: Showing) -> Result<()> {
+pub(crate) fn show(folders: &[PathBuf], showing: Showing) -> Result<()> {
     let failed = std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success");
-    let count = u64::try_from(Spool::open(folder)?.list()?.len())?;
-    let trouble = match count {
-        0 if failed => Some("mail cannot be sent".to_owned()),
-        0 => None,
-        _ => Some(format!("{} cannot be sent", text::count(count, "message"))),
+    let trouble = waiting::trouble(folders);
+    let told = match &trouble {
+        Ok(None) if failed => Some("mail cannot be sent".to_owned()),
+        Ok(trouble) => trouble.clone(),
+        Err(error) => Some(format!("cannot look after the mail: {error:#}")),
     };
-    light::tell(&System::default(), &Board::system(), trouble.as_deref(), showing);
-    Ok(())
+    light::tell(&System::default(), &Board::system(), told.as_deref(), showing);
+    trouble.map(drop)
 }
 
 /// The address `to`, if it is one; a mail to the usual receiver is better than none.
@@ -229,10 +286,10 @@ fn keep(spool: Option<&Spool>, letter: Letter) -> Own {
 }
 
 /// Writes the letters about failures that were held back for an hour.
-fn summaries(folder: &Path, spool: &Spool) -> Result<Vec<Own>> {
+fn summaries(spool: &Spool) -> Result<Vec<Own>> {
     let now = Local::now().timestamp();
     let mut written = Vec::new();
-    for mut open in storm::open_all(folder, now)? {
+    for mut open in storm::open_all(spool.folder(), now)? {
         let Some(held) = open.record.due(now) else { continue };
         let letter = summary(&open.record.unit, &held);
         written.push(Own::Kept(spool.add(letter)?));
@@ -253,18 +310,26 @@ fn summary(unit: &str, held: &Held) -> Letter {
 }
 
 /// Tells the light and the caller what a delivery came to.
-fn conclude(outcome: &Outcome, folder: &Path, showing: Showing) -> Result<()> {
+fn conclude(outcome: &Outcome, folders: &[PathBuf], showing: Showing) -> Result<()> {
     let why = outcome.why.clone().unwrap_or_default();
-    let count = text::count(outcome.left, "message");
+    let folder = folders.first().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let [left, set_aside] = [outcome.left, outcome.set_aside].map(|count| text::count(count, "message"));
+    let refused = format!("{set_aside} set aside in {folder}/refused, for no server takes it (phobos-mail list, drop)");
+    let kept = format!("{left} kept in {folder} and tried again later");
     let result = match outcome {
         Outcome { lost: true, .. } => Err(Stop::new(Exit::Failed, format!("a mail is lost: {why}"))),
-        Outcome { left: 0, .. } => Ok(()),
-        Outcome { .. } => {
-            let message = format!("{count} kept in {} and tried again later: {why}", folder.display());
-            Err(Stop::new(Exit::Busy, message))
+        Outcome { left: 0, set_aside: 0, .. } => Ok(()),
+        Outcome { left: 0, .. } => Err(Stop::new(Exit::Failed, format!("{refused}: {why}"))),
+        Outcome { set_aside: 0, .. } => Err(Stop::new(Exit::Busy, format!("{kept}: {why}"))),
+        Outcome { .. } => Err(Stop::new(Exit::Busy, format!("{kept}; {refused}: {why}"))),
+    };
+    let trouble = match &result {
+        Err(stop) => Some(stop.to_string()),
+        // What was set aside before is still there, whatever was sent now.
+        Ok(()) => {
+            waiting::trouble(folders).unwrap_or_else(|error| Some(format!("cannot look after the mail: {error:#}")))
         }
     };
-    let trouble = result.as_ref().err().map(ToString::to_string);
     light::tell(&System::default(), &Board::system(), trouble.as_deref(), showing);
     if let (Ok(()), Some(way)) = (&result, &outcome.way) {
         log::info!("sent through {way}");

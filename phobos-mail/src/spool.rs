@@ -2,19 +2,23 @@
 //!
 //! One file a letter, written whole and synced before it gets its name. Whoever sends a letter holds the kernel's lock on
 //! its file, so that two runs never send one, and a run that is killed leaves nothing behind that a human must clear.
+//! Beside the queue is a folder of letters that were set aside: nobody takes them, or they are none.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use phobos_core::error::Chain;
+use phobos_core::fs::{Dir, FsError, Kind, shown};
 
 use crate::letter::Letter;
 use crate::merge;
+use crate::owned::Owned;
 
 /// How many letters, and how many bytes of them, may wait before the oldest are merged.
 #[derive(Debug, Clone, Copy)]
@@ -26,15 +30,22 @@ pub(crate) struct Limits {
 /// The limits of a real spool.
 const LIMITS: Limits = Limits { letters: 1000, bytes: 64 << 20 };
 
+/// How large a letter may be, in bytes.
+const LARGEST: u64 = 8 << 20;
+
 /// From which age on a file that is not whole is a leftover.
 const LEFTOVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where the spool is if systemd names no folder: that of the units, if they have run here, else one of root's own.
-const FOLDERS: [&str; 2] = ["/var/lib/phobos-mail", "/var/spool/phobos"];
+/// The spool of the units, whose user it belongs to, and the same as systemd has it; and one of root's own, for root's
+/// calls on a machine where no unit has run yet.
+const UNITS: [&str; 2] = ["/var/lib/phobos-mail", "/var/lib/private/phobos-mail"];
+const OWN: &str = "/var/spool/phobos";
 
-/// The letters that wait, in a folder.
+/// The letters that wait, and those that were set aside.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
+    pub(crate) queue: Arc<Owned>,
+    pub(crate) refused: Arc<Owned>,
     folder: PathBuf,
     limits: Limits,
 }
@@ -43,82 +54,74 @@ pub(crate) struct Spool {
 #[derive(Debug)]
 #[must_use = "dropping it lets others send the letter"]
 pub(crate) struct Claim {
-    _lock: File,
-    path: PathBuf,
+    lock: File,
+    spool: Spool,
+    name: OsString,
     pub(crate) letter: Letter,
 }
 
-/// The folder to keep letters in: `$STATE_DIRECTORY`, else the one of the units, else one below `/var/spool`.
-pub(crate) fn folder() -> PathBuf {
+/// The folders of the spools, the one first that new letters are kept in.
+///
+/// `$STATE_DIRECTORY`, or else the units' if they have run here, or else root's own. Root sees to both of the latter.
+pub(crate) fn folders() -> Vec<PathBuf> {
+    let places = Places::of_this_machine();
     let named = std::env::var_os("STATE_DIRECTORY");
     let named = named.as_ref().and_then(|value| std::env::split_paths(value).find(|path| path.is_absolute()));
-    let [units, own] = FOLDERS.map(PathBuf::from);
-    named.unwrap_or(if units.is_dir() { units } else { own })
+    places.folders(named, rustix::process::geteuid().is_root())
 }
 
-/// Makes a folder that only its owner can look into.
-pub(crate) fn make_folder(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        return Ok(());
+/// Where the units' spool and root's own are.
+#[derive(Debug)]
+struct Places {
+    units: Vec<PathBuf>,
+    own: PathBuf,
+}
+
+impl Places {
+    /// The usual places, or those that tests name.
+    fn of_this_machine() -> Self {
+        let [units, own] =
+            ["PHOBOS_MAIL_UNITS", "PHOBOS_MAIL_OWN"].map(|name| std::env::var_os(name).map(PathBuf::from));
+        Self {
+            units: units.map_or_else(|| UNITS.map(PathBuf::from).to_vec(), |units| vec![units]),
+            own: own.unwrap_or_else(|| OWN.into()),
+        }
     }
-    let parent = path.parent().unwrap_or(path);
-    let make = || {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        give_to_owner(&File::open(path)?, parent)?;
-        sync_folder(parent)
-    };
-    make().with_context(|| format!("cannot make the folder {}", path.display()))
-}
 
-/// Leaves what root has made in `folder` to the folder's owner, who has to work with it too.
-pub(crate) fn give_to_owner(file: &File, folder: &Path) -> io::Result<()> {
-    let owner = fs::metadata(folder)?;
-    if rustix::process::geteuid().is_root() && owner.uid() != 0 {
-        std::os::unix::fs::fchown(file, Some(owner.uid()), Some(owner.gid()))?;
+    fn folders(self, named: Option<PathBuf>, is_root: bool) -> Vec<PathBuf> {
+        let units = self.units.first().cloned().unwrap_or_default();
+        let first = match named {
+            Some(named) if !self.units.contains(&named) => return vec![named],
+            Some(named) => named,
+            None if units.is_dir() => units,
+            None => self.own.clone(),
+        };
+        let mut folders = vec![first];
+        if is_root && self.own.is_dir() && !folders.contains(&self.own) {
+            folders.push(self.own);
+        }
+        folders
     }
-    Ok(())
 }
 
-/// When a file must be on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Synced {
-    /// Before anything else is done.
-    Now,
-    /// Whenever the kernel writes it: a power cut may take it, but not half of it.
-    Whenever,
-}
-
-/// Writes `bytes` to the new file `path` so that it is there as a whole or not at all, and returns it locked.
-pub(crate) fn write(path: &Path, bytes: &[u8], synced: Synced) -> io::Result<File> {
-    let (folder, name) = match (path.parent(), path.file_name()) {
-        (Some(folder), Some(name)) => (folder, name.to_string_lossy()),
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
-    };
-    let new = folder.join(format!(".{name}.{}", crate::host::unique()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    let written = fill(&mut file, folder, bytes, synced).and_then(|()| fs::rename(&new, path));
-    if let Err(error) = written {
-        if let Err(error) = fs::remove_file(&new) {
-            log::debug!("cannot remove {}: {error}", new.display());
+/// Writes `bytes` to the new file `name` of `folder` so that it is there as a whole and on the disk, or not at all, and
+/// returns it locked.
+fn write(folder: &Owned, name: &Path, bytes: &[u8]) -> Result<File> {
+    let new = PathBuf::from(format!(".{}", crate::host::unique()));
+    let mut file = folder.act(|dir| dir.create_new(&new, 0o600))??;
+    let filled = fs2::FileExt::try_lock_exclusive(&file)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", shown(&folder.path().join(name))));
+    let placed = filled
+        .and_then(|()| folder.act(|dir| dir.rename(&new, dir, name).and_then(|()| dir.sync()))?.map_err(Into::into));
+    if let Err(error) = placed {
+        if let Err(error) = folder.act(|dir| dir.remove(&new))? {
+            log::debug!("{}", Chain(&error));
         }
         return Err(error);
     }
-    if synced == Synced::Now {
-        sync_folder(folder)?;
-    }
     Ok(file)
-}
-
-fn fill(file: &mut File, folder: &Path, bytes: &[u8], synced: Synced) -> io::Result<()> {
-    fs2::FileExt::try_lock_exclusive(file)?;
-    give_to_owner(file, folder)?;
-    file.write_all(bytes)?;
-    if synced == Synced::Now { file.sync_all() } else { Ok(()) }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 impl Spool {
@@ -132,9 +135,26 @@ impl Spool {
     }
 
     pub(crate) fn with_limits(folder: &Path, limits: Limits) -> Result<Self> {
-        let folder = folder.join("queue");
-        make_folder(&folder)?;
-        Ok(Self { folder, limits })
+        Self::below(&Owned::make(folder)?, folder, limits)
+    }
+
+    /// The spool in `folder`; `None` if there is no such folder.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub(crate) fn find(folder: &Path) -> Result<Option<Self>> {
+        Owned::open(folder)?.map(|top| Self::below(&top, folder, LIMITS)).transpose()
+    }
+
+    fn below(top: &Owned, folder: &Path, limits: Limits) -> Result<Self> {
+        let [queue, refused] = ["queue", "refused"].map(|name| top.folder(Path::new(name)).map(Arc::new));
+        Ok(Self { queue: queue?, refused: refused?, folder: folder.to_owned(), limits })
+    }
+
+    /// Where the spool is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Keeps `letter` until it is sent; the claim on it is the caller's from the start.
@@ -147,104 +167,55 @@ impl Spool {
             log::warn!("the spool is full, and its letters cannot be merged: {error:#}");
         }
         let stamp = chrono::Local::now().timestamp_micros();
-        self.add_as(&format!("{stamp:020}-{}.json", letter.id), letter)
+        self.add_as(format!("{stamp:020}-{}.json", letter.id).into(), letter)
     }
 
-    fn add_as(&self, name: &str, letter: Letter) -> Result<Claim> {
-        let path = self.folder.join(name);
-        let bytes = serde_json::to_vec(&letter)?;
-        let lock = write(&path, &bytes, Synced::Now).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Claim { _lock: lock, path, letter })
+    /// Keeps `letter` under a name of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Spool::add`].
+    pub(crate) fn add_as(&self, name: OsString, letter: Letter) -> Result<Claim> {
+        let lock = write(&self.queue, Path::new(&name), &serde_json::to_vec(&letter)?)?;
+        Ok(Claim { lock, spool: self.clone(), name, letter })
     }
 
-    /// The files of all letters, oldest first.
+    /// The names of all letters that wait, oldest first.
     ///
     /// # Errors
     ///
     /// When the folder cannot be read.
-    pub(crate) fn list(&self) -> Result<Vec<PathBuf>> {
-        let read = || -> io::Result<Vec<PathBuf>> {
-            let mut paths = Vec::new();
-            for entry in fs::read_dir(&self.folder)? {
-                let name = entry?.file_name();
-                let text = name.to_string_lossy();
-                if text.ends_with(".json") && !text.starts_with('.') {
-                    paths.push(self.folder.join(&name));
-                }
-            }
-            paths.sort_unstable();
-            Ok(paths)
-        };
-        read().with_context(|| format!("cannot read {}", self.folder.display()))
+    pub(crate) fn list(&self) -> Result<Vec<OsString>> {
+        names(&self.queue)
     }
 
-    /// Removes what a run has left that was cut off while it wrote.
-    pub(crate) fn tidy(&self) {
-        let tidy = || -> io::Result<()> {
-            for entry in fs::read_dir(&self.folder)? {
-                let entry = entry?;
-                let old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age > LEFTOVER);
-                if old && entry.file_name().to_string_lossy().starts_with('.') {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        };
-        if let Err(error) = tidy() {
-            log::warn!("cannot tidy up {}: {error}", self.folder.display());
-        }
-    }
-
-    /// Merges the oldest letters until one more has room.
-    fn make_room(&self, letter: &Letter) -> Result<()> {
-        let more = u64::try_from(letter.body.len()).unwrap_or(u64::MAX);
-        let mut paths = self.list()?;
-        while paths.len() >= self.limits.letters || size(&paths).saturating_add(more) > self.limits.bytes {
-            let claims: Vec<_> = paths.iter().filter_map(|path| claim_or_warn(path)).collect();
-            let Some(group) = merge::group(claims) else { break };
-            let (count, name) = (group.len(), name_of_newest(&group));
-            let merged = merge::merge(group.iter().map(|claim| &claim.letter));
-            let merged = self.add_as(&format!("{name}m.json"), merged)?;
-            for claim in group {
-                claim.done()?;
-            }
-            log::warn!("the spool is full: merged {count} letters into one about {}", merged.letter.unit);
-            paths = self.list()?;
-        }
-        Ok(())
-    }
-}
-
-fn claim_or_warn(path: &Path) -> Option<Claim> {
-    Claim::take(path).unwrap_or_else(|error| {
-        log::warn!("{error:#}");
-        None
-    })
-}
-
-/// The name of the file of the newest of `group`, without its ending: a merged letter takes its place in the order.
-fn name_of_newest(group: &[Claim]) -> String {
-    let stem = group.last().and_then(|claim| claim.path.file_stem());
-    stem.map(|stem| stem.to_string_lossy().trim_end_matches('m').to_owned()).unwrap_or_default()
-}
-
-fn size(paths: &[PathBuf]) -> u64 {
-    paths.iter().filter_map(|path| fs::metadata(path).map_or(None, |metadata| Some(metadata.len()))).sum()
-}
-
-impl Claim {
-    /// Claims the letter in `path`; `None` if it is sent by now, or somebody else is at it.
+    /// The names of all that was set aside, oldest first.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read. One that holds no letter is put aside, so that it is told only once.
-    pub(crate) fn take(path: &Path) -> Result<Option<Self>> {
-        let failed = || format!("cannot read {}", path.display());
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(None),
-            other => File::from(other.with_context(failed)?),
+    /// When the folder cannot be read.
+    pub(crate) fn list_refused(&self) -> Result<Vec<OsString>> {
+        names(&self.refused)
+    }
+
+    /// Claims the letter `name`; `None` if it is sent by now, if somebody else is at it, or if it is none, which is told.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or not set aside.
+    pub(crate) fn claim(&self, name: &OsString) -> Result<Option<Claim>> {
+        let path = Path::new(name);
+        let opened = self.queue.act(|dir| match dir.stat(path)? {
+            None => Ok(None),
+            Some(_) => dir.open_file(path).map(Some),
+        })?;
+        let file = match opened {
+            Ok(None) => return Ok(None),
+            Ok(Some(file)) => file,
+            Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return self.set_aside(path, &Chain(&error).to_string()).map(|()| None),
         };
+        let failed = || format!("cannot read {}", shown(&self.queue.path().join(path)));
         match fs2::FileExt::try_lock_exclusive(&file) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             other => other.with_context(failed)?,
@@ -254,30 +225,166 @@ impl Claim {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(failed)?;
-        match serde_json::from_slice(&bytes) {
-            Ok(letter) => Ok(Some(Self { _lock: file, path: path.to_owned(), letter })),
-            Err(error) => {
-                let aside = path.with_extension("broken");
-                fs::rename(path, &aside).with_context(failed)?;
-                Err(error).with_context(|| format!("{} holds no letter", aside.display()))
+        let count = (&file).take(LARGEST.saturating_add(1)).read_to_end(&mut bytes).with_context(failed)?;
+        let letter = if u64::try_from(count).is_ok_and(|count| count <= LARGEST) {
+            Letter::read(&bytes)
+        } else {
+            Err(format!("it has more than {LARGEST} bytes"))
+        };
+        match letter {
+            Ok(letter) => Ok(Some(Claim { lock: file, spool: self.clone(), name: name.clone(), letter })),
+            Err(why) => self.set_aside(path, &why).map(|()| None),
+        }
+    }
+
+    /// Sets aside what is in the place of a letter and is none.
+    fn set_aside(&self, name: &Path, why: &str) -> Result<()> {
+        let refused = self.refused.act(Dir::try_clone)??;
+        self.queue.act(|queue| queue.rename_new(name, &refused, name))??;
+        log::error!("{} holds no letter, and is set aside: {why}", shown(&self.refused.path().join(name)));
+        Ok(())
+    }
+
+    /// Reads what was set aside, or waits, under `name` in `folder`, without a claim: only to show it.
+    pub(crate) fn peek(folder: &Owned, name: &OsString) -> Result<Option<Result<Letter, String>>> {
+        Ok(match folder.act(|dir| dir.read(Path::new(name), LARGEST))? {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some(Letter::read(&bytes)),
+            Err(error) => Some(Err(Chain(&error).to_string())),
+        })
+    }
+
+    /// Puts a letter that was set aside into the queue again, as if it were new.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written or removed.
+    pub(crate) fn take_back(&self, name: &OsString) -> Result<()> {
+        if let Some(Ok(mut letter)) = Self::peek(&self.refused, name)? {
+            letter.start_anew();
+            drop(self.add_as(name.clone(), letter)?);
+            self.refused.act(|dir| dir.remove(Path::new(name)))??;
+        }
+        Ok(())
+    }
+
+    /// Removes what a run has left that was cut off while it wrote.
+    pub(crate) fn tidy(&self) {
+        for folder in [&self.queue, &self.refused] {
+            if let Err(error) = tidy(folder) {
+                log::warn!("cannot tidy up {}: {error:#}", folder.path().display());
             }
         }
     }
 
-    /// Whether this is the letter in `path`.
-    pub(crate) fn is_in(&self, path: &Path) -> bool {
-        self.path == path
+    /// Merges the oldest letters until one more has room.
+    fn make_room(&self, letter: &Letter) -> Result<()> {
+        let more = u64::try_from(letter.body.len()).unwrap_or(u64::MAX);
+        let mut names = self.list()?;
+        while names.len() >= self.limits.letters || self.size(&names)?.saturating_add(more) > self.limits.bytes {
+            let claims: Vec<_> = names.iter().filter_map(|name| self.claim_or_warn(name)).collect();
+            let Some(group) = merge::group(claims) else { break };
+            let (count, name) = (group.len(), name_of_newest(&group));
+            let merged = merge::merge(group.iter().map(|claim| &claim.letter));
+            let merged = self.add_as(format!("{name}m.json").into(), merged)?;
+            for claim in group {
+                claim.done()?;
+            }
+            log::warn!("the spool is full: merged {count} letters into one about {}", merged.letter.unit);
+            names = self.list()?;
+        }
+        Ok(())
     }
 
-    /// Removes the letter: somebody has taken it.
+    /// Claims a letter where a failure to do so is only told.
+    pub(crate) fn claim_or_warn(&self, name: &OsString) -> Option<Claim> {
+        self.claim(name).unwrap_or_else(|error| {
+            log::warn!("{error:#}");
+            None
+        })
+    }
+
+    /// How large all of `names` are together.
+    fn size(&self, names: &[OsString]) -> Result<u64> {
+        self.queue.act(|dir| {
+            let sizes = names.iter().filter_map(|name| dir.stat(Path::new(name)).ok().flatten());
+            sizes.fold(0_u64, |sum, stat| sum.saturating_add(stat.size))
+        })
+    }
+}
+
+/// The names of letters in `folder`, oldest first.
+fn names(folder: &Owned) -> Result<Vec<OsString>> {
+    let entries = folder.act(Dir::entries)??;
+    let is_letter = |name: &OsString| {
+        let text = name.to_string_lossy();
+        text.ends_with(".json") && !text.starts_with('.')
+    };
+    let mut names: Vec<_> = entries.into_iter().map(|entry| entry.name).filter(is_letter).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn tidy(folder: &Owned) -> Result<()> {
+    for entry in folder.act(Dir::entries)?? {
+        let name = Path::new(&entry.name);
+        let Some(stat) = folder.act(|dir| dir.stat(name))?? else { continue };
+        let written = u64::try_from(stat.mtime.0).unwrap_or_default();
+        let written = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written));
+        let is_old = written.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > LEFTOVER);
+        if is_old && stat.kind == Kind::File && entry.name.to_string_lossy().starts_with('.') {
+            folder.act(|dir| dir.remove(name))??;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the file of the newest of `group`, without its ending: a merged letter takes its place in the order.
+fn name_of_newest(group: &[Claim]) -> String {
+    let stem = group.last().and_then(|claim| Path::new(&claim.name).file_stem());
+    stem.map(|stem| stem.to_string_lossy().trim_end_matches('m').to_owned()).unwrap_or_default()
+}
+
+impl Claim {
+    /// Whether this is the letter `name` of `spool`.
+    pub(crate) fn is(&self, spool: &Spool, name: &OsString) -> bool {
+        self.name == *name && self.spool.folder == spool.folder
+    }
+
+    /// The name of the letter's file.
+    pub(crate) fn name(&self) -> &OsString {
+        &self.name
+    }
+
+    /// Removes the letter: somebody has taken it, or nobody wants it any more.
     ///
     /// # Errors
     ///
     /// When the file cannot be removed; it will be sent once more, under the same Message-ID.
     pub(crate) fn done(self) -> Result<()> {
-        let removed = fs::remove_file(&self.path).and_then(|()| self.path.parent().map_or(Ok(()), sync_folder));
-        removed.with_context(|| format!("cannot remove {}", self.path.display()))
+        let name = Path::new(&self.name);
+        Ok(self.spool.queue.act(|dir| dir.remove(name).and_then(|()| dir.sync()))??)
+    }
+
+    /// Writes down what has become of the letter, which stays claimed.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it; it is as it was before.
+    pub(crate) fn save(&mut self) -> Result<()> {
+        self.lock = write(&self.spool.queue, Path::new(&self.name), &serde_json::to_vec(&self.letter)?)?;
+        Ok(())
+    }
+
+    /// Sets the letter aside: no server will take it.
+    ///
+    /// # Errors
+    ///
+    /// When the disk does not take it; it is in the queue still.
+    pub(crate) fn set_aside(self, reason: &str) -> Result<()> {
+        let letter = Letter { reason: Some(reason.to_owned()), ..self.letter.clone() };
+        drop(write(&self.spool.refused, Path::new(&self.name), &serde_json::to_vec(&letter)?)?);
+        self.done()
     }
 }
 
@@ -285,13 +392,14 @@ impl Claim {
 mod tests {
     use super::*;
     use crate::letter;
+    use std::fs;
 
     fn about(unit: &str, body: &str) -> Letter {
         Letter { subject: format!("unit {unit} failed"), body: body.to_owned(), ..letter::blank(unit) }
     }
 
     fn bodies(spool: &Spool) -> Vec<String> {
-        let claims = spool.list().unwrap().into_iter().map(|path| Claim::take(&path).unwrap().unwrap());
+        let claims = spool.list().unwrap().into_iter().map(|name| spool.claim(&name).unwrap().unwrap());
         claims.map(|claim| claim.letter.body.clone()).collect()
     }
 
@@ -300,13 +408,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
         let first = spool.add(about("a", "one\n")).unwrap();
-        let [path] = &spool.list().unwrap()[..] else { panic!("one letter was added") };
-        assert!(first.is_in(path) && Claim::take(path).unwrap().is_none(), "it is claimed by whoever added it");
+        let [name] = &spool.list().unwrap()[..] else { panic!("one letter was added") };
+        assert!(first.is(&spool, name) && spool.claim(name).unwrap().is_none(), "it is claimed by whoever added it");
         drop(first);
-        let again = Claim::take(path).unwrap().unwrap();
+        let mut again = spool.claim(name).unwrap().unwrap();
         assert_eq!(again.letter.body, "one\n");
+        again.save().unwrap();
+        assert!(spool.claim(name).unwrap().is_none(), "and still after it was written anew");
         again.done().unwrap();
-        assert!(Claim::take(path).unwrap().is_none());
+        assert!(spool.claim(name).unwrap().is_none());
         assert!(spool.list().unwrap().is_empty());
     }
 
@@ -321,16 +431,59 @@ mod tests {
     }
 
     #[test]
-    fn a_half_written_file_is_put_aside() {
+    fn what_is_no_letter_is_set_aside_whatever_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::open(folder.path()).unwrap();
-        let path = folder.path().join("queue/1.json");
-        fs::write(&path, "{\"id\":").unwrap();
-        fs::write(folder.path().join("queue/.2.json.new"), "").unwrap();
-        assert_eq!(spool.list().unwrap(), std::slice::from_ref(&path));
-        let error = Claim::take(&path).unwrap_err().to_string();
-        assert!(error.ends_with("1.broken holds no letter"), "{error}");
+        let queue = folder.path().join("queue");
+        fs::write(queue.join("1.json"), "{\"id\":").unwrap();
+        fs::write(queue.join(".2.json.new"), "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", queue.join("3.json")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, queue.join("4.json"), rustix::fs::Mode::RUSR).unwrap();
+        fs::create_dir(queue.join("5.json")).unwrap();
+        File::create(queue.join("6.json")).unwrap().set_len(8 << 30).unwrap();
+        fs::write(queue.join("7.json"), "\0".repeat(100)).unwrap();
+        fs::write(queue.join("8.json"), "{\"version\":2}").unwrap();
+        let listed = spool.list().unwrap();
+        assert_eq!(listed.len(), 7);
+        for name in &listed {
+            assert!(spool.claim(name).unwrap().is_none(), "{name:?}");
+        }
         assert!(spool.list().unwrap().is_empty());
+        assert_eq!(spool.list_refused().unwrap(), listed);
+        for name in &listed {
+            assert!(Spool::peek(&spool.refused, name).unwrap().unwrap().is_err(), "{name:?}");
+        }
+        assert_eq!(spool.add(about("a", "one")).unwrap().letter.body, "one");
+    }
+
+    #[test]
+    fn a_letter_is_set_aside_with_its_reason_and_can_be_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path()).unwrap();
+        spool.add(about("a", "one\n")).unwrap().set_aside("550 no").unwrap();
+        assert!(spool.list().unwrap().is_empty());
+        let [name] = &spool.list_refused().unwrap()[..] else { panic!("one was set aside") };
+        let letter = Spool::peek(&spool.refused, name).unwrap().unwrap().unwrap();
+        assert_eq!((letter.body.as_str(), letter.reason.as_deref()), ("one\n", Some("550 no")));
+        spool.take_back(name).unwrap();
+        assert!(spool.list_refused().unwrap().is_empty());
+        assert_eq!(spool.claim(name).unwrap().unwrap().letter.reason, None);
+    }
+
+    #[test]
+    fn root_sees_to_both_spools_and_a_unit_to_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let [units, own] = ["units", "own"].map(|name| folder.path().join(name));
+        let folders = |named: Option<&PathBuf>, is_root| {
+            Places { units: vec![units.clone()], own: own.clone() }.folders(named.cloned(), is_root)
+        };
+        assert_eq!(folders(None, true), std::slice::from_ref(&own));
+        fs::create_dir(&own).unwrap();
+        fs::create_dir(&units).unwrap();
+        assert_eq!(folders(None, true), [units.clone(), own.clone()]);
+        assert_eq!(folders(Some(&units), true), [units.clone(), own.clone()]);
+        assert_eq!(folders(Some(&units), false), std::slice::from_ref(&units));
+        assert_eq!(folders(Some(&"/elsewhere".into()), true), [PathBuf::from("/elsewhere")]);
     }
 
     #[test]
@@ -356,7 +509,7 @@ mod tests {
     fn fill_up(spool: &Spool, letters: usize, body: &str) {
         let letter = serde_json::to_vec(&about("a", body)).unwrap();
         for number in 0..letters {
-            fs::write(spool.folder.join(format!("{number:020}-x.json")), &letter).unwrap();
+            fs::write(spool.queue.path().join(format!("{number:020}-x.json")), &letter).unwrap();
         }
     }
 
@@ -368,10 +521,10 @@ mod tests {
             fill_up(&spool, letters, &body);
             assert_eq!(spool.list().unwrap().len(), letters);
             drop(spool.add(about("b", &format!("b failed.\n{}", "y".repeat(1 << 20)))).unwrap());
-            let paths = spool.list().unwrap();
-            assert!(paths.len() < letters && size(&paths) <= 64 << 20, "{} letters", paths.len());
-            let letters_in = |path: &PathBuf| Claim::take(path).unwrap().unwrap().letter.merged.max(1);
-            assert_eq!(paths.iter().map(letters_in).sum::<u64>(), u64::try_from(letters).unwrap() + 1, "none is lost");
+            let names = spool.list().unwrap();
+            assert!(names.len() < letters && spool.size(&names).unwrap() <= 64 << 20, "{} letters", names.len());
+            let letters_in = |name: &OsString| spool.claim(name).unwrap().unwrap().letter.merged.max(1);
+            assert_eq!(names.iter().map(letters_in).sum::<u64>(), u64::try_from(letters).unwrap() + 1, "none is lost");
         }
     }
 
@@ -382,7 +535,7 @@ mod tests {
         for number in 0..60 {
             let body = format!("unit {number} failed.\n{}", "x".repeat(1000));
             drop(spool.add(about(&format!("u{number}"), &body)).unwrap());
-            assert!(size(&spool.list().unwrap()) < 22_000);
+            assert!(spool.size(&spool.list().unwrap()).unwrap() < 22_500);
         }
         let all = bodies(&spool).concat();
         assert!((0..60).all(|number| all.contains(&format!("unit {number} failed."))), "{all}");

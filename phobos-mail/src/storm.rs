@@ -3,17 +3,20 @@
 //! What was told about a unit is kept in a file of its own, under a lock of its own, so that units do not wait for each
 //! other.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use phobos_core::error::Chain;
+use phobos_core::fs::{Dir, Durability, FsError, shown};
 use serde::{Deserialize, Serialize};
 
 use crate::message::fingerprint;
-use crate::spool::{self, Synced};
+use crate::owned::Owned;
+use crate::text;
 
 /// How long after a mail about a unit the next one must wait, in seconds.
 const HOUR: i64 = 3600;
@@ -23,6 +26,9 @@ const IN_AN_HOUR: usize = 3;
 
 /// After how long a unit that nothing is to be told about is forgotten, in seconds.
 const FORGET: i64 = 7 * 24 * HOUR;
+
+/// How large a record may be, in bytes.
+const LARGEST: u64 = 64 * 1024;
 
 /// How long to wait for another run about the same unit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,7 +84,8 @@ pub(crate) enum Recovery {
 #[derive(Debug)]
 #[must_use = "dropping it lets others change the record"]
 pub(crate) struct Open {
-    path: PathBuf,
+    folder: Arc<Owned>,
+    name: PathBuf,
     _lock: File,
     pub(crate) record: Record,
 }
@@ -112,7 +119,7 @@ impl Record {
         let since = self.mails.last().copied().unwrap_or(now);
         let new = Held { since, count: 0, first: now, last: now, invocation: None, to: None, resolved: None };
         let held = self.held.get_or_insert(new);
-        held.count += 1;
+        held.count = held.count.saturating_add(1);
         held.last = now;
         held.invocation = invocation.map(str::to_owned);
         held.to = to.map(str::to_owned);
@@ -153,7 +160,7 @@ impl Record {
 
     /// Forgets mails of more than an hour ago, and such of the future: the clock was wrong then or is now.
     fn forget(&mut self, now: i64) {
-        self.mails.retain(|mail| (0..HOUR).contains(&(now - mail)));
+        self.mails.retain(|mail| (0..HOUR).contains(&now.saturating_sub(*mail)));
     }
 }
 
@@ -163,13 +170,12 @@ impl Record {
 ///
 /// When its files cannot be used, or another run is at it for too long.
 pub(crate) fn open(folder: &Path, unit: &str) -> Result<Open> {
-    let folder = folder.join("units");
-    spool::make_folder(&folder)?;
-    let path = folder.join(format!("{:016x}.json", fingerprint(unit)));
-    let lock = lock(&path.with_extension("lock"), PATIENCE)?;
-    let mut record = read(&path)?;
+    let folder = Arc::new(Owned::make(folder)?.folder(Path::new("units"))?);
+    let name = PathBuf::from(format!("{:016x}.json", fingerprint(unit)));
+    let lock = lock(&folder, &name, PATIENCE)?;
+    let mut record = read(&folder, &name)?;
     unit.clone_into(&mut record.unit);
-    Ok(Open { path, _lock: lock, record })
+    Ok(Open { folder, name, _lock: lock, record })
 }
 
 /// Opens the records of all units below `folder` that nobody else is at, and removes those that are of no use any more.
@@ -178,20 +184,21 @@ pub(crate) fn open(folder: &Path, unit: &str) -> Result<Open> {
 ///
 /// When the folder cannot be read.
 pub(crate) fn open_all(folder: &Path, now: i64) -> Result<Vec<Open>> {
-    let folder = folder.join("units");
-    spool::make_folder(&folder)?;
+    let folder = Arc::new(Owned::make(folder)?.folder(Path::new("units"))?);
     let mut all = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|extension| extension != "json") {
+    for entry in folder.act(Dir::entries)?? {
+        let name = PathBuf::from(entry.name);
+        if name.extension().is_none_or(|extension| extension != "json") {
             continue;
         }
-        let opened = lock(&path.with_extension("lock"), Duration::ZERO)
-            .and_then(|lock| Ok(Open { record: read(&path)?, path: path.clone(), _lock: lock }));
+        let opened = lock(&folder, &name, Duration::ZERO).and_then(|lock| {
+            let record = read(&folder, &name)?;
+            Ok(Open { folder: Arc::clone(&folder), name: name.clone(), record, _lock: lock })
+        });
         match opened {
-            Ok(open) if open.record.is_spent() && age(&path, now) > FORGET => {
-                if let Err(error) = fs::remove_file(&path) {
-                    log::warn!("cannot remove {}: {error}", path.display());
+            Ok(open) if open.record.is_spent() && age(&folder, &name, now)? > FORGET => {
+                if let Err(error) = folder.act(|dir| dir.remove(&name))? {
+                    log::warn!("{}", Chain(&error));
                 }
             }
             Ok(open) => all.push(open),
@@ -201,30 +208,43 @@ pub(crate) fn open_all(folder: &Path, now: i64) -> Result<Vec<Open>> {
     Ok(all)
 }
 
-/// How long ago `path` was written, in seconds.
-fn age(path: &Path, now: i64) -> i64 {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).map_or(0, |metadata| now - metadata.mtime())
+/// How long ago `name` was written, in seconds.
+fn age(folder: &Owned, name: &Path, now: i64) -> Result<i64> {
+    Ok(folder.act(|dir| dir.stat(name))??.map_or(0, |stat| now.saturating_sub(stat.mtime.0)))
 }
 
 /// Reads a record; one that cannot be understood counts as none, for then more is told rather than less.
-fn read(path: &Path) -> Result<Record> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            log::warn!("{} holds no record, starting anew: {error}", path.display());
-            Record::default()
-        })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+fn read(folder: &Owned, name: &Path) -> Result<Record> {
+    let anew = |why: String| {
+        log::warn!("{} holds no record, starting anew: {why}", shown(&folder.path().join(name)));
+        Record::default()
+    };
+    match folder.act(|dir| dir.read(name, LARGEST))? {
+        Ok(None) => Ok(Record::default()),
+        Ok(Some(bytes)) => {
+            let record = serde_json::from_slice(&bytes);
+            Ok(record.unwrap_or_else(|error| anew(text::line(&error.to_string(), 200))))
+        }
+        Err(error @ FsError::Io { .. }) => Err(error.into()),
+        Err(error) => Ok(anew(Chain(&error).to_string())),
     }
 }
 
-/// Takes the lock `path`, which stays: two runs could else lock two files of one name.
-fn lock(path: &Path, patience: Duration) -> Result<File> {
-    let failed = || format!("cannot lock {}", path.display());
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+/// Takes the lock beside the record `name`, which stays: two runs could else lock two files of one name.
+fn lock(folder: &Owned, name: &Path, patience: Duration) -> Result<File> {
+    let lock = name.with_extension("lock");
+    let failed = || format!("cannot lock {}", shown(&folder.path().join(&lock)));
+    let file = folder.act(|dir| {
+        if dir.stat(&lock)?.is_none() {
+            match dir.create_new(&lock, 0o600) {
+                // Another run was first.
+                Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made,
+            }
+        }
+        dir.open_file(&lock)
+    })?;
     let file = file.with_context(failed)?;
-    spool::give_to_owner(&file, path.parent().unwrap_or(path)).with_context(failed)?;
     let began = Instant::now();
     loop {
         match fs2::FileExt::try_lock_exclusive(&file) {
@@ -247,9 +267,9 @@ impl Open {
         let bytes = serde_json::to_vec(&self.record)?;
         // If a power cut takes the record that a failure was told, more is told rather than less; a sync takes its time.
         let only_tells = self.record.told && self.record.held.is_none();
-        let synced = if only_tells { Synced::Whenever } else { Synced::Now };
-        let written = spool::write(&self.path, &bytes, synced);
-        written.map(drop).with_context(|| format!("cannot write {}", self.path.display()))
+        let durability = if only_tells { Durability::Loose } else { Durability::Synced };
+        let written = self.folder.act(|dir| dir.replace(&self.name, &bytes, 0o600, durability))?;
+        Ok(written?)
     }
 }
 
@@ -345,7 +365,7 @@ mod tests {
     fn a_broken_record_counts_as_none() {
         let folder = tempfile::tempdir().unwrap();
         let first = open(folder.path(), "a.service").unwrap();
-        fs::write(&first.path, "{").unwrap();
+        std::fs::write(first.folder.path().join(&first.name), "{").unwrap();
         drop(first);
         assert!(open(folder.path(), "a.service").unwrap().record.is_spent());
     }

@@ -47,9 +47,10 @@ pub(crate) fn stamp(at: DateTime<Local>) -> String {
     at.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// The moment `seconds` after 1970 began; the end of time if there is no such moment.
+/// The moment `seconds` after 1970 began, of the years that have four digits: every time zone knows those.
 pub(crate) fn local(seconds: i64) -> DateTime<Local> {
-    DateTime::from_timestamp(seconds, 0).unwrap_or(DateTime::<chrono::Utc>::MAX_UTC).into()
+    let seconds = seconds.clamp(-62_000_000_000, 253_370_764_800);
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default().into()
 }
 
 /// A length of time in the two largest units that matter: `2 h 13 min`.
@@ -81,6 +82,13 @@ mod tests {
         assert_eq!(line("a\r\nBcc: x\u{1b}[2J\0", 100), r"a\x0d\x0aBcc: x\x1b[2J\x00");
         assert_eq!(line("\u{202e}evil\u{feff}", 100), r"\u{202e}evil\u{feff}");
         assert_eq!(line(&"x".repeat(1_000_000), 3), "xxx … (999997 more bytes)");
+    }
+
+    #[test]
+    fn every_number_is_a_moment() {
+        for seconds in [i64::MIN, -1, 0, 253_402_300_800, i64::MAX] {
+            assert!(!moment(local(seconds)).is_empty() && !stamp(local(seconds)).is_empty());
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use phobos_site::exit;
 use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board};
 use phobos_site::lock::{BadLockName, Lock, LockName, Locks, Mode, Patience};
+use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
 use crate::make;
@@ -136,7 +137,7 @@ fn take_locks(config: &Config, args: &Args, job: &Job<'_>) -> Result<Vec<Lock>, 
 
 fn wait_for_borg(config: &Config, patience: &mut Patience<'_>) -> Result<(), BorgError> {
     match Repository::open(&config.backup.repository) {
-        Ok(repository) => repository.wait_until_free(patience),
+        Ok(repository) => repository.called_as(namespace::borg_from_outside()).wait_until_free(patience),
         // Outside the namespace, or before the first backup, there is none.
         Err(BorgError::NotARepository { .. }) => Ok(()),
         Err(error) => Err(error),

@@ -32,3 +32,12 @@ pub fn enter(
 ) -> Result<Entered, NamespaceError> {
     namespace::enter(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
 }
+
+/// How somebody outside calls Borg on a repository that this process sees: one in the namespace is not there outside.
+pub fn borg_from_outside() -> &'static str {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+    match (namespace("self"), namespace("1")) {
+        (Ok(own), Ok(first)) if own != first => "phobos-ns exec -- borg",
+        _ => "borg",
+    }
+}

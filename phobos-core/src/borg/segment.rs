@@ -21,6 +21,9 @@ pub const MAGIC_LEN: usize = 8;
 const MAGIC: &[u8; MAGIC_LEN] = b"BORG_SEG";
 const ATTIC: &[u8; MAGIC_LEN] = b"ATTICSEG";
 
+/// The COMMIT, which is always the same: a segment that ends with these bytes ends a transaction.
+pub const COMMIT_ENTRY: [u8; 9] = *b"\x40\xf4\x3c\x25\x09\0\0\0\x02";
+
 /// An entry's head: CRC, size, tag. It is all of a COMMIT.
 const HEAD: u32 = 9;
 /// The head and the key of an object: all of a DELETE, and the start of a PUT.
@@ -290,13 +293,13 @@ impl Default for Checker {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// An entry as Borg writes it.
-    pub(crate) fn entry(tag: u8, body: &[u8]) -> Vec<u8> {
+    fn entry(tag: u8, body: &[u8]) -> Vec<u8> {
         let size = u32::try_from(body.len()).unwrap() + HEAD;
         let mut rest = size.to_le_bytes().to_vec();
         rest.push(tag);

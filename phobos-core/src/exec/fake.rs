@@ -8,7 +8,7 @@ use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status};
 /// One answer of a [`Script`].
 #[derive(Debug, Clone)]
 enum Answer {
-    Done { stdout: String },
+    Done { stdout: Vec<u8> },
     Fails { status: Status, stderr: String },
 }
 
@@ -34,6 +34,12 @@ impl Script {
     /// The next call ends well and writes `stdout`.
     #[must_use]
     pub fn says(self, stdout: &str) -> Self {
+        self.answers_bytes(stdout.as_bytes())
+    }
+
+    /// The next call ends well and writes `stdout`, which need not be text.
+    #[must_use]
+    pub fn answers_bytes(self, stdout: &[u8]) -> Self {
         self.then(Answer::Done { stdout: stdout.to_owned() })
     }
 
@@ -59,7 +65,7 @@ impl Script {
         self
     }
 
-    fn answer(&self, invocation: &Invocation) -> Result<String, ExecError> {
+    fn answer(&self, invocation: &Invocation) -> Result<Vec<u8>, ExecError> {
         locked(&self.calls).push(invocation.to_string());
         let invocation = invocation.to_string();
         match locked(&self.answers).pop_front() {
@@ -72,11 +78,12 @@ impl Script {
 
 impl Exec for Script {
     fn run(&self, invocation: &Invocation) -> Result<Finished, ExecError> {
-        self.answer(invocation).map(|stdout| Finished { stdout: stdout.into_bytes() })
+        self.answer(invocation).map(|stdout| Finished { stdout })
     }
 
     fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError> {
         let stdout = self.answer(invocation)?;
+        let stdout = String::from_utf8_lossy(&stdout);
         stdout.split(['\n', '\r']).filter(|line| !line.is_empty()).for_each(|line| observer.out(line));
         Ok(Finished::default())
     }
@@ -97,6 +104,19 @@ impl Exec for Script {
     ) -> Result<Box<dyn Hold>, ExecError> {
         self.answer(invocation).map(|_| Box::new(Held) as Box<dyn Hold>)
     }
+
+    fn converse(
+        &self,
+        invocation: &Invocation,
+        heard: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Box<dyn Hold>, ExecError> {
+        let stdout = self.answer(invocation)?;
+        if heard(&stdout) {
+            return Ok(Box::new(Held));
+        }
+        let stderr = "it ended without an answer".to_owned();
+        Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
+    }
 }
 
 /// What a script's [`Exec::hold`] returns: it holds until it is released, and releases well.
@@ -104,6 +124,10 @@ impl Exec for Script {
 struct Held;
 
 impl Hold for Held {
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
     fn is_alive(&mut self) -> bool {
         true
     }

@@ -24,7 +24,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a program that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// How long a held program may take to end after its standard input was closed.
+/// What fits into any pipe at once, in bytes.
+const PIPE_BUF: usize = 4096;
+
+/// How long a held program may take to end after its standard input was closed, if its call has no limit.
 const RELEASE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs programs on this machine.
@@ -188,6 +191,21 @@ impl Exec for System<'_> {
         let stderr = format!("it ended without saying `{ready}`");
         Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
     }
+
+    fn converse(
+        &self,
+        invocation: &Invocation,
+        heard: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Box<dyn Hold>, ExecError> {
+        let mut child = self.start(invocation, Input::Open)?;
+        let mut listener = Listener { heard, content: false };
+        self.attend(&mut child, invocation, &mut listener)?;
+        if listener.content {
+            return Ok(Box::new(Holder { child: Some(child), invocation: invocation.clone() }));
+        }
+        let stderr = "it ended without an answer".to_owned();
+        Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
+    }
 }
 
 /// What a child reads from its standard input.
@@ -226,7 +244,13 @@ impl Child {
             Input::Bytes => (in_memory(&invocation.stdin)?, None),
             Input::Open => {
                 let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-                (read, Some(write))
+                // More than that might not fit into a pipe that nobody reads yet.
+                if invocation.stdin.len() > PIPE_BUF {
+                    return Err(io::Error::new(io::ErrorKind::InvalidInput, "what it is to be told is too long"));
+                }
+                let mut write = File::from(write);
+                write.write_all(&invocation.stdin)?;
+                (read, Some(write.into()))
             }
         };
         let handle = expression(invocation, program)
@@ -308,6 +332,10 @@ struct Holder {
 }
 
 impl Hold for Holder {
+    fn pid(&self) -> Option<u32> {
+        self.child.as_ref()?.handle.pids().first().copied()
+    }
+
     fn is_alive(&mut self) -> bool {
         self.child.as_ref().is_some_and(|child| matches!(child.handle.try_wait(), Ok(None)))
     }
@@ -321,7 +349,9 @@ impl Hold for Holder {
     fn release(&mut self) -> Result<(), ExecError> {
         self.let_go();
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let invocation = self.invocation.clone().shielded().limit(RELEASE_LIMIT);
+        let invocation = self.invocation.clone().shielded();
+        let limit = invocation.limit.unwrap_or(RELEASE_LIMIT);
+        let invocation = invocation.limit(limit);
         System::default().attend(&mut child, &invocation, &mut Capture(&mut Vec::new()))
     }
 }
@@ -356,6 +386,25 @@ impl Sink for Capture<'_> {
     }
     fn is_content(&self) -> bool {
         false
+    }
+}
+
+/// Shows standard output to somebody who says when they have heard enough.
+struct Listener<'a> {
+    heard: &'a mut dyn FnMut(&[u8]) -> bool,
+    content: bool,
+}
+
+impl Sink for Listener<'_> {
+    fn out(&mut self, bytes: &[u8]) {
+        self.content = self.content || (self.heard)(bytes);
+    }
+    fn err(&mut self, _bytes: &[u8]) {}
+    fn tick(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+    fn is_content(&self) -> bool {
+        self.content
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "what breaks fails the test")]
 
+mod letters;
+mod servers;
 mod smtp;
 
 use std::fs;
@@ -319,11 +321,28 @@ fn a_message_that_is_refused_does_not_hold_up_the_others() {
     let server = Server::start(Manner::Refuses("nobody@"));
     let machine = Machine::with_server(&server);
     let ended = machine.run(&["nobody@example.org", "a.service"]);
-    assert_eq!(ended.code, Some(75), "{ended:?}");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("does not take mail for nobody@example.org: it says 550 no such user"), "{ended:?}");
-    assert_eq!(machine.run(&["b.service"]).code, Some(75), "something is still left");
+    assert_eq!(machine.run(&["b.service"]).code, Some(0), "what was set aside is not tried again");
     assert_eq!(server.taken().len(), 1);
-    assert_eq!(machine.queue().len(), 1);
+    assert!(machine.queue().is_empty());
+    let list = machine.run(&["list"]).stdout;
+    assert!(
+        list.contains("  set aside  unit a.service failed to nobody@example.org: ") && list.contains("550"),
+        "{list}"
+    );
+    if rustix::process::geteuid().is_root() {
+        let posted = fs::read_to_string(machine.path("led/mail.json")).unwrap();
+        assert!(posted.contains("1 message was set aside (phobos-mail list)"), "{posted}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&machine.run(&["list", "--json"]).stdout).unwrap();
+    assert_eq!((&json["schema_version"], &json["letters"][0]["state"]), (&1.into(), &"set-aside".into()));
+    let id = json["letters"][0]["id"].as_str().unwrap();
+    assert_eq!(machine.run(&["flush", "--refused"]).code, Some(1), "it is tried again when asked for");
+    assert_eq!(machine.run(&["drop", &id[..10]]).code, Some(0));
+    assert_eq!(machine.run(&["list"]).stdout, "");
+    assert_eq!(machine.run(&["drop", &id[..10]]).code, Some(2));
+    assert!(!machine.path("led/mail.json").exists(), "nothing is left to tell");
 }
 
 #[test]
