@@ -1,9 +1,7 @@
 //! The light itself: who may set it, what it shows when it is plugged in, and what it does when it is busy.
 
 use anyhow::{Context, Result, ensure};
-use phobos_tests::{Light, Nas, Story, seconds, story};
-
-use crate::owner::STATUS_EMAIL_USER;
+use phobos_tests::{Light, Nas, STATUS_EMAIL_USER, Story, seconds, story};
 
 /// The original's own rule, which lets everybody set the light.
 const RULE_OF_THE_ORIGINAL: &str = r#"SUBSYSTEM=="usb", ATTR{idVendor}=="20a0", ATTR{idProduct}=="41e5", MODE:="0666""#;

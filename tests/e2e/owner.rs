@@ -1,7 +1,7 @@
 //! The owner's own units, with nothing changed but the paths of the programs.
 
 use anyhow::{Result, ensure};
-use phobos_tests::{Light, Nas, Story, minutes, seconds, story};
+use phobos_tests::{Light, Nas, STATUS_EMAIL_USER, Story, minutes, seconds, story};
 
 /// `backup-exthdd.service` as the owner describes it: unlocked by systemd-cryptsetup, wrapped in nsenter.
 const BACKUP_EXTHDD: &str = "\
@@ -14,18 +14,6 @@ OnFailure=status-email-user@%n.service blinkstick-fail.service
 Type=oneshot
 ExecStartPre=/usr/local/bin/phobos-ns
 ExecStart=/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-ext
-";
-
-/// `status-email-user@.service`, verbatim.
-pub(crate) const STATUS_EMAIL_USER: &str = "\
-[Unit]
-Description=status email for %I
-[Service]
-Type=oneshot
-ExecStart=-/usr/local/bin/phobos-mail %i
-ExecStart=/usr/local/bin/phobos-blink --index 1 --limit 50 --set-color red
-Group=systemd-journal
-DynamicUser=yes
 ";
 
 #[test]

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
-use phobos_core::exec::{Exec, ExecError, Invocation, System};
+use anyhow::{Context, Result};
+use phobos_core::exec::{Exec, Invocation, System};
 use tempfile::TempDir;
+
+use crate::host;
 
 /// How long a call may take that waits for nothing.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -45,16 +47,7 @@ impl Guest {
     /// Runs `script` with `stdin` for at most `limit`.
     pub(crate) fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
         let call = self.ssh().args(["root@127.0.0.1", script]).stdin(stdin).limit(limit);
-        match System::default().run(&call) {
-            Ok(finished) => Ok(finished.text()),
-            Err(ExecError::Failed { status, stderr, .. }) => {
-                Err(anyhow!("in the machine, `{}` {status}: {}", script.trim(), stderr.trim()))
-            }
-            Err(ExecError::TimedOut { .. }) => {
-                bail!("in the machine, `{}` took longer than {} s", script.trim(), limit.as_secs())
-            }
-            Err(error) => Err(error.into()),
-        }
+        host::shell(&call, "in the machine", script)
     }
 
     /// The command that a person would run for a shell.

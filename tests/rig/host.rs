@@ -5,12 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
-use phobos_core::exec::{self, Exec, Invocation, System};
+use phobos_core::exec::{self, Exec, ExecError, Invocation, System};
 
 /// The programs of the development machine that the rig needs, with the packages that bring them.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("mmdebstrap", "mmdebstrap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("setpriv", "util-linux"),
+    ("systemd-nspawn", "systemd-container"),
 ];
 
 /// Says what the rig lacks on this machine.
@@ -45,6 +46,20 @@ pub(crate) fn require() -> Result<()> {
 /// Runs `call` for at most `limit` and returns what it wrote to its standard output.
 pub(crate) fn run(call: Invocation, limit: Duration) -> Result<String> {
     Ok(System::default().run(&call.limit(limit))?.text())
+}
+
+/// Runs `call`, which runs `script` at the place that `place` names, and returns what it wrote to its standard output.
+pub(crate) fn shell(call: &Invocation, place: &str, script: &str) -> Result<String> {
+    match System::default().run(call) {
+        Ok(finished) => Ok(finished.text()),
+        Err(ExecError::Failed { status, stderr, .. }) => {
+            Err(anyhow!("{place}, `{}` {status}: {}", script.trim(), stderr.trim()))
+        }
+        Err(ExecError::TimedOut { limit, .. }) => {
+            bail!("{place}, `{}` took longer than {} s", script.trim(), limit.as_secs())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The workspace's root folder.

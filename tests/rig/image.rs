@@ -69,8 +69,9 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Finds the image in the cache or builds it. The caller holds the cache's lock.
+    /// Finds the image in the cache or builds it; whoever else wants it waits for that.
     pub(crate) fn get(cache: &Path) -> Result<Self> {
+        let _lock = host::lock(&cache.join("image.lock"))?;
         let overlay = host::workspace().join("tests/rig/overlay");
         let build = host::workspace().join("tests/rig/build.sh");
         let key = key(&overlay, &build)?;

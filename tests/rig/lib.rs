@@ -28,12 +28,14 @@
 //!   run at a time on a host, whoever runs them.
 //! * `programs`: phobos as built from the work tree (profile `rig`), unpacked into the machine when it starts. It is not
 //!   in the image: a change of the code costs a build, not a boot.
+//! * `container`: the same Debian booted in a container, without what needs a kernel of its own; `tests/booted/` has its stories.
 //! * `light`: the fake BlinkStick (`tests/fake-blinkstick/`) is a USB device in the machine. It writes down every report it
 //!   gets, and how mappings, mounts and holders stood while the sender waited for its answer, to a port that ends in a
 //!   file on the host.
 //! * `main`: the same machine to play with, `cargo run -p phobos-tests --bin rig`.
 //! * `nas`: the words in which scenarios are written.
 
+mod container;
 mod guest;
 mod host;
 mod image;
@@ -44,10 +46,11 @@ mod programs;
 mod qemu;
 mod qmp;
 
+pub use container::Container;
 pub use image::PASSPHRASE;
 pub use light::{Light, Report, Witness};
-pub use machine::make_ready;
-pub use nas::{Drive, Failure, Mail, Nas, Story, Unit, minutes, seconds, story};
+pub use machine::{Machine, make_ready};
+pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, booted, minutes, seconds, story};
 
 /// Tells the person who runs the tests something.
 #[expect(clippy::print_stderr, reason = "a test's standard error is where its reader looks")]

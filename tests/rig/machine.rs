@@ -11,6 +11,8 @@ use serde_json::json;
 use crate::guest::Guest;
 use crate::host;
 use crate::image::{Image, sweep};
+use crate::light::{self, Report};
+use crate::nas::Stage;
 use crate::programs;
 use crate::qemu::{self, Accelerator, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
 
@@ -29,7 +31,7 @@ pub(crate) const DRIVES: [(&str, &str, u64); 3] = [
 
 /// A running machine.
 #[derive(Debug)]
-pub(crate) struct Machine {
+pub struct Machine {
     image: Image,
     accelerator: Accelerator,
     disks: Disks,
@@ -126,12 +128,10 @@ impl Machine {
         &self.folder
     }
 
-    /// The end of what the machine wrote to its serial console.
-    pub(crate) fn console(&self) -> String {
-        let said = fs::read(self.folder.join("console.log")).unwrap_or_default();
-        let said = String::from_utf8_lossy(&said);
-        let lines: Vec<_> = said.lines().collect();
-        lines[lines.len().saturating_sub(30)..].join("\n")
+    /// All that the sticks were told so far.
+    pub(crate) fn reports(&self) -> Result<Vec<Report>> {
+        let text = fs::read_to_string(self.folder.join("light.jsonl"))?;
+        light::parse(&text).with_context(|| format!("the light's time line: {text}"))
     }
 
     /// Plugs the drive whose content is in `file` into the machine's USB.
@@ -173,6 +173,26 @@ impl Machine {
 
     fn qemu(&mut self) -> Result<&mut Qemu> {
         self.qemu.as_mut().context("the machine is off")
+    }
+}
+
+impl Stage for Machine {
+    fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
+        self.guest()?.run(script, stdin, limit)
+    }
+
+    /// The end of what the machine wrote to its serial console.
+    fn console(&self) -> String {
+        let said = fs::read(self.folder.join("console.log")).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let lines: Vec<_> = said.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    fn light(&self) -> String {
+        let shown =
+            self.reports().map(|reports| reports.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        shown.unwrap_or_else(|error| format!("{error:#}"))
     }
 }
 

@@ -1,16 +1,19 @@
 //! The words in which scenarios are written.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::container::Container;
 use crate::image::PASSPHRASE;
-use crate::light::{self, Light, Report};
+use crate::light::{Light, Report};
 use crate::machine::{DRIVES, Machine};
+
+/// How long a call may take that waits for nothing.
+const CALL_LIMIT: Duration = Duration::from_secs(120);
 
 /// The units whose journal is shown when a scenario fails.
 const UNITS: [&str; 8] = [
@@ -24,16 +27,57 @@ const UNITS: [&str; 8] = [
     "rig-*",
 ];
 
+/// A unit that fails, and tells as the owner's units do.
+const BROKEN: &str = "\
+[Unit]
+Description=breaks %I
+OnFailure=status-email-user@%n.service
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/false
+";
+
+/// The owner's `status-email-user@.service`, verbatim.
+pub const STATUS_EMAIL_USER: &str = "\
+[Unit]
+Description=status email for %I
+[Service]
+Type=oneshot
+ExecStart=-/usr/local/bin/phobos-mail %i
+ExecStart=/usr/local/bin/phobos-blink --index 1 --limit 50 --set-color red
+Group=systemd-journal
+DynamicUser=yes
+";
+
 /// How a scenario ends.
 pub type Story = Result<(), Failure>;
 
 /// Why a scenario failed, and what there was to see: the light, the journal, the mail, the console.
 pub struct Failure(String);
 
-/// The owner's machine.
+/// Where a story plays: what has a shell of root's.
+pub trait Stage: fmt::Debug {
+    /// Runs `script` as root with `stdin` for at most `limit` and returns what it wrote to its standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it ends with anything but 0; the message has its standard error.
+    fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String>;
+
+    /// The end of what was written to the console.
+    fn console(&self) -> String;
+
+    /// All that the light was told, for a person to read.
+    fn light(&self) -> String {
+        "there is none".to_owned()
+    }
+}
+
+/// The owner's machine: the rig's, which has everything, or a booted container, which is fast.
 #[derive(Debug)]
-pub struct Nas {
-    machine: Machine,
+pub struct Nas<S: Stage = Machine> {
+    stage: S,
     /// How many of the light's reports have been waited for.
     seen: usize,
 }
@@ -78,6 +122,18 @@ pub fn story(tell: impl FnOnce(&mut Nas) -> Result<()>) -> Story {
     tell(&mut nas).map_err(|error| Failure(format!("{error:#}\n\n{}", nas.report())))
 }
 
+/// Tells a story in a container that has just booted, with phobos's programs in place: as [`story`], without drives, light,
+/// power cord and a clock of its own.
+///
+/// # Errors
+///
+/// What `tell` returns, with the journal of the units involved, and root's mail.
+pub fn booted(tell: impl FnOnce(&mut Nas<Container>) -> Result<()>) -> Story {
+    let container = Container::start().map_err(|error| Failure(format!("the story could not begin: {error:#}")))?;
+    let mut nas = Nas { stage: container, seen: 0 };
+    tell(&mut nas).map_err(|error| Failure(format!("{error:#}\n\n{}", nas.report())))
+}
+
 /// `count` seconds.
 pub const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -101,7 +157,7 @@ impl Nas {
              && systemctl daemon-reload && udevadm control --reload \
              && systemctl enable --quiet --now fake-blinkstick.service && udevadm settle && sync -f /usr/local",
         )?;
-        Ok(Self { machine, seen: 0 })
+        Ok(Self { stage: machine, seen: 0 })
     }
 
     /// The drive called `name`, as it was made ready: LUKS with a key file, an empty file system labelled `extbackup`.
@@ -113,7 +169,7 @@ impl Nas {
         let Some((name, uuid, _)) = DRIVES.into_iter().find(|(known, ..)| *known == name) else {
             unreachable!("no drive {name} in the rig")
         };
-        Drive { name, uuid, file: self.machine.folder().join(format!("drive-{name}.img")) }
+        Drive { name, uuid, file: self.stage.folder().join(format!("drive-{name}.img")) }
     }
 
     /// Tells phobos about `drives`: in its configuration, and by enabling the unit that each of them starts.
@@ -137,7 +193,7 @@ impl Nas {
     ///
     /// When QEMU does not.
     pub fn plug(&mut self, drive: &Drive) -> Result<()> {
-        self.machine.plug(drive.name, &drive.file)
+        self.stage.plug(drive.name, &drive.file)
     }
 
     /// Pulls `drive` out, whatever the machine is doing with it.
@@ -146,7 +202,7 @@ impl Nas {
     ///
     /// When QEMU does not.
     pub fn pull(&mut self, drive: &Drive) -> Result<()> {
-        self.machine.pull(drive.name)
+        self.stage.pull(drive.name)
     }
 
     /// Makes `drive` no faster than `kib` KiB a second; 0 lets it go as fast as it can.
@@ -155,7 +211,7 @@ impl Nas {
     ///
     /// When QEMU does not, because the drive is not plugged in for example.
     pub fn slow_drive(&mut self, drive: &Drive, kib: u64) -> Result<()> {
-        self.machine.throttle(&format!("drive-{}", drive.name), kib << 10)
+        self.stage.throttle(&format!("drive-{}", drive.name), kib << 10)
     }
 
     /// Makes the backup disk no faster than `kib` KiB a second; 0 lets it go as fast as it can.
@@ -166,7 +222,7 @@ impl Nas {
     ///
     /// When QEMU does not.
     pub fn slow_backup_disk(&mut self, kib: u64) -> Result<()> {
-        self.machine.throttle("backup-disk", kib << 10)
+        self.stage.throttle("backup-disk", kib << 10)
     }
 
     /// Cuts the power in this moment. What the machine had written is on its disks, what it had not is lost.
@@ -175,7 +231,7 @@ impl Nas {
     ///
     /// When QEMU does not end.
     pub fn cut_power(&mut self) -> Result<()> {
-        self.machine.cut_power()
+        self.stage.cut_power()
     }
 
     /// Switches the machine on again with `plugged` plugged in, and waits for its shell.
@@ -184,11 +240,11 @@ impl Nas {
     ///
     /// When it does not boot.
     pub fn power_on(&mut self, plugged: &[&Drive]) -> Result<()> {
-        self.machine.boot()?;
+        self.stage.boot()?;
         for drive in plugged {
-            self.machine.plug(drive.name, &drive.file)?;
+            self.stage.plug(drive.name, &drive.file)?;
         }
-        self.machine.connect()
+        self.stage.connect()
     }
 
     /// The command that gives a person a root shell in the machine.
@@ -197,64 +253,7 @@ impl Nas {
     ///
     /// When the machine is off.
     pub fn shell(&self) -> Result<String> {
-        Ok(self.machine.guest()?.command())
-    }
-
-    /// Runs `script` as root, outside every namespace of phobos's, and returns what it wrote to its standard output.
-    ///
-    /// # Errors
-    ///
-    /// When it ends with anything but 0; the message has its standard error.
-    pub fn sh(&self, script: &str) -> Result<String> {
-        self.machine.guest()?.sh(script)
-    }
-
-    /// Writes the file `path` in the machine.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let script = format!("mkdir -p \"$(dirname '{path}')\" && cat > '{path}'");
-        self.machine.guest()?.run(&script, text.into(), minutes(2)).map(drop)
-    }
-
-    /// Reads the file `path` in the machine.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub fn read(&self, path: &str) -> Result<String> {
-        self.sh(&format!("cat '{path}'"))
-    }
-
-    /// Installs `package`, which was set aside for that, as an administrator does: its own scripts run, with `answers` to
-    /// debconf's questions, and what it conflicts with is removed.
-    ///
-    /// # Errors
-    ///
-    /// When apt does not.
-    pub fn install(&self, package: &str, answers: &str) -> Result<()> {
-        let script = format!(
-            "set -e; export DEBIAN_FRONTEND=noninteractive; debconf-set-selections; \
-             apt-get install --quiet=2 --yes --no-install-recommends --option=Dpkg::Use-Pty=0 /opt/debs/{package}/*.deb"
-        );
-        // Their scripts take a minute under emulation, and longer beside another machine.
-        self.machine.guest()?.run(&script, answers.into(), minutes(5)).map(drop)
-    }
-
-    /// Waits until the shell command `condition` succeeds in the machine; `what` says in words what is waited for.
-    ///
-    /// # Errors
-    ///
-    /// When it does not within `limit`.
-    pub fn wait_until(&self, what: &str, condition: &str, limit: Duration) -> Result<()> {
-        let script = format!("until {{ {condition}\n}} >/dev/null 2>&1; do sleep 0.3; done");
-        self.machine
-            .guest()?
-            .run(&script, Vec::new(), limit)
-            .with_context(|| format!("waited in vain for: {what}"))
-            .map(drop)
+        Ok(self.stage.guest()?.command())
     }
 
     /// Waits until the light turns to `light`, from the last light on that was waited for.
@@ -313,8 +312,7 @@ impl Nas {
     ///
     /// When the time line cannot be read.
     pub fn light(&self) -> Result<Vec<Report>> {
-        let text = fs::read_to_string(self.machine.folder().join("light.jsonl"))?;
-        light::parse(&text).with_context(|| format!("the light's time line: {text}"))
+        self.stage.reports()
     }
 
     /// The colours that the light had so far, one after the other.
@@ -326,6 +324,100 @@ impl Nas {
         let mut colours: Vec<_> = self.light()?.iter().filter_map(Light::of).collect();
         colours.dedup();
         Ok(colours)
+    }
+
+    /// Plugs `drive` in and waits until its mirror is in the middle of rsync, which it stays in for a while.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come that far.
+    pub fn plug_into_the_middle(&mut self, drive: &Drive) -> Result<()> {
+        self.slow_backup_disk(500)?;
+        self.sh("echo 3 >/proc/sys/vm/drop_caches")?;
+        self.plug(drive)?;
+        self.wait_until("rsync runs", "pgrep -x rsync", minutes(3))
+    }
+
+    /// Waits until `drive`'s run has failed with exit code `status`, and checks that all the world was told: the light is
+    /// red, root has a mail about the unit that says `why`, and the drive is closed. Returns the mail.
+    ///
+    /// # Errors
+    ///
+    /// When any of that is not so.
+    pub fn expect_failure(&mut self, drive: &Drive, status: i32, why: &str) -> Result<Mail> {
+        let unit = self.wait_for_unit(&drive.unit(), "failed", minutes(4))?;
+        if unit.status != status {
+            bail!("{} ended with {}, not with {status}", drive.unit(), unit.status);
+        }
+        self.wait_for_light(Light::Red, minutes(2))?;
+        let mail = self.wait_for_mail_that_says(&format!("unit {} failed", drive.unit()), why)?;
+        self.wait_until_closed()?;
+        Ok(mail)
+    }
+}
+
+impl<S: Stage> Nas<S> {
+    /// Runs `script` as root, outside every namespace of phobos's, and returns what it wrote to its standard output.
+    ///
+    /// # Errors
+    ///
+    /// When it ends with anything but 0; the message has its standard error.
+    pub fn sh(&self, script: &str) -> Result<String> {
+        self.stage.run(script, Vec::new(), CALL_LIMIT)
+    }
+
+    /// Writes the file `path` in the machine.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        let script = format!("mkdir -p \"$(dirname '{path}')\" && cat > '{path}'");
+        self.stage.run(&script, text.into(), minutes(2)).map(drop)
+    }
+
+    /// Reads the file `path` in the machine.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn read(&self, path: &str) -> Result<String> {
+        self.sh(&format!("cat '{path}'"))
+    }
+
+    /// Installs `package`, which was set aside for that, as an administrator does: its own scripts run, with `answers` to
+    /// debconf's questions, and what it conflicts with is removed.
+    ///
+    /// # Errors
+    ///
+    /// When apt does not.
+    pub fn install(&self, package: &str, answers: &str) -> Result<()> {
+        let script = format!(
+            "set -e; export DEBIAN_FRONTEND=noninteractive; debconf-set-selections; \
+             apt-get install --quiet=2 --yes --no-install-recommends --option=Dpkg::Use-Pty=0 /opt/debs/{package}/*.deb"
+        );
+        // Their scripts take a minute under emulation, and longer beside another machine.
+        self.stage.run(&script, answers.into(), minutes(5)).map(drop)
+    }
+
+    /// Puts the template `broken@.service` in place, which fails by running `program` and tells as the owner's units do.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn install_broken(&self, program: &str) -> Result<()> {
+        self.write("/etc/systemd/system/broken@.service", &BROKEN.replace("/usr/bin/false", program))?;
+        self.sh("systemctl daemon-reload").map(drop)
+    }
+
+    /// Waits until the shell command `condition` succeeds in the machine; `what` says in words what is waited for.
+    ///
+    /// # Errors
+    ///
+    /// When it does not within `limit`.
+    pub fn wait_until(&self, what: &str, condition: &str, limit: Duration) -> Result<()> {
+        let script = format!("until {{ {condition}\n}} >/dev/null 2>&1; do sleep 0.3; done");
+        self.stage.run(&script, Vec::new(), limit).with_context(|| format!("waited in vain for: {what}")).map(drop)
     }
 
     /// What systemd says about `unit`.
@@ -363,35 +455,6 @@ impl Nas {
     /// When the journal cannot be read.
     pub fn journal(&self, unit: &str) -> Result<String> {
         self.sh(&format!("journalctl --sync; journalctl --boot --no-pager --output=cat --unit='{unit}'"))
-    }
-
-    /// Plugs `drive` in and waits until its mirror is in the middle of rsync, which it stays in for a while.
-    ///
-    /// # Errors
-    ///
-    /// When it does not come that far.
-    pub fn plug_into_the_middle(&mut self, drive: &Drive) -> Result<()> {
-        self.slow_backup_disk(500)?;
-        self.sh("echo 3 >/proc/sys/vm/drop_caches")?;
-        self.plug(drive)?;
-        self.wait_until("rsync runs", "pgrep -x rsync", minutes(3))
-    }
-
-    /// Waits until `drive`'s run has failed with exit code `status`, and checks that all the world was told: the light is
-    /// red, root has a mail about the unit that says `why`, and the drive is closed. Returns the mail.
-    ///
-    /// # Errors
-    ///
-    /// When any of that is not so.
-    pub fn expect_failure(&mut self, drive: &Drive, status: i32, why: &str) -> Result<Mail> {
-        let unit = self.wait_for_unit(&drive.unit(), "failed", minutes(4))?;
-        if unit.status != status {
-            bail!("{} ended with {}, not with {status}", drive.unit(), unit.status);
-        }
-        self.wait_for_light(Light::Red, minutes(2))?;
-        let mail = self.wait_for_mail_that_says(&format!("unit {} failed", drive.unit()), why)?;
-        self.wait_until_closed()?;
-        Ok(mail)
     }
 
     /// Waits for a mail with this subject that says `words`.
@@ -484,8 +547,7 @@ impl Nas {
             name = drive.name,
             uuid = drive.uuid,
         );
-        self.machine
-            .guest()?
+        self.stage
             .run(&script, Vec::new(), minutes(10))
             .with_context(|| format!("the copy on drive {}", drive.name))
             .map(drop)
@@ -494,11 +556,7 @@ impl Nas {
     /// What there was to see, for a person who wonders why a scenario failed.
     fn report(&self) -> String {
         let mut text = String::from("---- the light\n");
-        let light = self.light().map_or_else(
-            |error| format!("{error:#}"),
-            |reports| reports.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        );
-        text.extend([light.as_str(), "\n"]);
+        text.extend([self.stage.light().as_str(), "\n"]);
         let units: Vec<_> = UNITS.iter().map(|unit| format!("--unit='{unit}'")).collect();
         let journal = "journalctl --sync; journalctl --no-pager --output=short-monotonic";
         for (what, script) in [
@@ -511,7 +569,7 @@ impl Nas {
             let said = self.sh(&script).unwrap_or_else(|error| format!("{error:#}"));
             text.extend(["---- ", what, "\n", &said, "\n"]);
         }
-        text + &format!("---- the console\n{}\n", self.machine.console())
+        text + &format!("---- the console\n{}\n", self.stage.console())
     }
 }
 
@@ -541,7 +599,7 @@ impl fmt::Debug for Failure {
     }
 }
 
-impl Drop for Nas {
+impl<S: Stage> Drop for Nas<S> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             crate::say(&self.report());

@@ -40,7 +40,11 @@ const NEEDS: [Need; 26] = [
     need("qemu-system-x86", "qemu-system-x86_64", "the rig's machine"),
     need("qemu-utils", "qemu-img", "the rig's disk"),
     need("procps", "sysctl", "what runs in tests"),
-    need("systemd-container", "systemd-nspawn", "the rig's Debian on this processor, for the bench of the mail"),
+    need(
+        "systemd-container",
+        "systemd-nspawn",
+        "the rig's Debian on this processor: stories that need systemd, and the bench of the mail",
+    ),
     need("tar", "tar", "the rig's root file system"),
     need("zstd", "zstd", "the rig's root file system"),
 ];

@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
 const AT_ONCE: &str = "4";
 
-/// The package of the tests on real namespaces and on a machine in QEMU.
+/// The package of the tests on real namespaces, in containers and on a machine in QEMU.
 const RIG: &str = "phobos-tests";
 
 /// The command line of `test`.
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Only what runs on this machine: format, lints, unit and command line tests, stories on real namespaces
     #[arg(long, conflicts_with = "rig")]
     host: bool,
-    /// Only the scenarios on the machine in QEMU
+    /// Only the scenarios on the rig's Debian: in containers, and on the machine in QEMU
     #[arg(long)]
     rig: bool,
     /// Only tests whose names contain one of these; format and lints are left out then
@@ -105,6 +105,10 @@ fn host(sh: &Shell, args: &Args, parts: &mut Parts) {
 fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
     let runner = &runner();
     let tail = &args.tail();
+    parts.run("booted, in containers", || {
+        let stories = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test booted -- {tail...}");
+        Ok(stories.env("RUST_TEST_THREADS", AT_ONCE).run()?)
+    });
     parts.run("rig", || {
         Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test e2e -- {tail...}").run()?)
     });

@@ -1,0 +1,201 @@
+//! A booted container: the rig's Debian with systemd as PID 1, on this machine's own kernel and processor, in a few seconds.
+//!
+//! It has no USB, no dm-crypt, no power cord, and this machine's clock, which nobody in it can set.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use phobos_core::exec::Invocation;
+use tempfile::TempDir;
+
+use crate::image::Image;
+use crate::nas::Stage;
+use crate::{host, programs};
+
+/// How long a container may take to boot beside others.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long its processes may take to be gone once they have been killed.
+const END_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running container; dropping it ends all that is in it.
+#[derive(Debug)]
+pub struct Container {
+    child: Child,
+    /// Its PID 1, as this machine counts.
+    leader: u32,
+    folder: TempDir,
+}
+
+impl Container {
+    /// Boots one with the programs under test in place.
+    pub(crate) fn start() -> Result<Self> {
+        host::require()?;
+        let cache = host::folder()?;
+        let programs = programs::tar()?;
+        let image = Image::get(&cache)?;
+        let folder = tempfile::Builder::new().prefix("container-").tempdir_in(&cache)?;
+        let child = spawn(&image, &programs, &folder)?;
+        let mut container = Self { child, leader: 0, folder };
+        container.wait_for_boot().with_context(|| format!("the container says:\n{}", container.console()))?;
+        Ok(container)
+    }
+
+    fn wait_for_boot(&mut self) -> Result<()> {
+        let began = Instant::now();
+        while self.leader == 0 {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the container ended at once ({status})");
+            }
+            if began.elapsed() > BOOT_LIMIT {
+                bail!("the container does not start");
+            }
+            sleep(Duration::from_millis(50));
+            self.leader = leader(self.child.id())?.unwrap_or_default();
+        }
+        // Its systemd does not listen yet when it has just begun.
+        let booted =
+            "until [ -S /run/systemd/private ]; do sleep 0.05; done; systemctl is-system-running --wait || true";
+        let state = self.run(booted, Vec::new(), BOOT_LIMIT)?;
+        if state != "running" {
+            let failed = self.run("systemctl --failed --no-legend --plain", Vec::new(), BOOT_LIMIT)?;
+            bail!("the container is {state} after its boot: {failed}");
+        }
+        Ok(())
+    }
+
+    /// Kills what is in it and waits until it is gone, so that its part of the control groups can be taken away.
+    fn end(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        let groups = PathBuf::from(fs::read_to_string(self.folder.path().join("groups"))?.trim());
+        let began = Instant::now();
+        while let Err(error) = remove_groups(&groups) {
+            if began.elapsed() > END_LIMIT {
+                return Err(error).with_context(|| format!("cannot remove {}", groups.display()));
+            }
+            sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Stage for Container {
+    fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
+        let call = Invocation::new("nsenter")
+            .args(["--target", &self.leader.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"])
+            .args([
+                "--root",
+                "--",
+                "env",
+                "--ignore-environment",
+                "--chdir=/root",
+                "HOME=/root",
+                "USER=root",
+                "LANG=C.UTF-8",
+            ])
+            .args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-c", script]);
+        host::shell(&call.stdin(stdin).limit(limit), "in the container", script)
+    }
+
+    fn console(&self) -> String {
+        fs::read_to_string(self.folder.path().join("console")).unwrap_or_default()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            crate::say(&format!("cannot end the container: {error:#}"));
+        }
+    }
+}
+
+/// Starts the script that boots a container; it dies with the thread that started it, and all that is in the container with it.
+#[expect(clippy::disallowed_methods, reason = "it runs beside its caller, for minutes")]
+fn spawn(image: &Image, programs: &std::path::Path, folder: &TempDir) -> Result<Child> {
+    let console = File::create(folder.path().join("console"))?;
+    let name = format!("phobos-{}", folder.path().file_name().unwrap_or_default().to_string_lossy().replace('.', "-"));
+    std::process::Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["--propagation", "private", "sh"])
+        .arg(host::workspace().join("tests/rig/container.sh"))
+        .args([image.root().as_path(), programs, folder.path()])
+        .arg(name)
+        .stdin(Stdio::null())
+        .stdout(console.try_clone()?)
+        .stderr(console)
+        .spawn()
+        .context("cannot start a container")
+}
+
+/// The process below `ancestor` that is PID 1 of a container: of a process namespace within the one that `ancestor` has made.
+fn leader(ancestor: u32) -> Result<Option<u32>> {
+    let mut family = vec![ancestor];
+    let mut looked_at = 0;
+    while let Some(parent) = family.get(looked_at).copied() {
+        looked_at += 1;
+        for (pid, status) in processes()? {
+            if field(&status, "PPid:") != [parent.to_string()] {
+                continue;
+            }
+            let depth = |pid: u32| {
+                let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                field(&status, "NSpid:").len()
+            };
+            let numbers = field(&status, "NSpid:");
+            if numbers.last().is_some_and(|own| own == "1") && numbers.len() == depth(ancestor) + 2 {
+                return Ok(Some(pid));
+            }
+            family.push(pid);
+        }
+    }
+    Ok(None)
+}
+
+/// All processes that have not ended in the meantime, and what the kernel says of them.
+fn processes() -> Result<Vec<(u32, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
+        if let Ok(status) = fs::read_to_string(entry.path().join("status")) {
+            found.push((pid, status));
+        }
+    }
+    Ok(found)
+}
+
+/// The words behind `name` in a status of the kernel's.
+fn field(status: &str, name: &str) -> Vec<String> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Removes a control group and those in it, which have no process any more.
+fn remove_groups(groups: &std::path::Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(groups)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_groups(&entry.path())?;
+        }
+    }
+    fs::remove_dir(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field;
+
+    #[test]
+    fn a_field_is_words() {
+        let status = "Name:\tsystemd\nPPid:\t12\nNSpid:\t4711\t3\t1\n";
+        assert_eq!(field(status, "NSpid:"), ["4711", "3", "1"]);
+        assert_eq!(field(status, "PPid:"), ["12"]);
+        assert!(field(status, "Uid:").is_empty());
+    }
+}
