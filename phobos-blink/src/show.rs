@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Utc;
 use phobos_core::error::Chain;
+use phobos_core::flock;
+use phobos_core::fs::Dir;
 use phobos_site::led::color::Rgb;
 use phobos_site::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
 use serde::Serialize;
@@ -223,19 +225,17 @@ fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
 
 /// Waits for another `show` to be done; a light that is put right out of turn is better than one that is not.
 pub(crate) fn take_turn(board: &Board) -> Option<File> {
-    let path = board.run().join(".show.lock");
-    // Whoever may not write the board may still read the lock that another has made.
-    let made = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = made.or_else(|_| File::open(&path)).ok()?;
-    let began = Instant::now();
-    while began.elapsed() < TURN_LIMIT {
-        if fs2::FileExt::try_lock_exclusive(&file).is_ok() {
-            return Some(file);
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    // Whoever may not write the board may not keep others from showing it either, and has no turn.
+    let folder = Dir::open(board.run()).ok()?;
+    let file = flock::open(&folder, Path::new(".show.lock")).ok()?;
+    let turn = flock::within(file, TURN_LIMIT).ok()?;
+    if turn.is_none() {
+        log::warn!(
+            "another phobos-blink has been setting the light for {} s, not waiting for it",
+            TURN_LIMIT.as_secs()
+        );
     }
-    log::warn!("another phobos-blink has been setting the light for {} s, not waiting for it", TURN_LIMIT.as_secs());
-    None
+    turn
 }
 
 #[cfg(test)]

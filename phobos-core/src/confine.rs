@@ -4,6 +4,8 @@
 //! so what is not this user's is not its to change. Landlock then leaves it one folder to write in, a few to read, and
 //! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
 
+mod calls;
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -15,14 +17,21 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, make_bitflags, path_beneath_rules,
 };
 use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
-use nix::unistd::{Gid, Uid, User, getppid, setgroups, setresgid, setresuid};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User, getppid, setgroups, setresgid, setresuid};
 use rustix::fs::OFlags;
 
 use crate::error::{Chain, Class, Classified};
 use crate::exec::Invocation;
 use crate::folders;
+
+pub use calls::Lookup;
+
+/// The users of the system.
+const PASSWD: &str = "/etc/passwd";
 
 /// The newest rights that the tests have seen at work; older kernels get what they know of them.
 const KNOWN: ABI = ABI::V7;
@@ -60,14 +69,27 @@ const VARIABLES: [&str; 5] = ["PATH", "LC_ALL", "TZ", "TERM", "RSYNC_PASSWORD"];
 pub struct Confinement {
     /// The system user that it becomes.
     pub user: String,
+    /// Numbers of its own that it gets instead of that user's, so that what is another's stays another's.
+    pub alias: Option<Alias>,
     /// Its working directory, and the only place where it may write; no folder above needs to be open to the user.
     pub folder: PathBuf,
     /// Files and folders that it may read besides the system's programs and what they need.
     pub read: Vec<PathBuf>,
     /// The TCP ports that it may connect to.
     pub ports: Vec<u16>,
+    /// How it finds the names of hosts.
+    pub lookup: Lookup,
     /// The process that it must not outlive.
     pub parent: Option<u32>,
+}
+
+/// A user and a group without a name in the system's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The number of both.
+    pub id: u32,
+    /// A file that the program sees in the place of `/etc/passwd`: ssh does not run for a user without a name.
+    pub passwd: PathBuf,
 }
 
 /// How much of a confinement this kernel can do beyond what file permissions do.
@@ -126,6 +148,20 @@ pub enum ConfineError {
         /// What the system said.
         source: Errno,
     },
+    /// The system's users cannot be hidden behind others.
+    #[error("cannot put {} in the place of {PASSWD} for the confined program", path.display())]
+    View {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Errno,
+    },
+    /// System calls cannot be taken away.
+    #[error("cannot take system calls away from the confined program")]
+    Calls(#[from] seccompiler::Error),
+    /// The descriptors that this process was given cannot be closed.
+    #[error("cannot close what this process was started with")]
+    Descriptors(#[source] io::Error),
     /// The process that started this one has ended, and so must this.
     #[error("the program that started this one has ended")]
     Orphan,
@@ -152,6 +188,9 @@ impl Classified for ConfineError {
             | Self::Users { .. }
             | Self::Open { .. }
             | Self::Become { .. }
+            | Self::View { .. }
+            | Self::Calls(_)
+            | Self::Descriptors(_)
             | Self::Orphan
             | Self::Lend { .. }
             | Self::Landlock(_) => Class::Config,
@@ -165,9 +204,14 @@ impl Confinement {
     pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
         let mut words: Vec<OsString> =
             vec![phobos_pull.into(), "confined".into(), "--user".into(), (&self.user).into()];
+        if let Some(alias) = &self.alias {
+            words.extend(["--alias".into(), alias.id.to_string().into()]);
+            words.extend(["--passwd".into(), alias.passwd.clone().into()]);
+        }
         words.extend(["--folder".into(), self.folder.clone().into()]);
         words.extend(self.read.iter().flat_map(|path| ["--read".into(), path.into()]));
         words.extend(self.ports.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]));
+        words.extend(self.lookup.word().into_iter().flat_map(|word| ["--lookup".into(), word.into()]));
         words.extend(self.parent.iter().flat_map(|parent| ["--parent".into(), parent.to_string().into()]));
         words
     }
@@ -184,8 +228,16 @@ impl Confinement {
     ///
     /// [`ConfineError`]; this process may be confined in part, and must end.
     pub fn enter(&self) -> Result<(), ConfineError> {
-        let user = find_user(&self.user)?;
         let open = |path: &Path, source| ConfineError::Open { path: path.to_owned(), source };
+        close_descriptors().map_err(ConfineError::Descriptors)?;
+        let mut user = find_user(&self.user)?;
+        if let Some(alias) = &self.alias {
+            (user.uid, user.gid) = (Uid::from_raw(alias.id), Gid::from_raw(alias.id));
+            if user.uid.is_root() {
+                return Err(ConfineError::Root);
+            }
+            alias.hide_users()?;
+        }
         let rules = self.rules()?;
         // As root and by path; the program itself only ever sees its working directory.
         std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
@@ -198,6 +250,7 @@ impl Confinement {
         }
         prctl::set_no_new_privs().map_err(|source| ConfineError::Become { user: self.user.clone(), source })?;
         rules.restrict_self()?;
+        calls::restrict(self.lookup)?;
         Ok(())
     }
 
@@ -227,28 +280,104 @@ impl Confinement {
     }
 }
 
+impl Alias {
+    /// Gives this process a mount namespace in which the system's users are those of a file.
+    fn hide_users(&self) -> Result<(), ConfineError> {
+        let failed = |source| ConfineError::View { path: self.passwd.clone(), source };
+        unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
+        let nothing = None::<&str>;
+        mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).map_err(failed)?;
+        mount(Some(&self.passwd), PASSWD, nothing, MsFlags::MS_BIND, nothing).map_err(failed)
+    }
+
+    /// What the program is to find in [`PASSWD`]: the system's users, and one called `name` with this number.
+    ///
+    /// # Errors
+    ///
+    /// If the system's users cannot be read.
+    pub fn users(id: u32, name: &str) -> io::Result<Vec<u8>> {
+        let mut users = fs::read(PASSWD)?;
+        if !users.ends_with(b"\n") {
+            users.push(b'\n');
+        }
+        users.extend(format!("{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin\n").into_bytes());
+        Ok(users)
+    }
+}
+
+impl Lookup {
+    /// How the machine finds the addresses of hosts, by its nsswitch.conf(5).
+    pub fn of_system() -> Self {
+        fs::read_to_string("/etc/nsswitch.conf").map_or(Self::Servers, |text| Self::parse(&text))
+    }
+
+    fn parse(nsswitch: &str) -> Self {
+        let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:")).unwrap_or("files dns");
+        let hosts = hosts.split('#').next().unwrap_or_default();
+        let asks_servers = |service: &str| {
+            matches!(service, "files" | "dns" | "myhostname")
+                || service.starts_with(['[', '!'])
+                || service.ends_with(']')
+        };
+        if hosts.split_whitespace().all(asks_servers) { Self::Servers } else { Self::Services }
+    }
+
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Servers => Some("servers"),
+            Self::Services => Some("services"),
+        }
+    }
+}
+
+impl std::str::FromStr for Lookup {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = [Self::Servers, Self::Services].into_iter().find(|lookup| lookup.word() == Some(text));
+        known.ok_or_else(|| format!("{text:?} is neither servers nor services"))
+    }
+}
+
 impl Lent {
-    /// Lends `original` to `user`, as the file `name` in `folder`, which should be in memory; one left from a process that
-    /// was killed is replaced.
+    /// Lends the file `original` to the user with the number `owner`, as the file `name` in `folder`, which should be in
+    /// memory; one left from a process that was killed is replaced.
     ///
     /// # Errors
     ///
     /// If the original cannot be read or the copy not be made; there is none then.
-    pub fn new(original: &Path, user: &str, folder: &Path, name: &str) -> Result<Self, ConfineError> {
-        let user = find_user(user)?;
+    pub fn new(original: &Path, owner: u32, folder: &Path, name: &str) -> Result<Self, ConfineError> {
         let copy = folder.join(name);
-        let lend = || {
-            let mut secret = File::open(original)?;
-            make_passage(folder)?;
-            remove(&copy)?;
-            let lent = Self { path: Some(copy.clone()) };
-            let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
-            fchown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
-            file.set_permissions(Permissions::from_mode(0o400))?;
-            io::copy(&mut secret, &mut file)?;
-            Ok(lent)
-        };
-        lend().map_err(|source| ConfineError::Lend { original: original.to_owned(), copy: copy.clone(), source })
+        let failed = |source| ConfineError::Lend { original: original.to_owned(), copy: copy.clone(), source };
+        let mut secret = File::open(original).map_err(failed)?;
+        Self::copy(&mut secret, owner, folder, name).map_err(failed)
+    }
+
+    /// Lends `text` in the same way.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made; there is none then.
+    pub fn text(mut text: &[u8], owner: u32, folder: &Path, name: &str) -> Result<Self, ConfineError> {
+        let copy = folder.join(name);
+        Self::copy(&mut text, owner, folder, name).map_err(|source| ConfineError::Lend {
+            original: copy.clone(),
+            copy,
+            source,
+        })
+    }
+
+    fn copy(secret: &mut dyn io::Read, owner: u32, folder: &Path, name: &str) -> io::Result<Self> {
+        let copy = folder.join(name);
+        make_passage(folder)?;
+        remove(&copy)?;
+        let lent = Self { path: Some(copy.clone()) };
+        let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
+        fchown(&file, Some(owner), Some(owner))?;
+        file.set_permissions(Permissions::from_mode(0o400))?;
+        io::copy(secret, &mut file)?;
+        Ok(lent)
     }
 
     /// The copy.
@@ -325,7 +454,11 @@ pub fn support() -> Support {
         return Support::None;
     }
     let network = can(hard().handle_access(AccessNet::from_all(KNOWN)));
-    if network && can(hard().scope(Scope::from_all(KNOWN))) { Support::Whole } else { Support::Files }
+    if network && calls::is_possible() && can(hard().scope(Scope::from_all(KNOWN))) {
+        Support::Whole
+    } else {
+        Support::Files
+    }
 }
 
 impl Support {
@@ -361,6 +494,45 @@ fn writable() -> BitFlags<AccessFs> {
     })
 }
 
+/// Closes all descriptors but the three that every program has: others are whoever's that started this process.
+fn close_descriptors() -> io::Result<()> {
+    let open: Vec<i32> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|descriptor| *descriptor > 2)
+        .collect();
+    for descriptor in open {
+        match nix::unistd::close(descriptor) {
+            // The one that the folder was read with.
+            Ok(()) | Err(Errno::EBADF) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Ends all processes of the user with the number `id`, at once and whatever they are about to start.
+///
+/// This process becomes that user, and is good for nothing else afterwards.
+///
+/// # Errors
+///
+/// If this process cannot become the user, or it is root.
+pub fn end_all(id: u32) -> Result<(), ConfineError> {
+    let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
+    if uid.is_root() {
+        return Err(ConfineError::Root);
+    }
+    let failed = |source| ConfineError::Become { user: id.to_string(), source };
+    setgroups(&[]).map_err(failed)?;
+    setresgid(gid, gid, gid).map_err(failed)?;
+    setresuid(uid, uid, uid).map_err(failed)?;
+    match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+        // There was none.
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+        Err(source) => Err(failed(source)),
+    }
+}
+
 fn become_user(user: &User, parent: Option<u32>) -> Result<(), ConfineError> {
     let failed = |source| ConfineError::Become { user: user.name.clone(), source };
     setgroups(&[]).map_err(failed)?;
@@ -386,6 +558,8 @@ mod tests {
     fn the_words_before_a_program_say_what_it_may_do() {
         let confinement = Confinement {
             user: "phobos-pull".to_owned(),
+            alias: Some(Alias { id: 70_001, passwd: "/run/users".into() }),
+            lookup: Lookup::Servers,
             folder: "/backup/holding/luv".into(),
             read: vec!["/etc/phobos/pull/luv.key".into()],
             ports: vec![22],
@@ -395,12 +569,21 @@ mod tests {
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         assert_eq!(
             words.join(" "),
-            "/usr/local/bin/phobos-pull confined --user phobos-pull --folder /backup/holding/luv \
-             --read /etc/phobos/pull/luv.key --connect 22 --parent 7"
+            "/usr/local/bin/phobos-pull confined --user phobos-pull --alias 70001 --passwd /run/users --folder /backup/holding/luv \
+             --read /etc/phobos/pull/luv.key --connect 22 --lookup servers --parent 7"
         );
         let call = confinement.confine(Path::new("/no/phobos-pull"), Invocation::new("true"));
         assert_eq!(call.to_string(), "true", "messages show the program that counts");
         assert!(System::default().run(&call).is_err(), "it is started through phobos-pull");
+    }
+
+    #[test]
+    fn who_is_asked_for_names_is_read_from_the_systems_settings() {
+        assert_eq!(Lookup::parse("passwd: files\nhosts:  files dns # mdns"), Lookup::Servers);
+        assert_eq!(Lookup::parse("hosts: files myhostname [NOTFOUND=return] dns"), Lookup::Servers);
+        assert_eq!(Lookup::parse("hosts: files mdns4_minimal [NOTFOUND=return] dns"), Lookup::Services);
+        assert_eq!(Lookup::parse("hosts: resolve [!UNAVAIL=return] files dns"), Lookup::Services);
+        assert_eq!(Lookup::parse(""), Lookup::Servers);
     }
 
     #[test]
@@ -418,7 +601,7 @@ mod tests {
         let (original, folder) = (scratch.path().join("key"), scratch.path().join("run/pull"));
         fs::write(&original, "secret").unwrap();
         if !nix::unistd::geteuid().is_root() {
-            let error = Lent::new(&original, "nobody", &folder, "luv.key").unwrap_err();
+            let error = Lent::new(&original, nobody.uid.as_raw(), &folder, "luv.key").unwrap_err();
             assert!(error.to_string().starts_with("cannot lend "), "{error}");
             return;
         }
@@ -426,7 +609,7 @@ mod tests {
             // As an earlier run with another umask may have left it.
             fs::create_dir_all(&folder).unwrap();
             fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
-            let lent = Lent::new(&original, "nobody", &folder, "luv.key").unwrap();
+            let lent = Lent::new(&original, nobody.uid.as_raw(), &folder, "luv.key").unwrap();
             let metadata = fs::metadata(lent.path()).unwrap();
             assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
@@ -436,7 +619,7 @@ mod tests {
             assert!(!folder.join("luv.key").exists());
             fs::rename(folder.join("left"), folder.join("luv.key")).unwrap();
         }
-        let error = Lent::new(Path::new("/no/key"), "nobody", &folder, "luv.key").unwrap_err();
+        let error = Lent::new(Path::new("/no/key"), nobody.uid.as_raw(), &folder, "luv.key").unwrap_err();
         assert!(error.to_string().starts_with("cannot lend /no/key as "), "{error}");
     }
 

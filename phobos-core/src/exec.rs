@@ -3,6 +3,7 @@
 //! [`System`] runs calls for real, on one thread: it polls the child's output, its pidfd and the signal pipe, so that a
 //! job may enter a mount namespace at any time. [`fake::Script`] answers calls in tests.
 
+mod activity;
 pub mod fake;
 mod system;
 
@@ -15,8 +16,13 @@ use std::time::Duration;
 use crate::error::{Class, Classified};
 pub use system::System;
 
+use crate::human;
+
 /// Where programs are looked for after `PATH`: a user's `PATH` often lacks the sbin directories.
 const MORE_FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// How long a program may run that was given no limit of its own ([`Invocation::limit`], [`Invocation::while_it_gets_on`]).
+const DEFAULT_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// How much of a program's standard error is kept for an error message, in bytes.
 const TAIL_BYTES: usize = 2048;
@@ -34,6 +40,7 @@ pub struct Invocation {
     through: Vec<OsString>,
     only_env: Option<&'static [&'static str]>,
     limit: Option<Duration>,
+    stall: Option<Duration>,
 }
 
 /// A program that ended well, and what it wrote to its standard output where that was captured.
@@ -89,12 +96,20 @@ pub enum ExecError {
         signal: i32,
     },
     /// The program was ended because it took longer than its limit.
-    #[error("`{invocation}` was ended after {} s", limit.as_secs())]
+    #[error("`{invocation}` was ended after {}", human::duration(*limit))]
     TimedOut {
         /// The call, as text.
         invocation: String,
         /// The limit that it passed.
         limit: Duration,
+    },
+    /// The program was ended because it did not get on.
+    #[error("`{invocation}` was ended: it has done nothing for {}", human::duration(*stall))]
+    Stalled {
+        /// The call, as text.
+        invocation: String,
+        /// How long it did nothing.
+        stall: Duration,
     },
     /// The program was ended because the observer asked for it.
     #[error("`{invocation}` was ended: {reason}")]
@@ -111,7 +126,11 @@ impl Classified for ExecError {
         match self {
             Self::Missing { .. } => Class::Config,
             Self::Interrupted { signal, .. } => Class::Signal(*signal),
-            Self::Start { .. } | Self::Failed { .. } | Self::TimedOut { .. } | Self::Stopped { .. } => Class::Source,
+            Self::Start { .. }
+            | Self::Failed { .. }
+            | Self::TimedOut { .. }
+            | Self::Stalled { .. }
+            | Self::Stopped { .. } => Class::Source,
         }
     }
 }
@@ -280,7 +299,8 @@ impl Invocation {
             bound: false,
             through: Vec::new(),
             only_env: None,
-            limit: None,
+            limit: Some(DEFAULT_LIMIT),
+            stall: None,
         }
     }
 
@@ -353,10 +373,19 @@ impl Invocation {
         self
     }
 
-    /// Ends the program if it runs longer than `limit`.
+    /// Ends the program if it runs longer than `limit`; without this, after two hours.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
+        self
+    }
+
+    /// Lets the program run as long as it gets on, for what copies: it is ended only once neither it nor its own children
+    /// have said anything or used the processor for `stall`.
+    #[must_use]
+    pub fn while_it_gets_on(mut self, stall: Duration) -> Self {
+        self.limit = None;
+        self.stall = Some(stall);
         self
     }
 }

@@ -167,6 +167,35 @@ impl Dir {
         Ok(fd.into())
     }
 
+    /// Opens the regular file `name` to read it and to append to it, and makes it, with exactly the permissions `mode`,
+    /// where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When a link, a FIFO or anything else has that name, or when it cannot be made; it never blocks.
+    pub fn open_append(&self, name: &Path, mode: u32) -> Result<File, FsError> {
+        if let Some(found) = self.stat(name)?.map(|stat| stat.kind).filter(|kind| *kind != Kind::File) {
+            return Err(self.other_kind(name, found, Kind::File));
+        }
+        let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let opened = match self.open_at(name, flags, Mode::empty()) {
+            // Another process may be first to make it.
+            Err(Errno::NOENT) => match self.create_new(name, mode).map(drop) {
+                Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                    self.open_at(name, flags, Mode::empty())
+                }
+                created => created.map(|()| self.open_at(name, flags, Mode::empty()))?,
+            },
+            opened => opened,
+        };
+        let fd = opened.map_err(|error| self.not_opened(name, Kind::File, error))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|error| self.io("read", name, error))?;
+        match Stat::from(&stat).kind {
+            Kind::File => Ok(fd.into()),
+            found => Err(self.other_kind(name, found, Kind::File)),
+        }
+    }
+
     /// Replaces the file `name`, or makes it, so that a crash leaves the old content or `bytes`, never a part. What was
     /// there before, a link too, is replaced and not followed; a folder is not replaced.
     ///

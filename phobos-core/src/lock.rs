@@ -1,15 +1,15 @@
 //! Locks between jobs: `flock(2)` on files of one folder, shared or exclusive, with a record of who holds them.
 //!
-//! The kernel lets go of a lock however its holder ends. A lock file is never deleted, because two processes could then
-//! lock two different files of one name. Files are close-on-exec, so that a child never keeps a lock.
+//! The files are in a folder that nobody else can look into (`private`), because whoever can open a file can lock it; the
+//! records, which all may read, are beside that folder. A lock file is never deleted, because two processes could then
+//! lock two different files of one name. A record that cannot be written is a warning: telling never breaks doing.
 //! An exclusive waiter stands in a turnstile (`NAME.turn`) that everybody else has to pass, so that a stream of shared
 //! holders cannot starve it.
 
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,13 +18,21 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Class, Classified};
+use crate::error::{Chain, Class, Classified};
+use crate::flock::{self, Outcome, Wait};
 use crate::folders;
+use crate::fs::{Dir, Durability, FsError};
+use crate::human;
 use crate::process::Process;
 use crate::systemd;
 
-/// After how long a busy lock is tried again, at first and at most; the pause doubles.
-const RETRY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(250));
+pub use crate::flock::Mode;
+
+/// The folder of the lock files themselves, below the folder of the locks.
+const PRIVATE: &str = "private";
+
+/// The most that a record may have, in bytes.
+const RECORD_LIMIT: u64 = 64 * 1024;
 
 /// The folders of records, behind the lock's name.
 const HOLDERS: &str = "holders";
@@ -49,16 +57,6 @@ pub trait Name: Display + FromStr + Ord {
 pub struct Locks<N> {
     folder: PathBuf,
     names: PhantomData<fn() -> N>,
-}
-
-/// Whether others may hold the lock at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// Together with other shared holders.
-    Shared,
-    /// Alone.
-    Exclusive,
 }
 
 /// Who holds a lock, or asks for it.
@@ -97,13 +95,16 @@ pub struct Patience<'a> {
 #[must_use = "dropping it lets go of the lock"]
 pub struct Lock {
     // Dropped first: while the record stands, the lock is held.
-    _record: Record,
+    _record: Option<Record>,
     _file: File,
 }
 
 /// A record of a holder or a waiter; a dead process's record does not count, so nobody has to clean up after a crash.
 #[derive(Debug)]
-struct Record(PathBuf);
+struct Record {
+    folder: Dir,
+    name: PathBuf,
+}
 
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +134,9 @@ pub enum LockError {
         /// What the system said.
         source: io::Error,
     },
+    /// The folder of the locks, or a file in it, is not what it has to be.
+    #[error(transparent)]
+    Folder(#[from] FsError),
 }
 
 impl Classified for LockError {
@@ -140,7 +144,7 @@ impl Classified for LockError {
         match self {
             Self::Busy { .. } => Class::Busy,
             Self::Interrupted { signal, .. } => Class::Signal(*signal),
-            Self::File { .. } => Class::Source,
+            Self::File { .. } | Self::Folder(_) => Class::Source,
         }
     }
 }
@@ -166,18 +170,20 @@ impl<N: Name> Locks<N> {
         until: Option<DateTime<Utc>>,
         patience: &mut Patience<'_>,
     ) -> Result<Lock, LockError> {
-        let main = self.open(&format!("{name}.lock"))?;
-        let turn = self.open(&format!("{name}.turn"))?;
+        let private = self.private(name)?;
+        let main = flock::open(&private, format!("{name}.lock").as_ref())?;
+        let turn = flock::open(&private, format!("{name}.turn").as_ref())?;
         // Everybody passes the turnstile; who waits for the exclusive lock keeps standing in it.
         let mut holder = holder(job, until, mode)?;
-        let waits = self.wait(name, &turn, Mode::Exclusive, &holder, None, patience)?;
-        drop(self.wait(name, &main, mode, &holder, waits, patience)?);
-        drop(turn);
+        let mut waits = None;
+        self.wait(name, &turn, Mode::Exclusive, &holder, &mut waits, patience)?;
+        self.wait(name, &main, mode, &holder, &mut waits, patience)?;
+        drop((turn, waits));
         let asked = std::mem::replace(&mut holder.since, Utc::now());
-        holder.until = holder.until.map(|until| until + (holder.since - asked));
+        let waited = holder.since.signed_duration_since(asked);
+        holder.until = holder.until.and_then(|until| until.checked_add_signed(waited));
         self.forget_the_dead(name);
-        let record = self.record(name, HOLDERS, &holder)?;
-        Ok(Lock { _record: record, _file: main })
+        Ok(Lock { _record: self.record(name, HOLDERS, &holder), _file: main })
     }
 
     /// Who holds the lock `name` now; a record whose process is gone does not count.
@@ -190,112 +196,112 @@ impl<N: Name> Locks<N> {
         self.records(name, WAITERS)
     }
 
-    /// The locks that were ever taken since the machine booted, in their order, if `N` reads their names.
+    /// The locks that were ever held or waited for since the machine booted, in their order, if `N` reads their names.
     pub fn names(&self) -> Vec<N> {
         let below = |folder: &Path, prefix: &str| -> Vec<N> {
-            let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-            let files = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-            files.filter_map(|file| format!("{prefix}{}", file.strip_suffix(".lock")?).parse().ok()).collect()
+            let entries = Dir::open(folder).and_then(|folder| folder.entries()).unwrap_or_default();
+            let folders = entries.into_iter().filter_map(|entry| entry.name.into_string().ok());
+            let name = |folder: String| {
+                let (name, kind) = folder.rsplit_once('.')?;
+                [HOLDERS, WAITERS].contains(&kind).then(|| format!("{prefix}{name}").parse().ok()).flatten()
+            };
+            folders.filter_map(name).collect()
         };
         let mut names = below(&self.folder, "");
         for folder in N::FOLDERS {
             names.extend(below(&self.folder.join(folder), &format!("{folder}/")));
         }
         names.sort();
+        names.dedup();
         names
     }
 
     fn records(&self, name: &N, kind: &str) -> Vec<Holder> {
-        let mut holders: Vec<Holder> = self
-            .record_files(name, kind)
-            .iter()
-            .filter_map(|file| read_record(file))
-            .filter(|holder| holder.process().is_alive())
-            .collect();
+        let Ok(folder) = Dir::open(&self.folder.join(format!("{name}.{kind}"))) else { return Vec::new() };
+        let files = record_files(&folder);
+        let mut holders: Vec<Holder> = files.iter().filter_map(|file| read_record(&folder, file)).collect();
+        holders.retain(|holder| holder.process().is_alive());
         holders.sort_by_key(|holder| holder.since);
         holders
     }
 
-    fn record_files(&self, name: &N, kind: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.folder.join(format!("{name}.{kind}"))).into_iter().flatten();
-        let files = entries.flatten().map(|entry| entry.path());
-        files.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
-    }
-
     /// Removes what processes have left that were killed: nobody else would.
     fn forget_the_dead(&self, name: &N) {
-        let files = [HOLDERS, WAITERS].map(|kind| self.record_files(name, kind));
-        for file in files.into_iter().flatten() {
-            if read_record(&file).is_some_and(|holder| !holder.process().is_alive()) {
-                drop(Record(file));
+        for kind in [HOLDERS, WAITERS] {
+            let Ok(folder) = Dir::open(&self.folder.join(format!("{name}.{kind}"))) else { continue };
+            for file in record_files(&folder) {
+                if read_record(&folder, &file).is_some_and(|holder| !holder.process().is_alive()) {
+                    forget(&folder, &file);
+                }
             }
         }
     }
 
-    fn open(&self, file: &str) -> Result<File, LockError> {
-        let path = self.folder.join(file);
-        in_folder(&path, || OpenOptions::new().create(true).append(true).mode(0o644).open(&path))
-            .map_err(|source| LockError::File { path: path.clone(), source })
+    /// The folder of the lock files, made where it is missing, which nobody else can look into.
+    fn private(&self, name: &N) -> Result<Dir, LockError> {
+        let shared = self.shared()?;
+        let private = shared.make_dir(PRIVATE.as_ref(), 0o700)?;
+        if private.stat_self()?.mode & 0o7777 != 0o700 {
+            private.set_mode(0o700)?;
+        }
+        if let Some(folder) = parent(&name.to_string()) {
+            private.make_dir(folder, 0o700)?;
+        }
+        Ok(private)
     }
 
-    /// Waits for the lock on `file`; returns the record of the wait, which goes on with the next file.
+    /// The folder of the records, which all may look into, whatever a unit's `UMask=` is.
+    fn shared(&self) -> Result<Dir, LockError> {
+        folders::make_shared(&self.folder).map_err(|source| LockError::File { path: self.folder.clone(), source })?;
+        Ok(Dir::open(&self.folder)?)
+    }
+
+    /// Waits for the lock on `file`; the record of the wait goes on with the next file.
     fn wait(
         &self,
         name: &N,
         file: &File,
         mode: Mode,
         waiter: &Holder,
-        mut waits: Option<Record>,
+        waits: &mut Option<Record>,
         patience: &mut Patience<'_>,
-    ) -> Result<Option<Record>, LockError> {
-        let mut said: Option<Instant> = None;
-        let mut pause = RETRY.0;
-        loop {
-            let attempt = match mode {
-                Mode::Shared => fs2::FileExt::try_lock_shared(file),
-                Mode::Exclusive => fs2::FileExt::try_lock_exclusive(file),
-            };
-            match attempt {
-                Ok(()) => return Ok(waits),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => {
-                    return Err(LockError::File { path: self.folder.join(name.to_string()), source });
-                }
+    ) -> Result<(), LockError> {
+        let Patience { deadline, on_wait, interrupted } = patience;
+        let mut on_wait = || {
+            if waits.is_none() {
+                *waits = self.record(name, WAITERS, waiter);
             }
-            if let Some(signal) = (patience.interrupted)() {
-                return Err(LockError::Interrupted { name: name.to_string(), signal });
-            }
-            let now = Instant::now();
-            if now >= patience.deadline {
-                return Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) });
-            }
-            if said.is_none_or(|since| since.elapsed() >= REMIND) {
-                said = Some(now);
-                if waits.is_none() {
-                    waits = Some(self.record(name, WAITERS, waiter)?);
-                }
-                (patience.on_wait)(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
-            }
-            std::thread::sleep(pause.min(patience.deadline.saturating_duration_since(now)));
-            pause = (pause * 2).min(RETRY.1);
+            on_wait(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
+        };
+        let mut wait = Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: *interrupted };
+        let outcome = flock::acquire(file, mode, &mut wait)
+            .map_err(|source| LockError::File { path: self.folder.join(name.to_string()), source })?;
+        match outcome {
+            Outcome::Taken => Ok(()),
+            Outcome::Interrupted(signal) => Err(LockError::Interrupted { name: name.to_string(), signal }),
+            Outcome::Busy => Err(LockError::Busy { name: name.to_string(), holders: describe(&self.holders(name)) }),
         }
     }
 
     /// Writes a record where others can read it while the lock is held or waited for.
-    fn record(&self, name: &N, kind: &str, holder: &Holder) -> Result<Record, LockError> {
-        let folder = self.folder.join(format!("{name}.{kind}"));
+    fn record(&self, name: &N, kind: &str, holder: &Holder) -> Option<Record> {
+        let written = self.try_record(name, kind, holder);
+        written.map_err(|error| log::warn!("cannot tell others of the lock {name}: {}", Chain(&error))).ok()
+    }
+
+    fn try_record(&self, name: &N, kind: &str, holder: &Holder) -> Result<Record, LockError> {
+        let shared = self.shared()?;
+        let folder = format!("{name}.{kind}");
+        if let Some(above) = parent(&folder) {
+            shared.make_dir(above, 0o755)?;
+        }
+        let folder = shared.make_dir(folder.as_ref(), 0o755)?;
         // A process may stand at one lock more than once, in several threads.
-        let path = folder.join(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
-        let failed = |source| LockError::File { path: path.clone(), source };
-        let text = serde_json::to_vec(holder).map_err(io::Error::from).map_err(failed)?;
-        let fresh = path.with_extension("new");
-        // Everybody may read who holds a lock, whatever a unit's `UMask=` is.
-        in_folder(&fresh, || fs::write(&fresh, &text))
-            .and_then(|()| fs::set_permissions(&fresh, Permissions::from_mode(0o644)))
-            .and_then(|()| fs::rename(&fresh, &path))
-            .map_err(failed)?;
-        Ok(Record(path))
+        let record = PathBuf::from(format!("{}-{}.json", holder.pid, RECORDS.fetch_add(1, Ordering::Relaxed)));
+        let text = serde_json::to_vec(holder)
+            .map_err(|error| LockError::File { path: folder.path().join(&record), source: error.into() })?;
+        folder.replace(&record, &text, 0o644, Durability::Loose)?;
+        Ok(Record { folder, name: record })
     }
 }
 
@@ -313,20 +319,24 @@ impl std::fmt::Debug for Patience<'_> {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            log::debug!("cannot remove {}: {error}", self.0.display());
-        }
+        forget(&self.folder, &self.name);
     }
 }
 
-/// Does what makes the file `path`, and makes its folder where it is missing.
-fn in_folder<T>(path: &Path, make: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match make() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            path.parent().map_or(Ok(()), folders::make_shared)?;
-            make()
-        }
-        other => other,
+/// The folder that a name begins with, if it does.
+fn parent(name: &str) -> Option<&Path> {
+    Path::new(name).parent().filter(|folder| !folder.as_os_str().is_empty())
+}
+
+fn record_files(folder: &Dir) -> Vec<PathBuf> {
+    let entries = folder.entries().unwrap_or_default();
+    let files = entries.into_iter().map(|entry| PathBuf::from(entry.name));
+    files.filter(|file| file.extension().is_some_and(|end| end == "json")).collect()
+}
+
+fn forget(folder: &Dir, record: &Path) {
+    if let Err(error) = folder.remove(record) {
+        log::debug!("{}", Chain(&error));
     }
 }
 
@@ -337,9 +347,9 @@ fn holder(job: &str, until: Option<DateTime<Utc>>, mode: Mode) -> Result<Holder,
     Ok(Holder { job: job.to_owned(), unit: systemd::unit_of(pid), pid, started, since: Utc::now(), until, mode })
 }
 
-fn read_record(file: &Path) -> Option<Holder> {
+fn read_record(folder: &Dir, file: &Path) -> Option<Holder> {
     // A record may go away at any moment.
-    serde_json::from_slice(&fs::read(file).ok()?).ok()
+    serde_json::from_slice(&folder.read(file, RECORD_LIMIT).ok()??).ok()
 }
 
 /// The holders in words, for a message.
@@ -347,10 +357,9 @@ fn describe(holders: &[Holder]) -> String {
     let words: Vec<_> = holders
         .iter()
         .map(|holder| {
-            let since = holder.since.with_timezone(&chrono::Local).format("%F %T");
-            let until = holder.until.map_or(String::new(), |until| {
-                format!(", expected to end at {}", until.with_timezone(&chrono::Local).format("%F %T"))
-            });
+            let since = human::local(holder.since);
+            let until =
+                holder.until.map_or(String::new(), |until| format!(", expected to end at {}", human::local(until)));
             let unit = holder.unit.as_ref().map_or(String::new(), |unit| format!(", {unit}"));
             format!("{} (pid {}{unit}, since {since}{until})", holder.job, holder.pid)
         })
@@ -361,7 +370,7 @@ fn describe(holders: &[Holder]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fmt;
+    use std::{fmt, fs};
 
     /// A name of any one or two parts.
     #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -415,7 +424,36 @@ mod tests {
         assert!(take(&locks, "holding/luv", Mode::Exclusive).is_ok(), "another name is another lock");
         drop(alone);
         assert!(locks.holders(&holding()).is_empty());
-        assert!(folder.path().join("holding.lock").exists(), "a lock file is never deleted");
+        assert!(folder.path().join("private/holding.lock").exists(), "a lock file is never deleted");
+    }
+
+    #[test]
+    fn nobody_else_can_open_a_lock_and_everybody_can_read_who_holds_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().join("lock");
+        let private = top.join("private");
+        fs::create_dir_all(&private).unwrap();
+        fs::set_permissions(&private, fs::Permissions::from_mode(0o777)).unwrap();
+        let _held = take(&Locks::<Any>::new(&top), "holding/luv", Mode::Shared).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!([&private, &private.join("holding")].map(|path| mode(path)), [0o700; 2]);
+        for end in ["lock", "turn"] {
+            assert_eq!(mode(&private.join(format!("holding/luv.{end}"))), 0o600);
+        }
+        let holders = top.join("holding/luv.holders");
+        let record = fs::read_dir(&holders).unwrap().next().unwrap().unwrap().path();
+        assert_eq!([&top, &holders, &record].map(|path| mode(path)), [0o755, 0o755, 0o644]);
+    }
+
+    #[test]
+    fn a_lock_is_held_also_where_nobody_can_be_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("holding.holders"), "").unwrap();
+        let locks = Locks::<Any>::new(folder.path());
+        let held = take(&locks, "holding", Mode::Exclusive).unwrap();
+        assert!(take(&locks, "holding", Mode::Exclusive).is_err());
+        drop(held);
     }
 
     #[test]
@@ -494,12 +532,13 @@ mod tests {
             fs::create_dir_all(&left).unwrap();
             fs::write(left.join("1-0.json"), serde_json::to_vec(&dead).unwrap()).unwrap();
         }
-        assert_eq!(locks.record_files(&holding(), HOLDERS).len(), 1);
+        let files = |kind: &str| record_files(&Dir::open(&folder.path().join(format!("holding.{kind}"))).unwrap());
+        assert_eq!(files(HOLDERS).len(), 1);
         assert!(locks.holders(&holding()).is_empty());
         let _alone = take(&locks, "holding", Mode::Exclusive).unwrap();
         assert_eq!(locks.holders(&holding()).len(), 1);
-        assert_eq!(locks.record_files(&holding(), HOLDERS).len(), 1);
-        assert!(locks.record_files(&holding(), WAITERS).is_empty());
+        assert_eq!(files(HOLDERS).len(), 1);
+        assert!(files(WAITERS).is_empty());
     }
 
     #[test]

@@ -98,6 +98,14 @@ pub enum MountError {
         /// What umount said.
         source: ExecError,
     },
+    /// The program that unmounts said that it did, and it is still mounted.
+    #[error("{} is still mounted although umount said it was not; it is in use by {users}", target.display())]
+    StillMounted {
+        /// Where it is mounted.
+        target: PathBuf,
+        /// The processes that use it.
+        users: String,
+    },
     /// Something still uses a device that should be free.
     #[error("{} is still in use, and mounted where the processes {users} see it; do not unplug it", device.display())]
     InUse {
@@ -136,6 +144,7 @@ impl Classified for MountError {
             | Self::Parse { .. }
             | Self::Mount { .. }
             | Self::Unmount { .. }
+            | Self::StillMounted { .. }
             | Self::InUse { .. }
             | Self::Sync { .. } => Class::Source,
         }
@@ -347,12 +356,18 @@ impl<B: Close> Drop for Mount<'_, B> {
 ///
 /// When something stays mounted, with the processes that use it.
 pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
-    let deadline = Instant::now() + UNMOUNT_LIMIT;
-    while at(&table()?, target).is_some() {
+    let count = || table().map(|table| table.iter().filter(|entry| entry.target == target).count());
+    let mut deadline = Instant::now() + UNMOUNT_LIMIT;
+    let mut left = count()?;
+    while left > 0 {
         let call = Invocation::new("umount").arg("--").arg(target).shielded().limit(STEP_LIMIT);
-        match exec.run(&call) {
-            Ok(_) => {}
-            Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+        let result = exec.run(&call);
+        let before = std::mem::replace(&mut left, count()?);
+        match result {
+            Ok(_) if left < before => deadline = Instant::now() + UNMOUNT_LIMIT,
+            // One that says so without having done it must not be asked for ever.
+            _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            Ok(_) => return Err(MountError::StillMounted { target: target.to_owned(), users: users(target) }),
             Err(source) => {
                 return Err(MountError::Unmount { target: target.to_owned(), users: users(target), source });
             }

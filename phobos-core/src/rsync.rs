@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
 
+/// How long a copy may do nothing at all before it is ended.
+const STALL: Duration = Duration::from_secs(30 * 60);
+
 /// How often progress is told, at most.
 const RHYTHM: Duration = Duration::from_secs(5 * 60);
 
@@ -254,7 +257,8 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
         Extras::HardLinks => call,
         Extras::All => call.args(["--acls", "--xattrs"]),
     };
-    call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(told(mirror.progress))
+    let call = call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(told(mirror.progress));
+    call.while_it_gets_on(STALL)
 }
 
 /// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.

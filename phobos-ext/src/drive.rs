@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use phobos_core::error::Chain;
 use phobos_core::luks::{self, Uuid};
 use phobos_site::config::{Container, Drive, External};
 use phobos_site::exit::{Exit, Stop};
@@ -34,7 +35,7 @@ pub(crate) fn find(
 ) -> Result<Target, anyhow::Error> {
     let candidates = known(external, crypttab, wanted)?;
     let present: Vec<_> = candidates.iter().filter(|target| target.device.exists()).collect();
-    let runs = if present.len() > 1 { history.read()? } else { Vec::new() };
+    let runs = if present.len() > 1 { runs(history) } else { Vec::new() };
     if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, &target.name)) {
         Ok((**target).clone())
     } else {
@@ -62,9 +63,18 @@ pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) 
     Ok(known)
 }
 
-fn last_success(runs: &[Run], drive: &str) -> Option<i64> {
-    let of_drive = runs.iter().rev().find(|run| run.job == crate::JOB && run.object == drive && run.exit == 0);
-    of_drive.map(|run| run.end.timestamp())
+/// All runs; a history that cannot be read is no reason not to mirror.
+fn runs(history: &History) -> Vec<Run> {
+    history.read().unwrap_or_else(|error| {
+        log::warn!("{}", Chain(&error));
+        Vec::new()
+    })
+}
+
+/// The place of the drive's last good run among all runs: the history is in the order in which they ended, whatever the
+/// clock said then.
+fn last_success(runs: &[Run], drive: &str) -> Option<usize> {
+    runs.iter().rposition(|run| run.job == crate::JOB && run.object == drive && run.exit == 0)
 }
 
 fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow::Error> {
@@ -161,6 +171,12 @@ mod tests {
         good("B", 200);
         assert_eq!(found(folder.path(), &both, None).unwrap(), "A");
         assert_eq!(found(folder.path(), &both, Some("B")).unwrap(), "B");
+        // A clock that was a century ahead, or behind, does not make one drive the last for good.
+        good("A", 4_000_000_000);
+        good("B", 300);
+        assert_eq!(found(folder.path(), &both, None).unwrap(), "A");
+        good("A", -1);
+        assert_eq!(found(folder.path(), &both, None).unwrap(), "B");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use phobos_core::confine::support;
+use phobos_core::confine::{self, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
 use phobos_core::{folders, rsync, ssh};
@@ -15,6 +15,7 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
 
+use crate::allowed::USER;
 use crate::ending::{self, Complaints, Ending};
 use crate::remote::{self, Files};
 use crate::secrets::Secrets;
@@ -55,7 +56,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let folder = paths.runtime.join("check");
     folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
-    let secrets = Secrets::lend(config, &paths, &host, "check")?;
+    let secrets = Secrets::lend(config, &paths, &host, confine::find_user(USER)?.uid.as_raw(), "check")?;
     let check = Check {
         config,
         host: &host,
@@ -215,7 +216,7 @@ impl Check<'_> {
     fn run(&self, origin: &Origin, call: Invocation) -> Result<phobos_core::exec::Finished, ExecError> {
         let secrets = [self.files.identity, self.files.known_hosts];
         let secrets: &[&Path] = if matches!(origin, Origin::Ssh { .. }) { &secrets } else { &[] };
-        let confinement = allowed::confinement(self.host, origin, &self.folder, secrets);
+        let confinement = allowed::confinement(self.host, origin, &self.folder, None, secrets);
         self.system.run(&confinement.confine(&self.program, call.limit(LIMIT)))
     }
 

@@ -4,10 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use phobos_core::rsync::Change;
 use phobos_site::pull::MaxDelete;
+use rustix::fs::FileType;
+
+use crate::walk::{self, Step};
 
 /// Where rsync keeps what it has of a file that was cut off: below each folder, and never deleted with it.
 pub(crate) const PARTIAL: &str = ".phobos-partial";
@@ -144,17 +148,13 @@ pub(crate) fn count(path: &Path) -> io::Result<u64> {
         return Ok(1);
     }
     let mut files = 0;
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                files += 1;
-            } else if entry.file_name() != PARTIAL {
-                folders.push(entry.path());
-            }
+    walk::through(walk::open(path)?, &mut |_, name, kind| {
+        if kind != FileType::Directory {
+            files += 1;
+            return Ok(Step::Over);
         }
-    }
+        Ok(if name.to_bytes() == PARTIAL.as_bytes() { Step::Over } else { Step::In })
+    })?;
     Ok(files)
 }
 
@@ -164,21 +164,15 @@ pub(crate) fn count(path: &Path) -> io::Result<u64> {
 ///
 /// When a folder cannot be read or removed.
 pub(crate) fn remove_parts(path: &Path) -> io::Result<()> {
-    let mut folders = vec![path.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            // `file_type` does not follow links, and nobody else writes here while the host's lock is held.
-            if entry.file_type()?.is_dir() {
-                if entry.file_name() == PARTIAL {
-                    fs::remove_dir_all(entry.path())?;
-                } else {
-                    folders.push(entry.path());
-                }
-            }
+    walk::through(walk::open(path)?, &mut |folder, name, kind| {
+        if kind != FileType::Directory || name.to_bytes() != PARTIAL.as_bytes() {
+            return Ok(Step::In);
         }
-    }
-    Ok(())
+        // By the descriptor: the folder's own path may be too long.
+        let here = format!("/proc/self/fd/{}/{PARTIAL}", folder.as_raw_fd());
+        fs::remove_dir_all(here)?;
+        Ok(Step::Over)
+    })
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_core::confine;
+use phobos_core::confine::{Alias, Lent};
 use phobos_core::error::Chain;
-use phobos_core::exec::Exec;
+use phobos_core::exec::{Exec, Invocation};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
@@ -27,8 +27,10 @@ use crate::allowed::USER;
 use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
+use crate::scope::Scope;
 use crate::screen::Screen;
 use crate::secrets::Secrets;
+use crate::space::{self, Space};
 use crate::transfer::{Copied, Deletions, Transfer};
 
 /// The job's name in the history and, with the host's name, on the light.
@@ -37,8 +39,8 @@ const NAME: &str = "pull";
 /// How many folders may go with a few files, without asking rsync for a list.
 const FOLDERS: u64 = 16;
 
-/// The permissions of a holding space that is made.
-const SPACE_MODE: u32 = 0o700;
+/// The permissions of the folder in which rsync makes files.
+const TEMPORARY_MODE: u32 = 0o700;
 
 /// What all pulls of a run share.
 #[derive(Debug)]
@@ -56,17 +58,6 @@ pub(crate) struct Puller<'a> {
     pub(crate) program: PathBuf,
     /// What may be deleted and copied.
     pub(crate) scope: Scope,
-}
-
-/// How far a run goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// It copies, and deletes what may be deleted.
-    Usual,
-    /// It deletes all that the hosts no longer have, this once.
-    AllowDelete,
-    /// It says what it would do.
-    DryRun,
 }
 
 /// How the pull of a host went.
@@ -216,19 +207,25 @@ impl Puller<'_> {
 
     /// Copies from all of the host's connections, and stops at the first that fails.
     fn copy_all(&self, host: &Host, earlier: Option<&Mark>, done: &mut Done) -> Result<(), anyhow::Error> {
-        let space = self.prepare_space(host)?;
+        let Space { path: space, owner } =
+            space::prepare(&self.config.backup.holding, host, self.config.backup.uid_base, self.scope)?;
+        // Nobody but this pull may be at work for the host, and when it ends nobody is.
+        self.sweep(owner)?;
         if earlier.is_some_and(|mark| mark.state == State::Running) {
             let failed = || format!("cannot end what an earlier pull has left in {}", space.display());
             leftovers::end(&space).with_context(failed)?;
         }
         let temporary = Temporary::make(&space, self.scope)?;
-        let secrets = Secrets::lend(self.config, self.paths, host, "")?;
+        let secrets = Secrets::lend(self.config, self.paths, host, owner, "")?;
+        let users = (owner != 0).then(|| self.lend_users(host, owner)).transpose()?;
+        let alias = users.as_ref().map(|users| Alias { id: owner, passwd: users.path().to_owned() });
         let deadline = Instant::now().checked_add(host.time_limit.0).context("the time-limit is too long")?;
         let work = host.connections().iter().try_for_each(|connection| {
             let transfer = Transfer {
                 host,
                 connection,
                 space: &space,
+                alias: alias.as_ref(),
                 files: Secrets::files(secrets.as_ref()),
                 program: &self.program,
                 deadline,
@@ -236,7 +233,9 @@ impl Puller<'_> {
             };
             self.copy(&transfer, earlier, done)
         });
-        let work = teardown::join(work.map_err(boxed), temporary.remove().map_err(boxed));
+        let work = teardown::join(work.map_err(boxed), self.sweep(owner).map_err(boxed));
+        let work = teardown::join(work, temporary.remove().map_err(boxed));
+        let work = teardown::join(work, users.map_or(Ok(()), Lent::close));
         teardown::join(work, secrets.map_or(Ok(()), Secrets::close))?;
         if self.scope == Scope::DryRun {
             return Ok(());
@@ -249,6 +248,24 @@ impl Puller<'_> {
             // What is marked as good must be on the disk.
             File::open(&space).and_then(|space| Ok(rustix::fs::syncfs(space)?)).with_context(failed)?;
         }
+        Ok(())
+    }
+
+    /// What the host's user finds in the place of the system's users: it has a name there.
+    fn lend_users(&self, host: &Host, owner: u32) -> Result<Lent, anyhow::Error> {
+        let users = Alias::users(owner, USER).context("cannot read the users of this machine")?;
+        let folder = self.paths.runtime.join("pull");
+        Ok(Lent::text(&users, owner, &folder, &format!(".{}.users", host.name))?)
+    }
+
+    /// Ends what a confined program has started and left behind: all processes of the host's own user.
+    fn sweep(&self, owner: u32) -> Result<(), anyhow::Error> {
+        if owner == 0 {
+            return Ok(());
+        }
+        let program = self.program.to_string_lossy().into_owned();
+        let call = Invocation::new(&program).args(["sweep", &owner.to_string()]).shielded();
+        self.exec.run(&call).with_context(|| format!("cannot end the processes of the user {owner}"))?;
         Ok(())
     }
 
@@ -386,40 +403,6 @@ impl Puller<'_> {
         Ok(copied)
     }
 
-    /// Makes the holding space if it is not there, and makes sure that it is its owner's.
-    fn prepare_space(&self, host: &Host) -> Result<PathBuf, anyhow::Error> {
-        let space = self.config.backup.holding.join(host.name.as_str());
-        let owner = if host.is_local() { None } else { Some(confine::find_user(USER)?) };
-        let uid = owner.as_ref().map_or(0, |user| user.uid.as_raw());
-        match fs::symlink_metadata(&space) {
-            Ok(metadata) if !metadata.is_dir() => {
-                Err(Stop::new(Exit::Refused, format!("{} is not a folder; move it away", space.display())).into())
-            }
-            Ok(metadata) if metadata.uid() != uid => {
-                let name = owner.map_or("root".to_owned(), |user| user.name);
-                let text = format!(
-                    "{0} does not belong to {name}; give it over with `phobos-ns exec -- chown -hR {name}: {0}`",
-                    space.display()
-                );
-                Err(Stop::new(Exit::Config, text).into())
-            }
-            Ok(_) => Ok(space),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.scope == Scope::DryRun => {
-                Err(Stop::new(Exit::Absent, "it has no holding space yet; the first pull makes it").into())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let make = || {
-                    DirBuilder::new().mode(SPACE_MODE).create(&space)?;
-                    let gid = owner.as_ref().map_or(0, |user| user.gid.as_raw());
-                    chown(&space, Some(uid), Some(gid))
-                };
-                make().with_context(|| format!("cannot make {}", space.display()))?;
-                Ok(space)
-            }
-            Err(error) => Err(anyhow::Error::new(error).context(format!("cannot look at {}", space.display()))),
-        }
-    }
-
     /// Tells the journal how a pull went.
     fn say_end(&self, host: &Host, outcome: &Outcome) {
         let (level, text) = match (outcome.exit, outcome.error.is_empty()) {
@@ -489,7 +472,7 @@ impl Temporary {
         temporary.clear()?;
         let make = |folder: &Path| {
             let owner = fs::metadata(space)?;
-            DirBuilder::new().mode(SPACE_MODE).create(folder)?;
+            DirBuilder::new().mode(TEMPORARY_MODE).create(folder)?;
             // Of the link, should the host have put one there.
             lchown(folder, Some(owner.uid()), Some(owner.gid()))
         };

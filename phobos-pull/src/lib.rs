@@ -13,10 +13,13 @@ mod list;
 mod mark;
 mod pull;
 mod remote;
+mod scope;
 mod screen;
 mod secrets;
+mod space;
 mod transfer;
 mod trust;
+mod walk;
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
@@ -84,6 +87,9 @@ enum Command {
     /// Confine this process and become a program
     #[command(hide = true)]
     Confined(confined::Args),
+    /// End all processes of a user
+    #[command(hide = true)]
+    Sweep(confined::Sweep),
 }
 
 /// Runs the program and returns its exit code.
@@ -110,6 +116,7 @@ fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {
         Command::Check(args) => check::run(&config()?, &args),
         Command::Trust(args) => trust::run(&config()?, &args),
         Command::Confined(args) => confined::run(args),
+        Command::Sweep(args) => confined::sweep(&args),
     }
 }
 

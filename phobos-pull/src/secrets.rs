@@ -9,7 +9,6 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, Origin};
 
-use crate::allowed::USER;
 use crate::remote::{self, Files};
 
 /// What a pull or a check has borrowed; both belong to root alone, wherever they lie and whatever their modes are.
@@ -20,7 +19,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Lends what `host` needs, as files of their own for `purpose`; nothing for a host that is not reached with ssh.
+    /// Lends what `host` needs to the user with the number `owner`, as files of their own for `purpose`; nothing for a host that is not reached with ssh.
     ///
     /// # Errors
     ///
@@ -29,6 +28,7 @@ impl Secrets {
         config: &Config,
         paths: &Paths,
         host: &Host,
+        owner: u32,
         purpose: &str,
     ) -> Result<Option<Self>, anyhow::Error> {
         if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
@@ -49,8 +49,8 @@ impl Secrets {
             "" => [host.name.to_string(), format!(".{}.hosts", host.name)],
             purpose => ["key", "hosts"].map(|what| format!(".{}.{purpose}.{what}", host.name)),
         };
-        let key = Lent::new(&identity, USER, &folder, &names[0])?;
-        let known_hosts = Lent::new(&known_hosts, USER, &folder, &names[1])?;
+        let key = Lent::new(&identity, owner, &folder, &names[0])?;
+        let known_hosts = Lent::new(&known_hosts, owner, &folder, &names[1])?;
         Ok(Some(Self { key, known_hosts }))
     }
 

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use phobos_core::confine::Alias;
 use phobos_core::exec::{Exec, ExecError, Invocation};
 use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
 use phobos_site::config::Size;
@@ -49,6 +50,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) connection: &'a Connection<'a>,
     /// The holding space.
     pub(crate) space: &'a Path,
+    /// Who receives, for sources elsewhere.
+    pub(crate) alias: Option<&'a Alias>,
     /// What ssh reads, as the one who runs it can.
     pub(crate) files: Files<'a>,
     /// The program that confines.
@@ -105,7 +108,8 @@ impl Transfer<'_> {
             Origin::Daemon { .. } => &[],
             Origin::Ssh { .. } => &[self.files.identity, self.files.known_hosts],
         };
-        allowed::confinement(self.host, self.connection.origin, self.space, secrets).confine(self.program, call)
+        allowed::confinement(self.host, self.connection.origin, self.space, self.alias.cloned(), secrets)
+            .confine(self.program, call)
     }
 
     fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
@@ -281,6 +285,7 @@ mod tests {
             host: &host,
             connection: &host.connections()[0],
             space: Path::new("/backup/holding/luv"),
+            alias: None,
             files: files(),
             program: Path::new("/usr/local/bin/phobos-pull"),
             deadline: Instant::now() + Duration::from_secs(60),

@@ -1,15 +1,25 @@
 //! The history of runs: one JSON line per finished or failed run, appended and synced to the disk.
 //!
 //! A file that has grown large is put aside as `NAME.1`, `NAME.2`, …, never rewritten and never deleted: ten years of a busy
-//! machine are some 40 MB. Reading takes no lock and needs no right to write.
+//! machine are some 40 MB. Reading takes no lock and needs no right to write. Writing takes one in a file of its own
+//! (`NAME.lock`), which nobody else can open, and not for long: a run is told of without it rather than not at all.
+//!
+//! The lines are in the order in which the runs ended, whatever the clock said then; a run whose times cannot be true is
+//! left out of what is reckoned.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use phobos_core::error::Chain;
+use phobos_core::flock;
+use phobos_core::folders;
+use phobos_core::fs::{Dir, FsError};
+use rustix::fs::OFlags;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -24,6 +34,15 @@ const FILES_FOR_EXPECTATION: usize = 2;
 
 /// How much of a file is read at once, in bytes.
 const BUFFER: usize = 256 * 1024;
+
+/// How long to wait for another run that is written; each takes a moment.
+const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// The longest line that is read, in bytes: a file that a power cut has filled with anything must not fill the memory too.
+const LONGEST_LINE: u64 = 4 * 1024 * 1024;
+
+/// No run takes longer, by a clock that was right all the time.
+const LONGEST_RUN: TimeDelta = TimeDelta::days(31);
 
 /// One run of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +86,15 @@ pub struct History {
 pub struct HistoryError {
     verb: &'static str,
     path: PathBuf,
-    source: io::Error,
+    source: FileError,
+}
+
+/// What the system said.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+enum FileError {
+    Io(#[from] io::Error),
+    Fs(#[from] FsError),
 }
 
 impl Run {
@@ -86,10 +113,15 @@ impl Run {
         }
     }
 
-    /// How long it was at work, the wait for locks left out.
-    pub fn length(&self) -> TimeDelta {
-        let waited = TimeDelta::seconds(i64::try_from(self.waited_secs).unwrap_or(i64::MAX / 1000));
-        (self.end - self.start - waited).max(TimeDelta::zero())
+    /// How long it was at work, the wait for locks left out; `None` if its times cannot be true, because the clock was wrong
+    /// when it began or was set while it ran.
+    pub fn length(&self) -> Option<TimeDelta> {
+        let whole = self.end.signed_duration_since(self.start);
+        if !(TimeDelta::zero()..=LONGEST_RUN).contains(&whole) {
+            return None;
+        }
+        let waited = i64::try_from(self.waited_secs).ok().and_then(TimeDelta::try_seconds)?;
+        Some(whole.checked_sub(&waited)?.max(TimeDelta::zero()))
     }
 }
 
@@ -121,36 +153,52 @@ impl History {
     /// out; `None` if it has none among the latest runs of the machine, or if the history cannot be read.
     pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let runs = self.runs(FILES_FOR_EXPECTATION).unwrap_or_else(|error| {
-            log::warn!("{}", phobos_core::error::Chain(&error));
+            log::warn!("{}", Chain(&error));
             Vec::new()
         });
         let good = runs.iter().rev().filter(|run| run.job == job && run.object == object && run.exit == 0);
-        let mut lengths: Vec<TimeDelta> = good.take(RUNS_FOR_EXPECTATION).map(Run::length).collect();
+        let mut lengths: Vec<TimeDelta> = good.filter_map(Run::length).take(RUNS_FOR_EXPECTATION).collect();
         lengths.sort_unstable();
-        lengths.get(lengths.len() / 2).map(|length| now + *length)
+        lengths.get(lengths.len() / 2).and_then(|length| now.checked_add_signed(*length))
     }
 
-    /// Opens the file and locks it; one that was put aside meanwhile is opened anew.
-    fn open(&self) -> io::Result<File> {
-        loop {
-            let file = OpenOptions::new().create(true).append(true).read(true).mode(0o644).open(&self.path)?;
-            fs2::FileExt::lock_exclusive(&file)?;
-            match fs::metadata(&self.path) {
-                Ok(current) if current.ino() == file.metadata()?.ino() => return Ok(file),
-                _ => {}
+    /// The folder that the file is in, made where it is missing.
+    fn folder(&self) -> Result<Dir, FileError> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        folders::make_shared(folder)?;
+        Ok(Dir::open(folder)?)
+    }
+
+    /// Takes the lock of all who write; `None` where it cannot be had, which is a warning.
+    fn lock(&self, folder: &Dir) -> Option<File> {
+        let take = || -> Result<Option<File>, FileError> {
+            let file = flock::open(folder, Path::new(&format!("{}.lock", self.name()?)))?;
+            Ok(flock::within(file, LOCK_LIMIT)?)
+        };
+        match take() {
+            Ok(Some(lock)) => return Some(lock),
+            Ok(None) => {
+                log::warn!("the history is locked for more than {} s; not waiting for it", LOCK_LIMIT.as_secs());
             }
+            Err(error) => log::warn!("cannot lock the history: {}", Chain(&error)),
         }
+        None
     }
 
-    /// Puts the file aside under the first free number; its lock is held.
+    fn name(&self) -> io::Result<&str> {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        name.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "it has no name"))
+    }
+
+    /// Puts the file aside under the first free number; the lock is held.
     fn put_aside(&self) -> io::Result<()> {
         fs::rename(&self.path, self.aside(self.last_aside() + 1))
     }
 
     /// The highest number under which a file was put aside, or 0.
     fn last_aside(&self) -> u32 {
-        let mut number = 0;
-        while self.aside(number + 1).exists() {
+        let mut number: u32 = 0;
+        while number < u32::MAX - 1 && self.aside(number + 1).exists() {
             number += 1;
         }
         number
@@ -166,17 +214,17 @@ impl History {
     fn runs(&self, count: usize) -> Result<Vec<Run>, HistoryError> {
         let mut runs = Vec::new();
         let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, &mut runs)));
-        result.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source })?;
+        result.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source: source.into() })?;
         Ok(runs)
     }
 
     /// Opens the newest files, `count` of them at most, the oldest first.
     fn files(&self, count: usize) -> io::Result<Vec<File>> {
         loop {
-            let current = if_there(File::open(&self.path))?;
+            let current = if_there(open(&self.path))?;
             let last = self.last_aside();
             let first = (last + 1).saturating_sub(u32::try_from(count).unwrap_or(u32::MAX) - 1).max(1);
-            let aside = (first..=last).map(|number| File::open(self.aside(number)));
+            let aside = (first..=last).map(|number| open(&self.aside(number)));
             let files = aside.chain(current.as_ref().map(File::try_clone)).collect::<io::Result<_>>()?;
             // A file that was put aside meanwhile would be missing, or be there twice.
             let now = if_there(fs::metadata(&self.path))?.map(|metadata| metadata.ino());
@@ -187,20 +235,22 @@ impl History {
         }
     }
 
-    fn try_append(&self, run: &Run) -> io::Result<()> {
-        self.path.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let mut file = self.open()?;
-        if file.metadata()?.len() >= LARGE {
+    fn try_append(&self, run: &Run) -> Result<(), FileError> {
+        let folder = self.folder()?;
+        let lock = self.lock(&folder);
+        let name = Path::new(self.name()?);
+        let mut file = folder.open_append(name, 0o644)?;
+        if lock.is_some() && file.metadata()?.len() >= LARGE {
             self.put_aside()?;
-            file = self.open()?;
+            file = folder.open_append(name, 0o644)?;
         }
-        let mut line = serde_json::to_vec(run)?;
+        let mut line = serde_json::to_vec(run).map_err(io::Error::from)?;
         line.push(b'\n');
         if is_torn(&mut file)? {
             line.insert(0, b'\n');
         }
         file.write_all(&line)?;
-        file.sync_all()
+        Ok(file.sync_all()?)
     }
 }
 
@@ -256,6 +306,13 @@ fn is_torn(file: &mut File) -> io::Result<bool> {
     Ok(last != [b'\n'])
 }
 
+/// Opens a regular file to read it; a FIFO or a device does not hold us up.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::new(ErrorKind::InvalidInput, "it is no file")) }
+}
+
 /// What there is, or `None` where there is nothing.
 fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
@@ -271,7 +328,7 @@ fn parse(file: &File, runs: &mut Vec<Run>) -> io::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        if reader.read_until(b'\n', &mut line)? == 0 {
+        if reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
             break;
         }
         match serde_json::from_slice(&line) {
@@ -302,7 +359,7 @@ mod tests {
         history.append(&run("ext", 1, 0)).unwrap();
         // The first bytes of a line, cut off within a letter, and what a power cut leaves of a block.
         for torn in [&b"{\"job\":\"\xc3"[..], b"\0\0\0\0"] {
-            OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
+            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(torn).unwrap();
             assert_eq!(history.read().unwrap().len(), 1);
         }
         history.append(&run("ext", 2, 1)).unwrap();
@@ -342,6 +399,70 @@ mod tests {
         // The latest runs are those of the newest file, and of the one before.
         fs::rename(folder.path().join("history.jsonl"), folder.path().join("history.jsonl.1")).unwrap();
         assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), Some(expected));
+    }
+
+    #[test]
+    fn times_that_cannot_be_true_are_left_out_of_what_is_reckoned() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        let history = History::new(&path);
+        let line = |start: &str, end: &str, waited: u64| {
+            let text = format!(
+                "{{\"job\":\"ext\",\"object\":\"A\",\"start\":\"{start}\",\"end\":\"{end}\",\"exit\":0,\"waited_secs\":{waited}}}\n"
+            );
+            fs::OpenOptions::new().create(true).append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        };
+        // As long as a calendar, backwards, waits longer than anything, and a clock that was set while the run went on.
+        line("-262000-01-01T00:00:00Z", "+262142-12-31T00:00:00Z", 0);
+        line("+262142-12-31T00:00:00Z", "-262000-01-01T00:00:00Z", u64::MAX);
+        line("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", u64::MAX);
+        line("2026-01-01T00:00:00Z", "2026-01-01T01:00:00Z", i64::MAX as u64);
+        line("1970-01-01T00:00:10Z", "2026-01-01T01:00:00Z", 0);
+        line("2026-01-01T00:00:00Z", "2099-01-01T01:00:00Z", 0);
+        line("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z", 0);
+        let now = DateTime::UNIX_EPOCH;
+        assert_eq!(history.expected_end("ext", "A", now), None);
+        // A clock that was wrong all the time still tells how long a run took.
+        line("2099-01-01T00:00:00Z", "2099-01-01T00:20:00Z", 300);
+        assert_eq!(history.expected_end("ext", "A", now), Some(now + TimeDelta::minutes(15)));
+        assert_eq!(history.expected_end("ext", "A", DateTime::<Utc>::MAX_UTC), None);
+        assert_eq!(history.read().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn whoever_may_read_the_history_cannot_hold_up_a_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.jsonl");
+        let history = History::new(&path);
+        history.append(&run("ext", 1, 0)).unwrap();
+        let readable = File::open(&path).unwrap();
+        fs2::FileExt::lock_exclusive(&readable).unwrap();
+        history.append(&run("ext", 2, 0)).unwrap();
+        let lock = File::open(folder.path().join("history.jsonl.lock")).unwrap();
+        assert_eq!(lock.metadata().unwrap().mode() & 0o777, 0o600);
+        // Even one who holds the lock itself does so for seconds only.
+        fs2::FileExt::lock_exclusive(&lock).unwrap();
+        let began = std::time::Instant::now();
+        history.append(&run("ext", 3, 0)).unwrap();
+        assert!(began.elapsed() < LOCK_LIMIT * 3);
+        assert_eq!(history.read().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_file_is_an_error_and_does_not_hold_up_anything() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let device = folder.path().join("device");
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        for path in [fifo, folder.path().join("folder"), device] {
+            if path.ends_with("folder") {
+                fs::create_dir(&path).unwrap();
+            }
+            let history = History::new(&path);
+            assert!(history.read().is_err() && history.append(&run("ext", 1, 0)).is_err(), "{}", path.display());
+            assert_eq!(history.expected_end("ext", "A", DateTime::UNIX_EPOCH), None);
+        }
     }
 
     #[test]

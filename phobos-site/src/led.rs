@@ -100,7 +100,7 @@ pub fn breathe(exec: &dyn Exec, board: &Board, settings: &Settings) -> Option<Bo
     if !settings.breathe {
         return None;
     }
-    let call = call(board).arg("--breathe").shielded();
+    let call = call(board).arg("--breathe").shielded().limit(SHOW_LIMIT);
     let held = exec.hold(&call, BREATHING, &mut Unheard);
     held.map_err(|error| log::warn!("cannot let the light breathe: {}", Chain(&error))).ok()
 }

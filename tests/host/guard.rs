@@ -76,6 +76,26 @@ fn a_confined_program_is_nobody_and_sees_little() {
         until readlink /proc/$neighbour/exe | grep -q sleep; do kill -0 $neighbour; done
         expect 1 "not permitted" confined sh -c "kill $neighbour"
         kill $neighbour; wait $neighbour || true
+        # No other kind of socket: TCP's relatives would lead past the one port, the rest to services of this machine.
+        opens() { confined perl -e 'socket(my $s, shift, shift, shift) or die "$!\n"' "$@"; }
+        for kind in "2 2 17" "10 2 0" "1 1 0" "1 2 0" "16 3 0" "2 1 262" "10 1 262" "2 1 132" "2 5 132" "2 2 136" "2 2 1" \
+            "2 3 255" "17 3 0" "40 1 0" "38 5 0" "31 3 0"; do
+            # shellcheck disable=SC2086 # three numbers
+            expect 1 "Operation not permitted" opens $kind
+        done
+        expect 0 "" opens 2 1 6; expect 0 "" opens 10 1 0
+        expect 0 "" "${CONFINED[@]::${#CONFINED[@]}-1}" --lookup servers -- perl -e 'socket(my $s, 2, 2, 17) or die'
+        # Nothing of others is changed, not even of the same user.
+        setpriv --reuid phobos-pull --regid phobos-pull --clear-groups sleep 60 & neighbour=$!
+        until readlink /proc/$neighbour/exe | grep -q sleep; do kill -0 $neighbour; done
+        for call in "prlimit --pid $neighbour --nofile=1" "taskset -p 1 $neighbour" "renice -n 19 -p $neighbour" \
+            "ionice -c 3 -p $neighbour" "chrt --batch -p 0 $neighbour" "unshare --user true" "unshare --map-root-user true"; do
+            # shellcheck disable=SC2086 # a call
+            expect 1 "not permitted" confined $call
+        done
+        kill $neighbour; wait $neighbour || true
+        # Nor does it get what whoever starts it has open.
+        exec 7<known_hosts; expect 1 "Bad file descriptor" confined bash -c 'cat <&7'; exec 7<&-
         # One port of the whole network.
         client luv
         client nuhc
@@ -216,7 +236,7 @@ fn a_client_that_lies_changes_nothing_outside_its_holding_space() {
         inert() {
             test -z "$(inside find /backup/holding/luv ! -type f ! -type d)"
             test -z "$(inside find /backup/holding/luv -perm /6000)"
-            test -z "$(inside find /backup/holding/luv ! -user phobos-pull)"
+            test -z "$(inside find /backup/holding/luv ! -uid 70000)"
             test -z "$(ls -A outside)"
             test "$(inside ls -A /backup/holding)" = "$(printf '.phobos\nluv')"
         }
@@ -265,9 +285,13 @@ fn a_receiver_taken_over_by_its_client_is_kept_in_by_landlock() {
         host luv "luv:$STORY/client/"; host nuhc "nuhc:$STORY/client/"
         friend luv; friend nuhc
         expect 0 "nuhc: copied" pull luv nuhc
+        port=$nuhc own_port=$luv
         neighbour=/backup/holding/nuhc$STORY/client/photo
 
-        setpriv --reuid phobos-pull --regid phobos-pull --clear-groups sleep 120 & bystander=$!
+        luv=$(inside stat -c %u /backup/holding/luv); as_luv="setpriv --reuid $luv --regid $luv --clear-groups"
+        test "$luv" != "$(inside stat -c %u /backup/holding/nuhc)"
+        # Of the same user, so that only Landlock stands between them; it does not work in the space.
+        (cd / && exec $as_luv sleep 120) & bystander=$!
         until readlink /proc/$bystander/exe | grep -q sleep; do kill -0 $bystander; done
         # What the client sends, for a receiver that runs it.
         cat >exploit <<-END
@@ -280,7 +304,9 @@ fn a_receiver_taken_over_by_its_client_is_kept_in_by_landlock() {
 		try "writing elsewhere" "echo evil >$STORY/open/proof"
 		try "writing to memory" "echo evil >/dev/shm/proof"
 		try "reading a key" "cat $STORY/keys/pull"
-		try "asking the network" "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$nuhc'"
+		setsid sh -c 'for n in \$(seq 200); do setsid sleep 300 & done' >/dev/null 2>&1 </dev/null &
+		try "changing a neighbour's attributes" "chmod 755 ../nuhc || setfattr -n user.x -v x ../nuhc$STORY/client/photo || touch ../nuhc$STORY/client/photo"
+		try "asking the network" "exec bash -c 'exec 3<>/dev/tcp/127.0.0.1/$port'"
 		try "stopping others" "kill -CONT $bystander"
 		exit 12
 		END
@@ -295,26 +321,34 @@ fn a_receiver_taken_over_by_its_client_is_kept_in_by_landlock() {
         printf 'command="cat %s/exploit" %s\n' "$STORY" "$(cat keys/pull.pub)" >luv.keys
         mount --bind hole /usr/bin/rsync
 
-        # As the same user, with the same rsync and the same client, but without Landlock.
-        cp keys/pull key; chown phobos-pull: key
-        ssh="ssh -F none -p $luv -o BatchMode=yes -o UserKnownHostsFile=$STORY/known_hosts -i $STORY/key"
-        inside sh -c "cd /backup/holding/luv && exec setpriv --reuid phobos-pull --regid phobos-pull --clear-groups \
+        # As the same user, with the same rsync and the same client, but without Landlock: the neighbour is another user's.
+        cp keys/pull key; chown $luv:$luv key
+        (umask 022; { cat passwd; echo "luv:x:$luv:$luv::/nonexistent:/bin/sh"; } >passwd.luv)
+        inside mount --bind "$STORY/passwd.luv" /etc/passwd
+        ssh="ssh -F none -p $own_port -o BatchMode=yes -o UserKnownHostsFile=$STORY/known_hosts -i $STORY/key"
+        inside sh -c "cd /backup/holding/luv && exec $as_luv \
             --no-new-privs rsync '--rsh=$ssh' root@luv:/ ./" || true
         inside cat /backup/holding/luv/report
-        for what in "writing at home" "changing a neighbour" "reading a neighbour" "removing a neighbour" \
+        inside umount /etc/passwd
+        for what in "writing at home" \
             "writing elsewhere" "writing to memory" "asking the network" "stopping others"; do
             inside grep -x "$what worked" /backup/holding/luv/report
         done
-        inside grep evil "$neighbour"
+        never inside grep neighbour /backup/holding/luv/report
+        test "$(inside cat "$neighbour")" = photo
 
         # And as phobos-pull runs it.
         inside rm /backup/holding/luv/report; rm open/proof /dev/shm/proof
-        inside sh -c "echo photo >$neighbour"
+        (cd / && exec $as_luv sleep 120) & left=$!
+        until readlink /proc/$left/exe | grep -q sleep; do kill -0 $left; done
+        # The pull ends whatever its user has at work, before and after: what has a session of its own, too.
         expect 1 "luv" pull luv
+        code=0; wait $left || code=$?; test $code = 137
         test "$(inside cat /backup/holding/luv/report)" = "writing at home worked"
         test "$(inside cat "$neighbour")" = photo
         test ! -e open/proof -a ! -e /dev/shm/proof
-        kill $bystander; wait $bystander || true
+        never pgrep -u $luv .
+        wait $bystander || true
         umount /usr/bin/rsync
         "#,
     );
@@ -332,10 +366,10 @@ fn a_killed_pull_leaves_neither_processes_nor_the_key() {
         phobos-pull --config "$CONFIG" luv & puller=$!
         under_way() { inside find /backup/holding/luv -name 'photo.*' | grep .; }
         until under_way; do kill -0 $puller; done
-        pgrep -u phobos-pull rsync; pgrep -u phobos-pull ssh
-        test "$(stat -c '%a %U' /run/phobos/pull/luv)" = "400 phobos-pull"
+        pgrep -u 70000 rsync; pgrep -u 70000 ssh
+        test "$(stat -c '%a %u' /run/phobos/pull/luv)" = "400 70000"
         kill -KILL $puller; wait $puller || true
-        while pgrep -u phobos-pull; do :; done
+        while pgrep -u 70000; do :; done
         # Nobody could take the copy back; the next pull does, and lends it anew.
         test -e /run/phobos/pull/luv
         sed -i '/^bandwidth/d' pull.d/luv.toml

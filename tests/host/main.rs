@@ -1,6 +1,8 @@
 //! What can be tested without the rig: real mount namespaces, loop-mounted ext4, borg and rsync, as root on any Linux.
 
 #[cfg(test)]
+mod attacks;
+#[cfg(test)]
 mod endurance;
 #[cfg(test)]
 mod ext;

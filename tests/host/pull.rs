@@ -35,8 +35,13 @@ fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
         expect 0 "chew: copied 100 files with 0 MB, deleted 0" pull --all --jobs 3
         same nuhc; same chew
         test "$(inside stat -c %b $HOLDING/luv/home/sparse)" -lt 100
-        test "$(inside stat -c '%U %a' $HOLDING/luv)" = 'phobos-pull 700'
-        test -z "$(inside find $HOLDING/luv $HOLDING/nuhc $HOLDING/chew ! -user phobos-pull)"
+        # Each host's files belong to a user of its own, and nobody gets at another's.
+        test "$(inside stat -c %a $HOLDING)" = 711
+        for name in luv nuhc chew; do
+            test "$(inside stat -c %a $HOLDING/$name)" = 700
+            test -z "$(inside find $HOLDING/$name ! -uid "$(owner $name)" -o ! -gid "$(owner $name)")"
+        done
+        test "$(printf '%s\n' "$(owner luv)" "$(owner nuhc)" "$(owner chew)" | sort | tr '\n' ' ')" = "70000 70001 70002 "
 
         # A second pull moves nothing.
         pull --all --json >outcomes
@@ -410,10 +415,10 @@ fn a_killed_pull_leaves_a_mark_and_the_next_one_goes_on() {
         for pid in $left $other; do until inside readlink /proc/$pid/cwd | grep -q luv; do kill -0 $pid; done; done
         # A signal ends all of them in an orderly way.
         phobos-pull --config "$CONFIG" luv nuhc & job=$!
-        until [ "$(pgrep -c -u phobos-pull ssh)" = 2 ]; do kill -0 $job; done
+        until [ "$(pgrep -c -u 70000,70001 ssh)" = 2 ]; do kill -0 $job; done
         code=0; wait $left || code=$?; test $code = 137; kill $other
         kill -TERM $job; code=0; wait $job || code=$?
-        test $code = 143; never pgrep -u phobos-pull rsync
+        test $code = 143; never pgrep -u 70000,70001 .
         test "$(mark luv state)$(mark nuhc state)" = failedfailed
         sed -i /bandwidth/d pull.d/*.toml
         expect 0 "" pull luv nuhc
@@ -486,9 +491,23 @@ fn no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work() {
         test "$(inside stat -c %u "$HOLDING/own$STORY/own/d/z")" = 4711
         # What an earlier tool has pulled belongs to others.
         inside chown 4711 $HOLDING/luv
+        taken=$(inside find $HOLDING/luv ! -type d | wc -l)
         expect 78 "does not belong to phobos-pull; give it over with \`phobos-ns exec -- chown -hR phobos-pull: $HOLDING/luv\`" pull luv
         ns exec -- chown -hR phobos-pull: $HOLDING/luv
-        expect 0 "" pull luv
+        # What belongs to the user of all hosts, as before there was one for each, is given to the host's own.
+        mkdir outside; echo theirs >outside/theirs; chown 990 outside/theirs
+        inside ln -s "$STORY/outside/theirs" $HOLDING/luv/link; inside ln -s "$STORY/outside" $HOLDING/luv/home/way
+        inside chown -h phobos-pull: $HOLDING/luv/link $HOLDING/luv/home/way
+        before=$(received luv)
+        expect 0 "luv: its holding space belongs to a user of its own from now on, 7000" pull luv
+        test -z "$(inside find $HOLDING/luv ! -uid "$(owner luv)")"
+        test "$(stat -c %u outside/theirs)" = 990
+        test "$(inside find $HOLDING/luv ! -type d | wc -l)" -ge "$taken"
+        expect 0 "luv: copied 0 files" pull luv
+        # A copy of a space is another host's.
+        inside cp -a $HOLDING/luv $HOLDING/twin; cp pull.d/luv.toml pull.d/twin.toml
+        expect 0 "twin: its holding space belongs to a user of its own" pull twin
+        test "$(owner luv)" != "$(owner twin)"
         "#,
     );
 }

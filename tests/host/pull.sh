@@ -62,6 +62,9 @@ configure() {
     printf '%s\n' "$@" >"pull.d/$name.toml"
 }
 
+# owner NAME: whose the client's holding space is.
+owner() { inside stat -c %u "$HOLDING/$1"; }
+
 pull() { phobos-pull --config "$CONFIG" "$@"; }
 
 # mark NAME KEY: a value of the host's mark.

@@ -15,6 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
+use super::activity::Activity;
 use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status, TAIL_BYTES, find};
 use crate::signal::Signals;
 
@@ -24,10 +25,24 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long a program that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How long a program that was killed may take to be gone: one that the kernel cannot end, because a device does not answer,
+/// must not keep this process as well.
+const KILL_GRACE: Duration = Duration::from_secs(40);
+
+/// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// The most standard output that is kept, in bytes.
+const MOST_OUTPUT: usize = 64 * 1024 * 1024;
+
+/// How much of what an ended program has left in its pipes is read; a pipe holds at most 1 MiB, and whoever else has it
+/// open may write to it for ever.
+const MOST_LEFT: usize = 2 * 1024 * 1024;
+
 /// What fits into any pipe at once, in bytes.
 const PIPE_BUF: usize = 4096;
 
-/// How long a held program may take to end after its standard input was closed, if its call has no limit.
+/// How long a held program may take to end after its standard input was closed, if its call has no shorter limit.
 const RELEASE_LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs programs on this machine.
@@ -70,11 +85,14 @@ impl<'s> System<'s> {
         let mut last_tick = began;
         let mut verdict: Option<ExecError> = None;
         let mut asked: Option<Instant> = None;
+        let mut activity = Activity::of(child.handle.pids().first().copied().unwrap_or_default());
         loop {
             let signal_pipe =
                 if self.ending(invocation).is_some() || invocation.shielded { None } else { self.signals };
             let ready = child.wait_for_output(signal_pipe.map(Signals::wake)).map_err(failed)?;
-            child.read(ready, sink).map_err(failed)?;
+            if child.read(ready, sink).map_err(failed)? > 0 {
+                activity.note();
+            }
             if ready.ended {
                 child.drain(sink).map_err(failed)?;
                 break;
@@ -83,7 +101,7 @@ impl<'s> System<'s> {
                 return Ok(());
             }
             if verdict.is_none() {
-                verdict = self.verdict(invocation, began, &mut last_tick, sink);
+                verdict = self.verdict(invocation, began, &mut last_tick, &mut activity, sink);
             }
             match (verdict.is_some(), asked) {
                 (true, None) => {
@@ -92,6 +110,10 @@ impl<'s> System<'s> {
                 }
                 (true, Some(since)) if since.elapsed() > GRACE => {
                     child.handle.send_signal(SIGKILL).map_err(failed)?;
+                    if let Some(error) = verdict.take_if(|_| since.elapsed() > GRACE + KILL_GRACE) {
+                        log::error!("`{invocation}` does not end although it was killed; it is left behind");
+                        return Err(error);
+                    }
                 }
                 _ => {}
             }
@@ -111,6 +133,7 @@ impl<'s> System<'s> {
         invocation: &Invocation,
         began: Instant,
         last_tick: &mut Instant,
+        activity: &mut Activity,
         sink: &mut dyn Sink,
     ) -> Option<ExecError> {
         let text = || invocation.to_string();
@@ -119,6 +142,9 @@ impl<'s> System<'s> {
         }
         if let Some(limit) = invocation.limit.filter(|limit| began.elapsed() > *limit) {
             return Some(ExecError::TimedOut { invocation: text(), limit });
+        }
+        if let Some(stall) = invocation.stall.filter(|stall| activity.has_stalled(*stall)) {
+            return Some(ExecError::Stalled { invocation: text(), stall });
         }
         if last_tick.elapsed() >= TICK {
             *last_tick = Instant::now();
@@ -284,31 +310,36 @@ impl Child {
         Ok(Ready { stdout, stderr, ended })
     }
 
-    /// Reads once from each pipe that is ready; a pipe at its end is closed.
-    fn read(&mut self, ready: Ready, sink: &mut dyn Sink) -> io::Result<()> {
+    /// Reads once from each pipe that is ready, and tells how much; a pipe at its end is closed.
+    fn read(&mut self, ready: Ready, sink: &mut dyn Sink) -> io::Result<usize> {
+        let mut count = 0;
         if ready.stdout {
             let bytes = read_once(&mut self.stdout)?;
+            count += bytes.len();
             sink.out(&bytes);
         }
         if ready.stderr {
             let bytes = read_once(&mut self.stderr)?;
+            count += bytes.len();
             self.tail.extend_from_slice(&bytes);
             let excess = self.tail.len().saturating_sub(TAIL_BYTES);
             self.tail.drain(..excess);
             sink.err(&bytes);
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Reads what an ended child has left in its pipes, without waiting for others who may hold them open.
     fn drain(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
-        loop {
+        let mut count = 0;
+        while count < MOST_LEFT {
             let ready = self.wait_for_output(None)?;
             if !(ready.stdout || ready.stderr) {
-                return Ok(());
+                break;
             }
-            self.read(ready, sink)?;
+            count += self.read(ready, sink)?;
         }
+        Ok(())
     }
 
     /// The ended child's status as a result.
@@ -349,9 +380,8 @@ impl Hold for Holder {
     fn release(&mut self) -> Result<(), ExecError> {
         self.let_go();
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let invocation = self.invocation.clone().shielded();
-        let limit = invocation.limit.unwrap_or(RELEASE_LIMIT);
-        let invocation = invocation.limit(limit);
+        let limit = self.invocation.limit.map_or(RELEASE_LIMIT, |limit| limit.min(RELEASE_LIMIT));
+        let invocation = self.invocation.clone().shielded().limit(limit);
         System::default().attend(&mut child, &invocation, &mut Capture(&mut Vec::new()))
     }
 }
@@ -373,16 +403,17 @@ trait Sink {
     fn is_content(&self) -> bool;
 }
 
-/// Keeps standard output whole.
+/// Keeps standard output whole, up to a limit that nothing reaches which is meant to be captured.
 struct Capture<'a>(&'a mut Vec<u8>);
 
 impl Sink for Capture<'_> {
     fn out(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
+        let room = MOST_OUTPUT.saturating_sub(self.0.len());
+        self.0.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
     }
     fn err(&mut self, _bytes: &[u8]) {}
     fn tick(&mut self) -> Result<(), String> {
-        Ok(())
+        if self.0.len() < MOST_OUTPUT { Ok(()) } else { Err("it writes without an end".to_owned()) }
     }
     fn is_content(&self) -> bool {
         false
@@ -459,13 +490,14 @@ impl Sink for Lines<'_> {
     }
 }
 
-/// Adds `bytes` to `rest` and takes the complete, non-empty lines out of it.
+/// Adds `bytes` to `rest` and takes the complete, non-empty lines out of it; of a line without an end, pieces.
 fn cut(rest: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
+    // Only what is new is searched: what is left of earlier has no line end.
+    let end = bytes.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));
+    let end = end.map(|end| rest.len() + end + 1);
     rest.extend_from_slice(bytes);
-    let Some(end) = rest.iter().rposition(|byte| matches!(byte, b'\n' | b'\r')) else {
-        return Vec::new();
-    };
-    let whole: Vec<u8> = rest.drain(..=end).collect();
+    let end = end.or_else(|| (rest.len() > LONGEST_LINE).then_some(rest.len()));
+    let whole: Vec<u8> = rest.drain(..end.unwrap_or(0)).collect();
     whole
         .split(|byte| matches!(byte, b'\n' | b'\r'))
         .filter(|line| !line.is_empty())
@@ -668,6 +700,33 @@ mod tests {
     fn a_limit_ends_the_program() {
         let error = System::default().run(&sh("exec sleep 60").limit(Duration::from_millis(10))).unwrap_err();
         assert!(matches!(error, ExecError::TimedOut { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_does_nothing_is_ended_and_what_gets_on_is_not() {
+        let stopped = sh("kill -STOP $$").while_it_gets_on(Duration::from_millis(300)).own_group();
+        let error = System::default().run(&stopped).unwrap_err();
+        assert!(matches!(error, ExecError::Stalled { .. }), "{error}");
+        let talks = sh("for i in 1 2 3 4 5 6; do sleep 0.2; echo; done").while_it_gets_on(Duration::from_millis(900));
+        System::default().run(&talks).unwrap();
+    }
+
+    #[test]
+    fn a_line_without_an_end_comes_in_pieces_and_costs_no_more_than_its_bytes() {
+        let mut notes = Notes::default();
+        let began = Instant::now();
+        System::default().stream(&sh("head -c 30000000 /dev/zero | tr '\\0' x >&2"), &mut notes).unwrap();
+        assert_eq!(notes.err.iter().map(String::len).sum::<usize>(), 30_000_000);
+        assert!(notes.err.iter().all(|piece| piece.len() <= 2 * LONGEST_LINE));
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn output_without_an_end_is_neither_kept_nor_waited_for() {
+        let error = System::default().run(&sh("exec cat /dev/zero")).unwrap_err();
+        assert!(error.to_string().ends_with("was ended: it writes without an end"), "{error}");
+        // Nor is that of a process that the program leaves behind, and that goes on writing.
+        System::default().run(&sh("(timeout 20 yes || :) & sleep 0.1; exit 0")).unwrap();
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct Backup {
     pub holding: AbsolutePath,
     /// The file that keeps the mount namespace.
     pub namespace: AbsolutePath,
+    /// The first of a thousand user numbers, one for each host that is pulled.
+    pub uid_base: u32,
 }
 
 impl Default for Backup {
@@ -27,6 +29,7 @@ impl Default for Backup {
             repository: AbsolutePath::fixed("/backup/borg"),
             holding: AbsolutePath::fixed("/backup/holding"),
             namespace: AbsolutePath::fixed("/run/phobos/ns/backup"),
+            uid_base: 70_000,
         }
     }
 }
@@ -39,6 +42,11 @@ impl Backup {
                 let text = format!("{} is not below the mount point {}", path.display(), self.mount.display());
                 return Err(Mistake::new(&[Step::Key("backup"), Step::Key(key)], text));
             }
+        }
+        // Below are the system's users and people; systemd and containers have theirs above.
+        if !(10_000..=523_000).contains(&self.uid_base) {
+            let text = format!("{} is not between 10000 and 523000", self.uid_base);
+            return Err(Mistake::new(&[Step::Key("backup"), Step::Key("uid-base")], text));
         }
         Ok(())
     }

@@ -1,17 +1,22 @@
 //! Where the jobs post: one file per job, replaced as a whole, under one lock.
+//!
+//! Nobody but the board's owner can open the lock. A failure, or that a job is at work, is posted without it rather than not
+//! at all; only what takes a failure away needs it.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::State;
 use phobos_core::error::Chain;
+use phobos_core::flock;
 use phobos_core::folders;
+use phobos_core::fs::{Dir, Durability, FsError};
 use phobos_core::process::{Process, boot_id};
 
 /// The version of the files; another one is not understood.
@@ -19,6 +24,12 @@ const VERSION: u32 = 1;
 
 /// How long a post waits for another to be done; each takes a millisecond.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
+
+/// How large a file of a post may be, in bytes.
+const POST_LIMIT: u64 = 64 * 1024;
+
+/// From how many failures on, that are kept at once, the disk is waited for once and not for each.
+const MANY: usize = 8;
 
 /// The longest text of a post, in characters.
 const TEXT_LIMIT: usize = 500;
@@ -86,6 +97,9 @@ pub enum LedError {
         /// What the system said.
         source: io::Error,
     },
+    /// A file or folder is not what it has to be, or the system refused it; the posts are as they were before.
+    #[error(transparent)]
+    File(#[from] FsError),
     /// Another process held the lock for too long; nothing was changed.
     #[error("cannot lock {}: it is held for more than {} s", path.display(), LOCK_LIMIT.as_secs())]
     Busy {
@@ -190,9 +204,11 @@ impl Board {
     ///
     /// [`LedError`] if the name is none or the files cannot be written; an earlier post then still stands.
     pub fn post(&self, job: &str, state: State, text: &str) -> Result<(), LedError> {
+        // Only who is at work is looked for later; a failure is posted even where `/proc` cannot be read.
+        let process = state.needs_process().then(Process::own).transpose();
         let process =
-            Process::own().map_err(|source| LedError::Io { action: "read", path: "/proc/self/stat".into(), source })?;
-        self.post_as(job, state, text, Some(process))
+            process.map_err(|source| LedError::Io { action: "read", path: "/proc/self/stat".into(), source })?;
+        self.post_as(job, state, text, process)
     }
 
     /// Posts on behalf of `process`; without one, nobody will notice if a job at work dies.
@@ -202,31 +218,46 @@ impl Board {
     /// As for [`Board::post`]; a failure that cannot be kept is posted until the machine's next start all the same.
     pub fn post_as(&self, job: &str, state: State, text: &str, process: Option<Process>) -> Result<(), LedError> {
         check(job)?;
-        let boot = boot_id().map_err(|source| LedError::Io {
-            action: "read",
-            path: "/proc/sys/kernel/random/boot_id".into(),
-            source,
-        })?;
+        let boot = match boot_id() {
+            // A failure counts whatever the boot is.
+            Err(_) if state == State::Failed => String::new(),
+            boot => boot.map_err(|source| LedError::Io {
+                action: "read",
+                path: "/proc/sys/kernel/random/boot_id".into(),
+                source,
+            })?,
+        };
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LIMIT).collect();
         let process = process.filter(|_| state.needs_process());
         let post = Post { version: VERSION, state, text, since: Utc::now(), boot, process };
-        make_folder(&self.run)?;
-        let _lock = self.lock()?;
-        if let Err(error) = self.settle_locked() {
+        let takes_a_failure_away = matches!(state, State::Ok | State::Off);
+        let run = make_folder(&self.run);
+        let lock = match run.as_ref().map(|run| self.lock(run)) {
+            Ok(Ok(lock)) => Some(lock),
+            Ok(Err(error)) if takes_a_failure_away => return Err(error),
+            Ok(Err(error)) => {
+                log::warn!("posting without the lock: {}", Chain(&error));
+                None
+            }
+            Err(_) => None,
+        };
+        if let Some(Err(error)) = lock.as_ref().map(|_| self.settle_locked()) {
             log::warn!("{}", Chain(&error));
         }
         match state {
             // The failure is kept before the post goes, so that it is never missing from both.
-            State::Failed => match self.keep(job, &post) {
-                Ok(()) => remove(&file(&self.run, job)),
-                Err(error) => write(&self.run, job, &post).and(Err(error)),
+            State::Failed => match self.keep(&[(job, &post)]) {
+                Ok(()) => run.map_or(Ok(()), |run| remove(&run, job)),
+                Err(error) => run.and_then(|run| write(&run, job, &post, Durability::Loose)).and(Err(error)),
             },
             State::Ok => {
-                write(&self.run, job, &post)?;
-                remove(&file(&self.kept, job))
+                write(&run?, job, &post, Durability::Loose)?;
+                self.forget(job)
             }
-            State::Off => remove(&file(&self.run, job)),
-            State::Working | State::Waiting | State::Attention | State::Unsafe => write(&self.run, job, &post),
+            State::Off => remove(&run?, job),
+            State::Working | State::Waiting | State::Attention | State::Unsafe => {
+                write(&run?, job, &post, Durability::Loose)
+            }
         }
     }
 
@@ -237,10 +268,10 @@ impl Board {
     /// [`LedError`] if the name is none or a file cannot be removed; the failure may still stand.
     pub fn make_good(&self, job: &str) -> Result<(), LedError> {
         check(job)?;
-        make_folder(&self.run)?;
-        let _lock = self.lock()?;
-        remove(&file(&self.run, job))?;
-        remove(&file(&self.kept, job))
+        let run = make_folder(&self.run)?;
+        let _lock = self.lock(&run)?;
+        remove(&run, job)?;
+        self.forget(job)
     }
 
     /// What all jobs say, by name; a job whose process died at work has failed.
@@ -251,28 +282,16 @@ impl Board {
     pub fn jobs(&self) -> Result<Vec<Job>, LedError> {
         // The run folder first: a failure moves from there to the other, so that it is seen at least once.
         let boot = boot_id().unwrap_or_default();
-        let mut jobs: Vec<Job> = Vec::new();
-        let insert = |job: Job, jobs: &mut Vec<Job>| {
-            let at = jobs.partition_point(|other| other.name < job.name);
-            jobs.insert(at, job);
-        };
-        for (name, read) in read_folder(&self.run)? {
-            if let Some(job) = judge(&name, read, &boot) {
-                insert(job, &mut jobs);
-            }
-        }
+        let judged = read_folder(&self.run)?.into_iter().filter_map(|(name, read)| judge(&name, read, &boot));
+        let mut jobs: BTreeMap<String, Job> = judged.map(|job| (job.name.clone(), job)).collect();
         for (name, read) in read_folder(&self.kept)? {
             let Post { text, since, .. } = read.unwrap_or_else(|reason| broken(&reason));
-            let failure = Failure { text, since };
-            if let Some(job) = jobs.iter_mut().find(|job| job.name == name) {
-                job.failure = Some(failure);
-            } else {
-                let text = failure.text.clone();
-                let failure = Some(failure);
-                insert(Job { name, state: State::Failed, text, since, process: None, failure }, &mut jobs);
-            }
+            let failure = Some(Failure { text: text.clone(), since });
+            jobs.entry(name.clone())
+                .or_insert(Job { name, state: State::Failed, text, since, process: None, failure: None })
+                .failure = failure;
         }
-        Ok(jobs)
+        Ok(jobs.into_values().collect())
     }
 
     /// Acknowledges the failure of `job`, or of all jobs, and returns the names of those that had failed.
@@ -285,8 +304,8 @@ impl Board {
         if !self.run.is_dir() && !self.kept.is_dir() {
             return Ok(Vec::new());
         }
-        make_folder(&self.run)?;
-        let _lock = self.lock()?;
+        let run = make_folder(&self.run)?;
+        let _lock = self.lock(&run)?;
         let mut acked = Vec::new();
         for failed in self.jobs()? {
             let is_meant = job.is_none_or(|job| job == failed.name);
@@ -294,9 +313,9 @@ impl Board {
                 continue;
             }
             if failed.state == State::Failed {
-                remove(&file(&self.run, &failed.name))?;
+                remove(&run, &failed.name)?;
             }
-            remove(&file(&self.kept, &failed.name))?;
+            self.forget(&failed.name)?;
             acked.push(failed.name);
         }
         Ok(acked)
@@ -311,56 +330,55 @@ impl Board {
         if !self.run.is_dir() {
             return Ok(());
         }
-        let _lock = self.lock()?;
+        let _lock = self.lock(&Dir::open(&self.run)?)?;
         self.settle_locked()
     }
 
     fn settle_locked(&self) -> Result<(), LedError> {
         let boot = boot_id().unwrap_or_default();
-        for (name, read) in read_folder(&self.run)? {
-            let Some(Job { state: State::Failed, text, since, .. }) = judge(&name, read, &boot) else {
-                continue;
-            };
-            let post = Post { version: VERSION, state: State::Failed, text, since, boot: boot.clone(), process: None };
-            self.keep(&name, &post)?;
-            remove(&file(&self.run, &name))?;
+        let failed = |(name, read): NamedPost| match judge(&name, read, &boot) {
+            Some(Job { state: State::Failed, text, since, .. }) => {
+                let boot = boot.clone();
+                Some((name, Post { version: VERSION, state: State::Failed, text, since, boot, process: None }))
+            }
+            _ => None,
+        };
+        let failed: Vec<_> = read_folder(&self.run)?.into_iter().filter_map(failed).collect();
+        if failed.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.keep(&failed.iter().map(|(name, post)| (name.as_str(), post)).collect::<Vec<_>>())?;
+        let run = Dir::open(&self.run)?;
+        failed.iter().try_for_each(|(name, _)| remove(&run, name))
     }
 
-    /// Writes a failure where it outlasts the machine's next start, a loss of power right after included.
-    fn keep(&self, job: &str, post: &Post) -> Result<(), LedError> {
-        make_folder(&self.kept)?;
-        write(&self.kept, job, post)?;
-        File::open(&self.kept).and_then(|folder| folder.sync_all()).map_err(io_error("sync", &self.kept))
+    /// Writes failures where they outlast the machine's next start, a loss of power right after included.
+    fn keep(&self, failures: &[(&str, &Post)]) -> Result<(), LedError> {
+        let kept = make_folder(&self.kept)?;
+        let durability = if failures.len() < MANY { Durability::Synced } else { Durability::Loose };
+        failures.iter().try_for_each(|(job, post)| write(&kept, job, post, durability))?;
+        // Of many, the names alone are waited for: a post that a loss of power has emptied counts as failed as well.
+        match durability {
+            Durability::Loose => Ok(kept.sync()?),
+            Durability::Synced => Ok(()),
+        }
     }
 
-    /// Takes the lock of all who change the posts.
-    fn lock(&self) -> Result<File, LedError> {
-        lock(&self.run.join(".lock"))
+    /// Removes a failure that was kept.
+    fn forget(&self, job: &str) -> Result<(), LedError> {
+        if !self.kept.is_dir() {
+            return Ok(());
+        }
+        remove(&Dir::open(&self.kept)?, job)
     }
-}
 
-/// Takes the lock `path`, which the kernel lets go of when the file is closed.
-fn lock(path: &Path) -> Result<File, LedError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o644)
-        .open(path)
-        .map_err(io_error("open", path))?;
-    let began = Instant::now();
-    loop {
-        match fs2::FileExt::try_lock_exclusive(&file) {
-            Ok(()) => return Ok(file),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(source) => return Err(io_error("lock", path)(source)),
-        }
-        if began.elapsed() > LOCK_LIMIT {
-            return Err(LedError::Busy { path: path.to_owned() });
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    /// Takes the lock of all who change the posts, which the kernel lets go of when the file is closed.
+    fn lock(&self, run: &Dir) -> Result<File, LedError> {
+        let name = Path::new(".lock");
+        let path = || self.run.join(name);
+        flock::within(flock::open(run, name)?, LOCK_LIMIT)
+            .map_err(|source| LedError::Io { action: "lock", path: path(), source })?
+            .ok_or_else(|| LedError::Busy { path: path() })
     }
 }
 
@@ -394,21 +412,22 @@ fn broken(reason: &str) -> Post {
 
 /// The posts in `folder`, each understood or with the reason why not; a folder that is not there holds none.
 fn read_folder(folder: &Path) -> Result<Vec<NamedPost>, LedError> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(io_error("read", folder)(source)),
+    let folder = match Dir::open(folder) {
+        Ok(folder) => folder,
+        Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
     };
     let mut posts = Vec::new();
-    for entry in entries {
-        let file_name = entry.map_err(io_error("read", folder))?.file_name();
-        let name = file_name.to_str().and_then(|name| name.strip_suffix(".json"));
+    for entry in folder.entries()? {
+        let name = entry.name.to_str().and_then(|name| name.strip_suffix(".json"));
         // Everything else is a lock or a file that is still being written.
         let Some(name) = name.filter(|name| is_job_name(name)) else { continue };
-        match fs::read(folder.join(&file_name)) {
-            Ok(bytes) => posts.push((name.to_owned(), understand(&bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => posts.push((name.to_owned(), Err(error.to_string()))),
+        match folder.read(Path::new(&entry.name), POST_LIMIT) {
+            Ok(Some(bytes)) => posts.push((name.to_owned(), understand(&bytes))),
+            Ok(None) => {}
+            // It has gone since it was seen.
+            Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => posts.push((name.to_owned(), Err(Chain(&error).to_string()))),
         }
     }
     Ok(posts)
@@ -428,29 +447,22 @@ fn understand(bytes: &[u8]) -> Result<Post, String> {
 }
 
 /// Replaces the post of `job` in `folder` as a whole.
-fn write(folder: &Path, job: &str, post: &Post) -> Result<(), LedError> {
-    // The dot keeps it apart from all posts, and the lock keeps others from writing it.
-    let temporary = folder.join(format!(".{job}.new"));
-    let text = serde_json::to_vec(post).map_err(io::Error::other);
-    text.and_then(|text| {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o644).open(&temporary)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(&text)?;
-        file.sync_all()
-    })
-    .map_err(io_error("write", &temporary))?;
-    let path = file(folder, job);
-    fs::rename(&temporary, &path).map_err(io_error("write", &path))
+fn write(folder: &Dir, job: &str, post: &Post, durability: Durability) -> Result<(), LedError> {
+    let name = file(job);
+    let failed = |source| LedError::Io { action: "write", path: folder.path().join(&name), source };
+    let text = serde_json::to_vec(post).map_err(io::Error::from).map_err(failed)?;
+    Ok(folder.replace(&name, &text, 0o644, durability)?)
 }
 
-fn make_folder(folder: &Path) -> Result<(), LedError> {
-    folders::make_shared(folder).map_err(io_error("make", folder))
+fn make_folder(folder: &Path) -> Result<Dir, LedError> {
+    folders::make_shared(folder).map_err(|source| LedError::Io { action: "make", path: folder.to_owned(), source })?;
+    Ok(Dir::open(folder)?)
 }
 
-fn remove(path: &Path) -> Result<(), LedError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
-        _ => Ok(()),
+fn remove(folder: &Dir, job: &str) -> Result<(), LedError> {
+    match folder.remove(&file(job)) {
+        Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => Ok(result?),
     }
 }
 
@@ -458,18 +470,16 @@ fn check(job: &str) -> Result<(), LedError> {
     if is_job_name(job) { Ok(()) } else { Err(LedError::Name { name: job.to_owned() }) }
 }
 
-fn file(folder: &Path, job: &str) -> PathBuf {
-    folder.join(format!("{job}.json"))
-}
-
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> LedError + 'a {
-    move |source| LedError::Io { action, path: path.to_owned(), source }
+fn file(job: &str) -> PathBuf {
+    format!("{job}.json").into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::led::choose;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 
     /// A board in a folder of its own.
@@ -668,6 +678,62 @@ mod tests {
         board.post("other", State::Ok, "").unwrap();
         fs::remove_dir_all(folder.path().join("run")).unwrap();
         assert_eq!(shown(&board), State::Failed, "the next post has kept it");
+    }
+
+    #[test]
+    fn a_failure_is_told_without_the_lock_and_a_success_is_not() {
+        let (folder, board) = board();
+        board.post("ext", State::Ok, "").unwrap();
+        let lock = board.run.join(".lock");
+        assert_eq!(fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
+        let held = File::open(&lock).unwrap();
+        fs2::FileExt::lock_exclusive(&held).unwrap();
+        board.post("ext", State::Failed, "cable").unwrap();
+        assert_eq!(shown(&board), State::Failed);
+        assert!(matches!(board.post("ext", State::Ok, ""), Err(LedError::Busy { .. })));
+        assert_eq!(shown(&board), State::Failed);
+        board.post("other", State::Working, "").unwrap();
+        drop(held);
+        board.ack(None).unwrap();
+        // Nor where there is no lock at all, or no place for what ends with the machine.
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+        board.post("ext", State::Failed, "cable").unwrap();
+        assert_eq!(shown(&board), State::Failed);
+        fs::remove_dir_all(&board.run).unwrap();
+        fs::write(&board.run, "").unwrap();
+        board.post("third", State::Failed, "").unwrap();
+        assert!(folder.path().join("kept/third.json").exists());
+    }
+
+    #[test]
+    fn a_board_of_twenty_thousand_posts_is_read_and_put_in_order_in_moments() {
+        // In memory, as /run is: what is measured is the board and not the disk.
+        let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+        let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
+        fs::create_dir_all(&board.run).unwrap();
+        let boot = boot_id().unwrap();
+        for number in 0..20_000 {
+            let state = if number % 2 == 0 { "working" } else { "ok" };
+            let text = format!(
+                r#"{{"version":1,"state":"{state}","text":"","since":0,"boot":"{boot}","process":{{"pid":1073741823,"start":1}}}}"#
+            );
+            fs::write(board.run.join(format!("job{number}.json")), text).unwrap();
+        }
+        let began = std::time::Instant::now();
+        board.post("ext", State::Ok, "").unwrap();
+        assert_eq!(board.jobs().unwrap().len(), 20_001);
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn what_is_no_file_is_a_failure_and_holds_nobody_up() {
+        let (_folder, board) = board();
+        fs::create_dir_all(&board.run).unwrap();
+        nix::unistd::mkfifo(&board.run.join("fifo.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", board.run.join("zero.json")).unwrap();
+        let jobs = board.jobs().unwrap();
+        assert!(jobs.len() == 2 && jobs.iter().all(|job| job.state == State::Failed), "{jobs:?}");
     }
 
     #[test]
