@@ -13,6 +13,9 @@ mod source;
 mod spaces;
 mod teller;
 
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,6 +76,18 @@ pub fn main(cli: &Cli) -> ExitCode {
             Some(Command::Close) => close::run(cli),
         })
     })
+}
+
+/// An error that still knows its type, and so its exit code.
+fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+    error.reallocate_into_boxed_dyn_error_without_backtrace()
+}
+
+/// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
+fn say(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+        log::warn!("cannot write to standard output: {error}");
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,14 @@
 //! What an exit code or a signal means, for the programs that run on a backup server.
 
-use crate::unit::How;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Code(i32),
+    /// Killed by this signal; `core` if it crashed.
+    Signal {
+        number: i32,
+        core: bool,
+    },
+}
 
 /// The signals that have one number on every Linux machine phobos runs on, by name without `SIG`.
 const SIGNALS: [(i32, &str); 17] = [

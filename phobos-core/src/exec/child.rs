@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::MemfdFlags;
@@ -13,7 +14,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::command::expression;
 use super::sink::Sink;
-use super::system::TICK;
 use super::{ExecError, Invocation, Status, TAIL_BYTES};
 
 /// What fits into any pipe at once, in bytes.
@@ -22,6 +22,9 @@ const PIPE_BUF: usize = 4096;
 /// How much of what an ended program has left in its pipes is read; a pipe holds at most 1 MiB, and whoever else has it
 /// open may write to it for ever.
 const MOST_LEFT: usize = 2 * 1024 * 1024;
+
+/// How often an observer's `tick` is called.
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// What a child reads from its standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,14 +11,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use super::activity::Activity;
-use super::child::{Child, Input, pidfd_of, status_of};
+use super::child::{Child, Input, TICK, pidfd_of, status_of};
 use super::command::bare;
 use super::sink::{Capture, Lines, Listener, Sink};
 use super::{Exec, ExecError, Finished, Hold, Invocation, Lifetime, Observer, Status, find};
 use crate::signal::Signals;
-
-/// How often an observer's `tick` is called.
-pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// How long a program that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_secs(20);
