@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local};
 
-use crate::shown::{Command, Shown};
 use crate::text;
+use crate::unit_properties::{Command, Shown};
 
 /// A unit's name as it was given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +223,7 @@ fn signal_number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse() {
         return Some(number);
     }
-    (1..=31).find(|number| crate::meaning::signal_name(*number) == Some(name))
+    (1..=31).find(|number| crate::exit_meaning::signal_name(*number) == Some(name))
 }
 
 #[cfg(test)]
