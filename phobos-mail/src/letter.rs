@@ -1,5 +1,10 @@
 //! What a mail says, before it is put into the form in which mail travels.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use serde::{Deserialize, Serialize};
 
 use crate::exit_meaning;

@@ -1,6 +1,11 @@
 //! What systemd knows of a failed unit: from what it shows, and from what it puts into the environment of an
 //! `OnFailure=` unit.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
