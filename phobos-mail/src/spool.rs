@@ -4,6 +4,11 @@
 //! its file, so that two runs never send one, and a run that is killed leaves nothing behind that a human must clear.
 //! Beside the queue is a folder of letters that were set aside: nobody takes them, or they are none.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -283,7 +288,7 @@ impl Spool {
         let mut names = self.list()?;
         while names.len() >= self.limits.letters || self.size(&names)?.saturating_add(more) > self.limits.bytes {
             let claims: Vec<_> = names.iter().filter_map(|name| self.claim_or_warn(name)).collect();
-            let Some(group) = merge::group(claims) else { break };
+            let Some(group) = merge::group(claims, |claim: &Claim| &claim.letter) else { break };
             let (count, name) = (group.len(), name_of_newest(&group));
             let merged = merge::merge(group.iter().map(|claim| &claim.letter));
             let merged = self.add_as(format!("{name}m.json").into(), merged)?;

@@ -2,8 +2,9 @@
 
 use super::Observer;
 
-/// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
-pub(super) const LONGEST_LINE: usize = 64 * 1024;
+/// The longest line that is handed over whole, in bytes; a longer one comes in pieces. A line of journalctl has a message of
+/// a megabyte in it.
+pub(super) const LONGEST_LINE: usize = 2 << 20;
 
 /// The most standard output that is kept, in bytes.
 const MOST_OUTPUT: usize = 64 * 1024 * 1024;
