@@ -6,15 +6,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use phobos_core::borg::LOCK_FILES;
+use phobos_core::borg::config::{Config, Key, MAX_CONFIG};
+use phobos_core::borg::descent;
+use phobos_core::borg::state::State;
 use phobos_core::copy::{self, CopyError, Item, Plan, Survey, Watch};
 use phobos_core::fs::{Dir, Kind, shown};
 use phobos_site::exit::{Exit, Stop};
 
 /// A copy that is smaller than this needs no guarding, in bytes.
 const SMALL: u64 = 1024 * 1024;
-
-/// The largest `config` that is read, in bytes.
-const CONFIG_LIMIT: u64 = 1024 * 1024;
 
 /// How a segment ends in which a transaction was completed: an entry of 9 bytes, COMMIT, with its checksum.
 const COMMIT: [u8; 9] = [0x40, 0xf4, 0x3c, 0x25, 9, 0, 0, 0, 2];
@@ -39,7 +39,7 @@ pub(crate) struct Side {
     /// The segment that the last transaction ended in.
     pub(crate) transaction: Option<u64>,
     pub(crate) id: Option<String>,
-    key: Option<String>,
+    key: Key,
 }
 
 /// Looks at the repository in the folder `dir`, which is shown in messages as what it is: `the repository` or `the copy`.
@@ -52,15 +52,9 @@ pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Side, anyhow::Error> {
     let all = survey.items.len();
     let survey = survey.without(&is_passing);
     let has_passing = survey.items.len() != all;
-    let config = dir.read(Path::new("config"), CONFIG_LIMIT)?.unwrap_or_default();
-    let config = String::from_utf8_lossy(&config);
-    let value = |name: &str| {
-        config.lines().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == name).then(|| value.trim().to_owned())
-        })
-    };
-    let per_dir = value("segments_per_dir").and_then(|number| number.parse().ok()).unwrap_or(1000_u64).max(1);
+    // A copy's that cannot be understood has no id; the source's has been read before.
+    let config = dir.read(Path::new("config"), MAX_CONFIG)?.and_then(|config| Config::parse(&config).ok());
+    let per_dir = config.as_ref().map_or(1000, |config| config.segments_per_dir);
     let mut segments = BTreeMap::new();
     for (path, item) in survey.files() {
         if let Some((folder, number)) = segment_of(path) {
@@ -82,8 +76,8 @@ pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Side, anyhow::Error> {
         has_passing,
         segments,
         transaction,
-        id: value("id").map(|id| id.to_ascii_lowercase()),
-        key: key_of(&config),
+        id: config.as_ref().map(|config| config.id.as_str().to_owned()),
+        key: config.map_or(Key::Absent, |config| config.key),
     })
 }
 
@@ -115,13 +109,29 @@ pub(crate) fn is_sound(source: &Side) -> Result<u64, Stop> {
     Ok(transaction)
 }
 
+/// What the repository lacks by its own hints and index: what a person has to accept.
+///
+/// Hints and index that are missing or damaged say nothing, because Borg makes them anew.
+///
+/// # Errors
+///
+/// A refusal of what nothing can accept.
+pub(crate) fn is_whole(source: &State) -> Result<Vec<Finding>, Stop> {
+    let found = descent::judge(source, None, |_| Ok::<_, std::convert::Infallible>(true));
+    let found = found.unwrap_or_else(|never| match never {});
+    if let Some(worst) = found.iter().find(|finding| !finding.may_be_accepted()) {
+        return Err(refused(worst.to_string()));
+    }
+    Ok(found.iter().map(|finding| Finding { text: finding.to_string(), exactly: format!("{finding:?}") }).collect())
+}
+
 /// Compares the source with the copy on the drive; `plan` keeps what is found to be the same.
 ///
 /// # Errors
 ///
 /// A refusal that nothing can accept.
 pub(crate) fn judge(
-    (source, source_dir): (&Side, &Dir),
+    (source, state, source_dir): (&Side, &State, &Dir),
     (copy, copy_dir): (&Side, &Dir),
     plan: &mut Plan,
     watch: Watch<'_>,
@@ -170,12 +180,13 @@ pub(crate) fn judge(
         return Err(refused(text).into());
     }
     let gone: Vec<PathBuf> = plan.gone.iter().filter(|path| committed(path).is_some()).cloned().collect();
-    let unexplained = source.transaction == copy.transaction || last_of(&source.survey, "hints.").is_none();
+    let is_told = state.noted == state.committed && (state.hints.is_some() || state.index.is_some());
+    let unexplained = source.transaction == copy.transaction || !is_told;
     if let Some(first) = gone.first().filter(|_| unexplained) {
         findings.push(Finding {
             text: format!(
-                "{} segments that the copy has are gone, {} first, and no later transaction explains it: the repository \
-                 has lost them",
+                "{} segments that the copy has are gone, {} first, and no later transaction with hints or an index of \
+                 its own explains it: the repository has lost them, or Borg has to make those anew, which any backup does",
                 gone.len(),
                 shown(first)
             ),
@@ -217,57 +228,14 @@ pub(crate) fn pass(findings: &[Finding], accepted: Option<&str>) -> Result<(), S
     )))
 }
 
-/// A copy whose `config` has a key needs one for good, and a whole one.
+/// A copy whose `config` has a key needs one for good; whether it is a whole one the source alone tells.
 fn check_key(source: &Side, copy: &Side) -> Result<(), Stop> {
-    let (Some(old), new) = (&copy.key, &source.key) else { return Ok(()) };
-    let Some(new) = new else {
-        let text = "the repository's config has no key, and the copy's has one: without it nothing can be read; restore \
-                    the config from the drive";
-        return Err(refused(text.to_owned()));
-    };
-    if new == old || is_key(new) {
+    if source.key != Key::Absent || copy.key == Key::Absent {
         return Ok(());
     }
-    let text =
-        "the key in the repository's config is damaged, and the copy's is not: restore the config from the drive";
+    let text = "the repository's config has no key, and the copy's has one: without it nothing can be read; restore the \
+                config from the drive";
     Err(refused(text.to_owned()))
-}
-
-/// Whether it is a key as Borg writes it: base64 of a map in `MessagePack`.
-fn is_key(text: &str) -> bool {
-    let Some(bytes) = base64(text) else { return false };
-    let mut rest = bytes.as_slice();
-    let value = rmpv::decode::read_value(&mut rest);
-    let parts = value.ok().and_then(|value| value.as_map().cloned()).unwrap_or_default();
-    let has =
-        |name: &str| parts.iter().any(|(key, _)| key.as_str() == Some(name) || key.as_slice() == Some(name.as_bytes()));
-    rest.is_empty() && ["version", "salt", "iterations", "algorithm", "hash", "data"].iter().all(|name| has(name))
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let text = text.trim_end_matches('=');
-    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
-    for byte in text.bytes() {
-        let value = ALPHABET.iter().position(|letter| *letter == byte)?;
-        bits = (bits << 6 | u32::try_from(value).ok()?) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push(u8::try_from((bits >> count) & 0xff).ok()?);
-        }
-    }
-    Some(bytes)
-}
-
-/// The value of `key`, which spans several lines that begin with white space.
-fn key_of(config: &str) -> Option<String> {
-    let mut lines =
-        config.lines().skip_while(|line| line.split_once('=').is_none_or(|(key, _)| key.trim_end() != "key"));
-    let first = lines.next()?.split_once('=')?.1.trim();
-    let rest = lines.take_while(|line| line.starts_with([' ', '\t'])).map(str::trim);
-    let key: String = [first].into_iter().chain(rest).collect();
-    (!key.is_empty()).then_some(key)
 }
 
 /// `data/D/N` as its two numbers.
@@ -332,7 +300,7 @@ impl Side {
             segments: BTreeMap::new(),
             transaction: None,
             id: None,
-            key: None,
+            key: Key::Absent,
         }
     }
 

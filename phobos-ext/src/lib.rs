@@ -7,6 +7,7 @@ mod drive;
 mod gate;
 mod job;
 mod mirror;
+mod proof;
 mod record;
 mod session;
 mod source;

@@ -4,10 +4,11 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
-use phobos_core::borg::segment::{Checker, Ending};
+use phobos_core::borg::state::State;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
 use phobos_core::exec::Exec;
@@ -20,6 +21,7 @@ use phobos_site::exit::{Exit, Stop};
 
 use crate::drive::Target;
 use crate::gate::{self, Side};
+use crate::proof::SegmentProof;
 use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
 use crate::session::Session;
 use crate::spaces;
@@ -56,29 +58,12 @@ struct Source {
     root: Dir,
     dir: Dir,
     side: Side,
+    state: Rc<State>,
+    /// What is missing in it, which has to be accepted.
+    lacks: Vec<gate::Finding>,
     transaction: u64,
     /// The repository's place below the mount.
     inner: PathBuf,
-}
-
-/// Proves a segment, and that it ends the transaction if it has to.
-struct SegmentProof {
-    checker: Checker,
-    has_to_commit: bool,
-}
-
-impl Proof for SegmentProof {
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.checker.feed(bytes).map_err(|error| error.to_string())
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        let summary = self.checker.finish().map_err(|error| error.to_string())?;
-        match summary.ending {
-            Ending::Open if self.has_to_commit => Err("it does not end the transaction that it has to end".to_owned()),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Mirroring<'_> {
@@ -106,11 +91,10 @@ impl Mirroring<'_> {
         }
         let transaction = gate::is_sound(&side)?;
         side.drop_uncommitted();
-        // Without hints nothing says which segments are needed; then none of the copy's may be gone.
-        if side.survey.files().any(|(path, _)| path.to_string_lossy().starts_with("hints.")) {
-            repository.check_segments()?;
-        }
-        Ok(Source { root, dir, side, transaction, inner: inner.to_owned() })
+        let refused = |error| Stop::new(Exit::Refused, format!("cannot judge the repository: {error}"));
+        let state = State::read(&dir).map_err(refused)?;
+        let lacks = gate::is_whole(&state)?;
+        Ok(Source { root, dir, side, state: Rc::new(state), lacks, transaction, inner: inner.to_owned() })
     }
 
     fn mirror(&self, repository: &Repository, source: &Source, session: &Session<'_>) -> Result<Stats, anyhow::Error> {
@@ -134,10 +118,11 @@ impl Mirroring<'_> {
         let exact = copy.survey.clone();
         copy.drop_uncommitted();
         let mut plan = Plan::of(&source.side.survey, &exact);
-        let mut findings = match &copy_dir {
-            Some(dir) => gate::judge((&source.side, &source.dir), (&copy, dir), &mut plan, &mut self.pulse().watch())?,
-            None => Vec::new(),
-        };
+        let mut findings = source.lacks.clone();
+        if let Some(dir) = &copy_dir {
+            let from = (&source.side, source.state.as_ref(), &source.dir);
+            findings.extend(gate::judge(from, (&copy, dir), &mut plan, &mut self.pulse().watch())?);
+        }
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let holding = holding.filter(|_| self.config.external.holding);
         let mut judged = tops.clone();
@@ -321,9 +306,7 @@ impl Mirroring<'_> {
         let fresh = root.open_dir(Path::new(FOLDER))?.make_dir(Path::new(INCOMING), 0o700)?;
         let proof = |path: &Path| -> Box<dyn Proof> {
             match gate::segment_of(path) {
-                Some((_, number)) => {
-                    Box::new(SegmentProof { checker: Checker::new(), has_to_commit: number == source.transaction })
-                }
+                Some((_, number)) => Box::new(SegmentProof::new(number, &source.state)),
                 None => Box::new(Unproved),
             }
         };

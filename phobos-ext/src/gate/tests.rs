@@ -15,6 +15,9 @@ type Damage<'d> = (&'d str, &'d dyn Fn(&Two));
 
 const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
+/// Version 2, and the segments 4 and 5 with one object each.
+const HINTS: &[u8] = b"\x82\xa7version\x02\xa8segments\x82\x04\x01\x05\x01";
+
 /// A source and a copy of it, with five transactions.
 struct Two {
     folder: tempfile::TempDir,
@@ -47,7 +50,7 @@ fn two() -> Two {
         two.write(&format!("data/0/{number}"), &segment(number, 1000, true));
     }
     two.write("config", format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {ID}\n").as_bytes());
-    two.write("hints.5", b"");
+    two.write("hints.5", HINTS);
     two.write("index.5", b"");
     two.copied();
     two
@@ -97,12 +100,15 @@ impl Two {
         let mut source = look(&source_dir, &mut on).map_err(|error| error.to_string())?;
         let mut copy = look(&copy_dir, &mut on).unwrap();
         is_sound(&source).map_err(|error| error.to_string())?;
+        let state = State::read(&source_dir).map_err(|error| error.to_string())?;
+        let mut findings = is_whole(&state).map_err(|error| error.to_string())?;
         source.drop_uncommitted();
         let exact = copy.survey.clone();
         copy.drop_uncommitted();
         let mut plan = Plan::of(&source.survey, &exact);
-        let findings =
-            judge((&source, &source_dir), (&copy, &copy_dir), &mut plan, &mut on).map_err(|error| error.to_string())?;
+        let from = (&source, &state, &source_dir);
+        let judged = judge(from, (&copy, &copy_dir), &mut plan, &mut on);
+        findings.extend(judged.map_err(|error| error.to_string())?);
         pass(&findings, None).map_err(|error| error.to_string())
     }
 }
@@ -208,6 +214,27 @@ fn lost_segments_need_a_later_transaction() {
 }
 
 #[test]
+fn hints_and_index_are_believed_only_when_they_are_whole() {
+    for (name, bytes) in [("hints.5", &b""[..]), ("hints.5", &HINTS[..12]), ("hints.5", b"garbage"), ("index.5", b"x")]
+    {
+        let two = two();
+        two.write(name, bytes);
+        two.judged().expect("Borg makes them anew");
+    }
+    let two = two();
+    two.write("data/0/8", &segment(8, 1000, true));
+    two.remove("hints.5");
+    two.write("hints.8", b"\x82\xa7version\x02\xa8segments\x82\x06\x01\x07\x01");
+    two.remove("index.5");
+    refused_with(&two, "segments that it needs are missing: 6, 7");
+    two.write("data/0/6", &segment(6, 1000, false));
+    two.write("data/0/7", b"BORG_SEG");
+    refused_with(&two, "cut off before the objects that the index finds in them: 7");
+    two.write("data/0/7", &segment(7, 1000, false));
+    two.judged().unwrap();
+}
+
+#[test]
 fn honest_changes_pass() {
     let two = two();
     two.judged().unwrap();
@@ -220,7 +247,10 @@ fn honest_changes_pass() {
     two.remove("hints.5");
     two.remove("index.5");
     two.judged().expect("Borg makes them anew");
-    two.write("config", format!("[repository]\nversion = 1\nid = {ID}\nappend_only = 1\n").as_bytes());
+    two.write(
+        "config",
+        format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {ID}\nappend_only = 1\n").as_bytes(),
+    );
     two.judged().expect("borg config");
     fs::create_dir(two.source("lock.exclusive")).unwrap();
     fs::write(two.source("lock.roster"), "{}").unwrap();
@@ -232,9 +262,10 @@ fn honest_changes_pass() {
 
 #[test]
 fn a_key_is_kept() {
-    let key = "hqlhbGdvcml0aG2mc2hhMjU2pGRhdGGhQaRoYXNooUKqaXRlcmF0aW9uc2Skc2FsdKFDp3ZlcnNpb24B";
-    assert!(is_key(key));
-    let config = |key: &str| format!("[repository]\nversion = 1\nid = {ID}\nkey = {key}\n");
+    let key_of = |config: &str| config.split_once("key = ").unwrap().1.split_whitespace().collect::<String>();
+    let key = key_of(include_str!("../../../phobos-core/fixtures/borg/1.2.4-repokey/config"));
+    let other = key_of(include_str!("../../../phobos-core/fixtures/borg/1.4.5-repokey/config"));
+    let config = |key: &str| format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {ID}\nkey = {key}\n");
     let two = two();
     two.write("config", config(&key.replacen("hqlh", "hqlh\n\t", 1)).as_bytes());
     two.copied();
@@ -243,9 +274,9 @@ fn a_key_is_kept() {
     refused_with(&two, "config has no key, and the copy's has one");
     for garbled in [&key[..20], "!!!!", &key.replacen("hq", "iq", 1), &format!("{key}AAAA")] {
         two.write("config", config(garbled).as_bytes());
-        refused_with(&two, "the key in the repository's config is damaged");
+        refused_with(&two, "the key in the source's `config` is damaged");
     }
-    two.write("config", config(&key.replace("oUKq", "oUOq")).as_bytes());
+    two.write("config", config(&other).as_bytes());
     two.judged().expect("borg key change-passphrase");
 }
 
