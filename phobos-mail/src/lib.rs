@@ -21,12 +21,13 @@ mod storm;
 mod text;
 mod tls;
 mod transport;
+mod trial;
 mod unit;
 mod waiting;
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -43,9 +44,15 @@ use occasions::{Context, SetAside};
 use transport::Deadline;
 use unit::Name;
 
+/// What `--help` ends with.
+const EXITS: &str = "Exit codes: 0 sent, or nothing to send; 1 failed: a mail is lost, or no server will take it; 2 wrong arguments; \
+75 it waits and is tried again; 77 not permitted; 78 the configuration is wrong. \
+A first word that is no command is a unit's name.";
+
 /// Mail root about a unit that failed
 #[derive(Debug, Parser)]
 #[command(name = "phobos-mail", version, subcommand_negates_reqs = true)]
+#[command(after_help = EXITS)]
 #[command(override_usage = "phobos-mail [OPTIONS] [ADDRESS] UNIT\n       phobos-mail [OPTIONS] COMMAND")]
 pub struct Cli {
     /// The unit that failed; or the address that gets the mail, if a unit comes behind it
@@ -96,10 +103,13 @@ enum Command {
         /// Its id as `list` shows it, or the beginning of it
         id: String,
     },
-    /// Send a test message and print which way it left
+    /// Send a test message as the units do, and print which way it left
     Test {
         /// Send it to this address
         address: Option<String>,
+        /// Send it as whoever calls, not as the units do
+        #[arg(long)]
+        here: bool,
     },
     /// Hand what root's own calls have left over to the units' spool: for phobos-mail-flush.service
     #[command(hide = true)]
@@ -122,13 +132,16 @@ fn run(cli: &Cli) -> Result<()> {
     let deadline = Deadline::after(occasions::LIMIT);
     let folders = spool::folders();
     let config = Config::load(cli.config.as_deref(), &[Table::Mail]);
+    if let Some(mistake) = cli.first.as_ref().and_then(|word| mistaken(&word.to_string_lossy(), cli.second.is_none())) {
+        return Err(Stop::new(Exit::Usage, mistake).into());
+    }
     let [first, second] = [&cli.first, &cli.second].map(|word| word.as_ref().map(|word| word.to_string_lossy()));
     let (to, unit) = match (first, second, &cli.command) {
         (Some(unit), None, None) => (None, unit),
         (Some(to), Some(unit), None) => (Some(to), unit),
         (None, None, Some(command)) => {
             let settings = config?.mail;
-            return other(command, Context { settings, notes: Vec::new(), deadline, folders });
+            return other(command, Context { settings, notes: Vec::new(), deadline, folders }, cli.config.as_deref());
         }
         _ => {
             return Err(Stop::new(Exit::Usage, "give a unit, or one of the commands flush, list, drop and test").into());
@@ -148,6 +161,24 @@ fn run(cli: &Cli) -> Result<()> {
     if cli.resolved { occasions::recovery(context, &unit, to) } else { occasions::failure(context, &unit, to) }
 }
 
+/// What is wrong with a first word that somebody has mistyped; in a unit of systemd, every word is a failure to be told.
+fn mistaken(word: &str, is_alone: bool) -> Option<String> {
+    if std::env::var_os("INVOCATION_ID").is_some() {
+        return None;
+    }
+    let shown = text::line(word, 100);
+    let option = word.trim_start_matches('-').split('=').next().unwrap_or_default();
+    let is_plain = !option.is_empty() && option.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    if word.starts_with('-') && is_plain {
+        return Some(format!("{shown} is no option of phobos-mail, and no unit is called that; --help shows them"));
+    }
+    let near = COMMANDS.iter().find(|command| strsim::osa_distance(word, command) <= 1);
+    near.filter(|_| is_alone).map(|command| format!("{shown} is no command; did you mean {command}?"))
+}
+
+/// The commands that a word may be meant for.
+const COMMANDS: [&str; 4] = ["flush", "list", "test", "drop"];
+
 /// Prints results; a reader that has gone away has seen enough.
 fn print(lines: &[String]) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -158,7 +189,7 @@ fn print(lines: &[String]) -> Result<()> {
     }
 }
 
-fn other(command: &Command, context: Context) -> Result<()> {
+fn other(command: &Command, context: Context, config: Option<&Path>) -> Result<()> {
     match command {
         Command::Flush { dry_run: true, .. } | Command::List { json: false } => {
             print(&waiting::list(&context.folders)?.lines())?;
@@ -174,9 +205,13 @@ fn other(command: &Command, context: Context) -> Result<()> {
         }
         Command::Drop { id } => print(&[format!("dropped {}", occasions::drop_letter(&context.folders, id)?)])?,
         Command::Collect => occasions::collect(&context.folders)?,
-        Command::Test { address } => {
+        Command::Test { address, here: true } => {
             let way = occasions::test(context, address.clone())?;
             print(&[format!("the test left through {way}")])?;
+        }
+        Command::Test { address, here: false } => {
+            let said = occasions::test_as_units(context, config, address.clone())?;
+            print(&[said])?;
         }
         Command::Light { flushed: true } => occasions::show(&context.folders, Showing::IfStale)?,
         Command::Light { flushed: false } => occasions::show(&context.folders, Showing::Later)?,

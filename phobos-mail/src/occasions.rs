@@ -18,6 +18,7 @@ use crate::spool::Spool;
 use crate::storm::{self, Held, Open, Recovery, Verdict};
 use crate::text;
 use crate::transport::Deadline;
+use crate::trial::{self, Trial};
 use crate::unit::{Monitor, Name};
 use crate::waiting;
 
@@ -201,6 +202,41 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
     let outcome = deliver::one(letter, settings, deadline);
     told_of_test(&folders, outcome.way.is_none().then(|| outcome.why.clone().unwrap_or_default()).as_deref());
     outcome.way.ok_or_else(|| anyhow!("cannot send the test: {}", outcome.why.unwrap_or_default()))
+}
+
+/// Sends a test by the failures' own unit, and returns what is to be told of it. Where there is no such unit, or the caller is
+/// not root, it is sent as whoever calls, and what that does not prove is said.
+///
+/// # Errors
+///
+/// When it could not be sent.
+pub(crate) fn test_as_units(context: Context, config: Option<&Path>, to: Option<String>) -> Result<String> {
+    let exec = System::default();
+    let to = to.map(|to| to.parse::<Address>()).transpose()?.map(|to| to.as_str().to_owned());
+    let trial = if rustix::process::geteuid().is_root() {
+        let config = config.map(std::path::absolute).transpose()?;
+        trial::run(&exec, config.as_deref(), to.as_deref())?
+    } else {
+        Trial::Untried("only root can start units".to_owned())
+    };
+    match trial {
+        Trial::Sent(said) => {
+            told_of_test(&context.folders, None);
+            Ok(format!("{said}, as status-email-user@.service sends it"))
+        }
+        Trial::Failed(why) => {
+            told_of_test(&context.folders, Some(&why));
+            Err(anyhow!("status-email-user@.service cannot send mail: {why}"))
+        }
+        Trial::Untried(why) => {
+            let way = test(context, to)?;
+            log::warn!(
+                "sent by the caller of this test ({why}): it is proved that mail leaves this machine, and not that the \
+                 units' user may send any, nor that it gets a credential"
+            );
+            Ok(format!("the test left through {way}"))
+        }
+    }
 }
 
 /// Tells the light how a test went: one that went well says nothing about mail that waits.

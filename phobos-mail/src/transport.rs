@@ -141,10 +141,14 @@ impl<'a> Sender<'a> {
 
     /// Tries this machine's SMTP server, and the program `sendmail` if that does not take the letter.
     fn by_any(&mut self, letter: &Letter, late: Option<Duration>) -> Result<String, Failure> {
-        let mut smtp = Failure::NoWay(anyhow!("this machine has no mail server"));
+        let mut smtp = Failure::NoWay(anyhow!("this machine has no mail server: Connection refused at port 25"));
+        let mut is_first = true;
         for server in self.local.clone() {
             match self.by_smtp(letter, late, &server, LOCAL_ANSWER) {
-                Err(failure @ Failure::NoWay(_)) => smtp = failure,
+                // Nobody listens there.
+                Err(Failure::NoWay(error)) if format!("{error:#}").contains("Connection refused") => {}
+                Err(failure @ Failure::NoWay(_)) if is_first => (smtp, is_first) = (failure, false),
+                Err(Failure::NoWay(error)) => smtp = Failure::NoWay(anyhow!("{smtp}; {error:#}")),
                 Err(failure @ (Failure::Later(_) | Failure::Never(_))) => {
                     smtp = failure;
                     break;

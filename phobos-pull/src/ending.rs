@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use phobos_core::rsync;
 use phobos_site::exit::Exit;
 
+use crate::deletions::TEMPORARY;
+
 /// How many of the first lines that rsync and ssh complain with are kept, and how many of the last.
 const KEPT: usize = 20;
 
@@ -259,14 +261,17 @@ fn is_denied(line: &str) -> bool {
     })
 }
 
-/// The file of a line that says that its attributes have no room.
+/// The file of a line that says that its attributes have no room; of one that was being made, only its name is known.
 fn too_many_attributes(line: &str) -> Option<&str> {
     let lower = line.to_ascii_lowercase();
     let is_about_attributes = ["xattr", "acl"].iter().any(|word| lower.contains(word));
     if !is_about_attributes || !(line.contains("No space left on device") || line.contains("Argument list too long")) {
         return None;
     }
-    line.split('"').nth(1)
+    let path = line.split('"').nth(1)?;
+    // rsync makes `two` as `two.z98eIa` in a folder of its own.
+    let made = path.rsplit_once(&format!("{TEMPORARY}/")).and_then(|(_, name)| name.rsplit_once('.'));
+    Some(made.map_or(path, |(name, _)| name))
 }
 
 fn attributes_text(file: &str) -> String {
@@ -476,6 +481,9 @@ mod tests {
     fn a_file_with_too_many_attributes_is_named() {
         let line = "rsync: [receiver] rsync_xal_set: lsetxattr(\"home/two\",\"user.com.apple\") failed: No space left on device (28)";
         assert!(end(23, &[line]).starts_with("1 home/two has more extended attributes or ACL entries than "));
+        let made = "rsync: [receiver] rsync_xal_set: fsetxattr(\"/backup/holding/chew/.phobos-temp/two.txt.z98eIa\",\"user.x\") \
+                    failed: No space left on device (28)";
+        assert!(end(23, &[made]).starts_with("1 two.txt has more extended attributes "), "{}", end(23, &[made]));
         let full = "rsync: [receiver] write failed on \"/home/photo\": No space left on device (28)";
         assert!(end(11, &[full]).starts_with("1 an error of file I/O"));
     }

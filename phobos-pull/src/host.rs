@@ -27,6 +27,7 @@ use crate::allowed::USER;
 use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
+use crate::scope::Scope;
 use crate::screen::Screen;
 use crate::secrets::Secrets;
 use crate::space::{self, Space};
@@ -57,17 +58,6 @@ pub(crate) struct Puller<'a> {
     pub(crate) program: PathBuf,
     /// What may be deleted and copied.
     pub(crate) scope: Scope,
-}
-
-/// How far a run goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// It copies, and deletes what may be deleted.
-    Usual,
-    /// It deletes all that the hosts no longer have, this once.
-    AllowDelete,
-    /// It says what it would do.
-    DryRun,
 }
 
 /// How the pull of a host went.

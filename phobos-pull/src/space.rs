@@ -19,7 +19,7 @@ use phobos_site::pull::Host;
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, chownat, fchmod, fchown, flock, mkdirat, statat};
 
 use crate::allowed::USER;
-use crate::host::Scope;
+use crate::scope::Scope;
 use crate::walk::{self, Step};
 
 /// How many hosts can have a user of their own.

@@ -190,7 +190,7 @@ fn mail_by_relay() -> Story {
         // With this user in place of a dynamic one, dbus-daemon lets the units ask systemd.
         nas.sh("systemd-sysusers")?;
         for unit in ["status-email-user@x.service", "status-email-resolved@x.service", "phobos-mail-flush.service"] {
-            nas.sh(&format!("systemd-analyze security --no-pager --threshold=25 {unit} >&2"))?;
+            nas.sh(&format!("systemd-analyze security --no-pager --threshold=20 {unit} >&2"))?;
         }
         let certificate = include_str!("../../phobos-mail/tests/cli/fixtures/server.pem");
         nas.write("/etc/exim4/server.pem", certificate)?;

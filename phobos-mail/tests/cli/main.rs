@@ -619,6 +619,98 @@ fn a_test_says_which_way_it_left_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_test_is_sent_as_the_units_send_it() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    let log = machine.path("calls").display().to_string();
+    // A systemd that runs the command of the unit as somebody else, who must not see the configuration's folder.
+    machine.program(
+        "systemctl",
+        &format!(
+            r#"case "$*" in
+show*) echo loaded ;;
+start*) D="$PHOBOS_MAIL_TRANSIENT/$2.d"; echo "$(grep ExecStart= $D/*.conf)" >>{log}
+    eval "set -- $(sed -n 's/^ExecStart=\(.\+\)/\1/p' $D/*.conf)"; STATE_DIRECTORY=$UNIT_STATE "$@" >$D/out 2>$D/err ;;
+esac"#
+        ),
+    );
+    let run = || {
+        let mut command = machine.command(&["test", "luv@example.org"]);
+        command.env("PHOBOS_MAIL_TRANSIENT", machine.path("transient"));
+        command.env("UNIT_STATE", machine.path("state"));
+        ended(command)
+    };
+    let sent = run();
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    assert!(sent.stdout.ends_with(", as status-email-user@.service sends it\n"), "{sent:?}");
+    assert_eq!(server.taken()[0].to, "luv@example.org");
+    assert_eq!(fs::read_dir(machine.path("transient")).unwrap().count(), 0, "nothing is left behind");
+    // What waits is not forgotten over a test that went well.
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
+    assert_eq!(machine.run(&["a.service"]).code, Some(75));
+    let failed = run();
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(
+        failed.stderr.contains("status-email-user@.service cannot send mail: cannot send the test: "),
+        "{failed:?}"
+    );
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", server.port));
+    assert_eq!(run().code, Some(0));
+    assert!(fs::read_to_string(machine.path("led/mail.json")).unwrap().contains("1 message cannot be sent"));
+}
+
+#[test]
+fn a_mistyped_word_is_no_unit_but_in_a_unit_everything_is() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    for (args, says) in [
+        (&["--nonsense"][..], "--nonsense is no option"),
+        (&["-n"], "-n is no option"),
+        (&["--verbose=x", "a.service"], "is no option"),
+        (&["flsuh"], "did you mean flush?"),
+        (&["tests"], "did you mean test?"),
+    ] {
+        let ended = machine.run(args);
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        assert!(ended.stderr.contains(says), "{ended:?}");
+    }
+    assert!(server.taken().is_empty());
+    for word in ["--nonsense", "tests"] {
+        let mut command = machine.command(&[word]);
+        command.env("INVOCATION_ID", ID);
+        assert_eq!(ended(command).code, Some(0));
+    }
+    assert_eq!(server.taken().len(), 2);
+    assert!(machine.run(&["--help"]).stdout.contains("Exit codes: 0 sent"));
+}
+
+#[test]
+fn a_relay_with_a_certificate_of_its_own_is_pinned_by_it() {
+    for (manner, scheme) in [(Manner::StartTls, "submission"), (Manner::Tls, "submissions")] {
+        let server = Server::start(manner);
+        let machine = with_relay(&server, scheme, "other-ca.pem");
+        let refused = run_with_credentials(&machine);
+        assert_eq!(refused.code, Some(75), "{refused:?}");
+        let pin = include_str!("fixtures/server.sha256").trim();
+        let advice = format!("pin it in [mail]: tls-fingerprint = \"{pin}\"");
+        assert!(refused.stderr.contains(&advice), "{refused:?}");
+        let settings = fs::read_to_string(machine.path("phobos.toml")).unwrap();
+        machine.write("phobos.toml", &format!("{settings}tls-fingerprint = 'sha256:{}'\n", "0".repeat(64)));
+        let other = run_with_credentials(&machine);
+        assert!(
+            other.stderr.contains("it is another one than tls-fingerprint says") && server.taken().is_empty(),
+            "{other:?}"
+        );
+        machine.write("phobos.toml", &format!("{settings}tls-fingerprint = '{pin}'\n"));
+        assert_eq!(run_with_credentials(&machine).code, Some(0));
+        assert!(server.taken().iter().all(|mail| mail.authenticated) && !server.taken().is_empty());
+    }
+}
+
+#[test]
 fn the_light_shows_that_mail_cannot_be_sent() {
     let port = free_port();
     let machine = Machine::with(&format!("smtp://127.0.0.1:{port}"));
