@@ -36,6 +36,7 @@ pub use self::survey::{Item, Survey, survey};
 
 use std::path::PathBuf;
 
+use crate::error::{Class, Classified};
 use crate::fs::{FsError, shown};
 
 /// Is asked about after every few megabytes, with the number of bytes since it was asked last; what it returns ends the work.
@@ -98,4 +99,17 @@ pub enum CopyError {
     /// A signal ended the work.
     #[error("stopped by signal {0} while copying")]
     Interrupted(i32),
+}
+
+impl Classified for CopyError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Fs(error) => error.class(),
+            Self::Damaged { .. } | Self::TooMany { .. } => Class::Refused,
+            Self::Interrupted(signal) => Class::Signal(*signal),
+            Self::Read { .. } | Self::Write { .. } | Self::Changed { .. } | Self::Lost { .. } | Self::Stopped(_) => {
+                Class::Failed
+            }
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
@@ -332,6 +332,30 @@ impl Dir {
     pub fn stat_self(&self) -> Result<Stat, FsError> {
         let stat = rustix::fs::fstat(&self.fd).map_err(|error| self.io("look at", Path::new(""), error))?;
         Ok(Stat::from(&stat))
+    }
+
+    /// Sets the time of the last change of the file `name`: seconds since 1970, and nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or the system refuses.
+    pub fn set_time(&self, name: &Path, mtime: (i64, u32)) -> Result<(), FsError> {
+        let last_access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let times =
+            Timestamps { last_access, last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() } };
+        let (parent, last) = self.parent_of(name)?;
+        rustix::fs::utimensat(&parent.as_ref().unwrap_or(self).fd, &last, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| self.io("set the time of", name, error))
+    }
+
+    /// How much room is left on the folder's file system, for root, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When the file system does not say so.
+    pub fn room(&self) -> Result<u64, FsError> {
+        let all = rustix::fs::fstatvfs(&self.fd).map_err(|error| self.io("look at", Path::new(""), error))?;
+        Ok(all.f_bfree.saturating_mul(all.f_frsize))
     }
 
     /// Waits until the folder's names are on the disk.

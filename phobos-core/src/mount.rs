@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,12 @@ use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
+use crate::fs::{Dir, FsError};
 use crate::teardown::{self, Close, TeardownError};
+
+mod free;
+
+pub use self::free::prove_free;
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);
@@ -56,8 +60,19 @@ pub struct FstabEntry {
 pub struct Mount<'e, B: Close> {
     exec: &'e dyn Exec,
     target: Option<PathBuf>,
+    /// The file system's top, held from the moment of mounting: a write that is lost later is told to this descriptor.
+    root: Option<Dir>,
     /// Goes away only after [`Mount::drop`] has unmounted.
     below: Option<B>,
+}
+
+/// What may be done to a file system that is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It may be written.
+    Write,
+    /// It is only looked at.
+    Look,
 }
 
 /// What went wrong with a mount.
@@ -126,14 +141,9 @@ pub enum MountError {
         /// What is there.
         found: String,
     },
-    /// Data was lost on the way to the disk.
-    #[error("cannot write everything to {}", target.display())]
-    Sync {
-        /// Where it is mounted.
-        target: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// Data was lost on the way to the disk, or the file system's top cannot be opened.
+    #[error(transparent)]
+    Fs(#[from] FsError),
 }
 
 impl Classified for MountError {
@@ -145,8 +155,8 @@ impl Classified for MountError {
             | Self::Mount { .. }
             | Self::Unmount { .. }
             | Self::StillMounted { .. }
-            | Self::InUse { .. }
-            | Self::Sync { .. } => Class::Source,
+            | Self::InUse { .. } => Class::Source,
+            Self::Fs(error) => error.class(),
         }
     }
 }
@@ -227,46 +237,13 @@ pub fn device_number(device: &Path) -> Option<String> {
         .then(|| format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
-/// Proves that nothing on this machine uses the block device `device`: no mount in any namespace, kept ones without a process
-/// included, and no mapping. The kernel itself is asked: an exclusive open of a device in use is refused (open(2), `O_EXCL`).
-///
-/// A device that is gone is free.
-///
-/// # Errors
-///
-/// When it is still in use after some seconds, with the processes that see it mounted.
-pub fn prove_free(device: &Path) -> Result<(), MountError> {
-    let deadline = Instant::now() + UNMOUNT_LIMIT;
-    loop {
-        match fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device) {
-            Ok(_) => return Ok(()),
-            Err(error)
-                if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENXIO | nix::libc::ENODEV)) =>
-            {
-                return Ok(());
-            }
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(100));
-            }
-            Err(source) => {
-                let pids = device_number(device).map_or(Vec::new(), |number| seen_by(&number));
-                let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
-                let users = if pids.is_empty() { "nobody that can be seen".to_owned() } else { pids.join(", ") };
-                return Err(MountError::InUse { device: device.to_owned(), users, source });
-            }
-        }
+impl Entry {
+    /// Whether the file system is on the block device `number`. A file system that may span several, such as btrfs, has a
+    /// number of its own in the table, and is known by its source.
+    pub fn is_on(&self, number: &str) -> bool {
+        self.number == number
+            || (self.number.starts_with("0:") && device_number(&self.source).as_deref() == Some(number))
     }
-}
-
-/// Which processes of this machine see the device `number` mounted.
-fn seen_by(number: &str) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        let table = table_of(&PathBuf::from(format!("/proc/{pid}/mountinfo")));
-        table.is_ok_and(|table| table.iter().any(|entry| entry.number == number))
-    })
-    .collect()
 }
 
 impl<'e, B: Close> Mount<'e, B> {
@@ -283,6 +260,7 @@ impl<'e, B: Close> Mount<'e, B> {
         device: &Path,
         target: &Path,
         fstab: Option<&FstabEntry>,
+        access: Access,
         below: B,
     ) -> Result<Self, MountError> {
         let mut call = Invocation::new("mount").limit(STEP_LIMIT);
@@ -290,9 +268,13 @@ impl<'e, B: Close> Mount<'e, B> {
             Some(entry) => call.args(["-t", &entry.kind, "-o", &entry.options]),
             None => call.args(["-o", "noatime,nodev,nosuid,noexec"]),
         };
+        let call = match access {
+            Access::Write => call,
+            Access::Look => call.args(["-o", "ro"]),
+        };
         let call = call.arg("--").arg(device).arg(target);
         // The guard exists before the call: a mount that was made and then interrupted is unmounted too.
-        let mut mount = Self { exec, target: Some(target.to_owned()), below: Some(below) };
+        let mut mount = Self { exec, target: Some(target.to_owned()), root: None, below: Some(below) };
         let result = exec.run(&call).map_err(|source| MountError::Mount {
             device: device.to_owned(),
             target: target.to_owned(),
@@ -304,11 +286,18 @@ impl<'e, B: Close> Mount<'e, B> {
             }
             return Err(error);
         }
+        mount.root = Some(Dir::open(target)?);
         mount.prove(device)?;
         Ok(mount)
     }
 
-    /// Proves that `device`, and nothing else, is what is mounted at the guard's place.
+    /// The top of the file system, held since it was mounted. Whatever was opened below it has to be closed before
+    /// [`Mount::close`].
+    pub fn root(&self) -> Option<&Dir> {
+        self.root.as_ref()
+    }
+
+    /// Proves that `device`, and nothing else, is what is mounted at the guard's place, and that what is held is the same.
     ///
     /// # Errors
     ///
@@ -317,8 +306,12 @@ impl<'e, B: Close> Mount<'e, B> {
         let Some(target) = &self.target else { return Ok(()) };
         let table = table()?;
         let found = at(&table, target);
-        let number = device_number(device);
-        if found.is_some_and(|entry| Some(&entry.number) == number.as_ref() && entry.root == Path::new("/")) {
+        let number = device_number(device).unwrap_or_default();
+        let whole = |entry: &Entry| entry.root == Path::new("/") || entry.number.starts_with("0:");
+        let held = self.root.as_ref().map(Dir::stat_self).transpose()?;
+        let seen = Dir::open(target)?.stat_self()?;
+        let same = held.is_none_or(|held| (held.dev, held.ino) == (seen.dev, seen.ino));
+        if same && found.is_some_and(|entry| entry.is_on(&number) && whole(entry)) {
             return Ok(());
         }
         let found = found.map_or("not mounted".to_owned(), |entry| entry.source.display().to_string());
@@ -338,7 +331,8 @@ impl<'e, B: Close> Mount<'e, B> {
 
     fn close_once(&mut self) -> Result<(), TeardownError> {
         let Some(target) = self.target.take() else { return Ok(()) };
-        teardown::join(sync(&target), unmount(self.exec, &target))
+        let synced = self.root.take().map_or(Ok(()), |root| root.sync_file_system());
+        teardown::join(synced, unmount(self.exec, &target))
     }
 }
 
@@ -376,11 +370,14 @@ pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Waits until the file system at `target` has everything on its disk: an unmount would not report lost writes.
-fn sync(target: &Path) -> Result<(), MountError> {
-    let failed = |source| MountError::Sync { target: target.to_owned(), source };
-    let folder = fs::File::open(target).map_err(failed)?;
-    rustix::fs::syncfs(&folder).map_err(io::Error::from).map_err(failed)
+/// Writes everything to the disk and unmounts what an earlier run has left at `target`.
+///
+/// # Errors
+///
+/// When data was lost, or when something stays mounted; both are tried.
+pub fn clear(exec: &dyn Exec, target: &Path) -> Result<(), TeardownError> {
+    let synced = Dir::open(target).and_then(|root| root.sync_file_system());
+    teardown::join(synced, unmount(exec, target))
 }
 
 /// The processes with an open file, a working directory or a root below `target`, in words.
@@ -423,7 +420,9 @@ fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
     lines.map(str::split_whitespace).find_map(|mut fields| {
         let (source, place) = (fields.next()?, fields.next()?);
         let place: PathBuf = unescape(place).components().collect();
-        (place == target).then(|| FstabEntry {
+        // The place in fstab may be a link to the one that is meant, or on the way to it.
+        let meant = place == target || fs::canonicalize(&place).is_ok_and(|real| real == target);
+        meant.then(|| FstabEntry {
             source: unescape(source).display().to_string(),
             kind: fields.next().unwrap_or("auto").to_owned(),
             options: fields.next().unwrap_or("defaults").to_owned(),
@@ -449,34 +448,4 @@ fn unescape(text: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOUNTINFO: &str = "\
-22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-30 22 0:27 / /run rw shared:5 - tmpfs tmpfs rw,mode=755
-41 30 0:27 /phobos/ns /run/backups/ns rw - tmpfs tmpfs rw
-55 22 253:0 / /ext\\040backup rw - ext4 /dev/mapper/extbackup rw
-";
-
-    #[test]
-    fn mountinfo_is_read_with_its_escapes() {
-        let table = parse(MOUNTINFO).unwrap();
-        let drive = at(&table, Path::new("/ext backup")).unwrap();
-        assert_eq!((drive.number.as_str(), drive.source.to_str()), ("253:0", Some("/dev/mapper/extbackup")));
-        assert!(at(&table, Path::new("/")).unwrap().propagates);
-        let private = at(&table, Path::new("/run/backups/ns")).unwrap();
-        assert_eq!((private.propagates, private.root.to_str()), (false, Some("/phobos/ns")));
-        assert!(parse("what is this").is_err());
-    }
-
-    #[test]
-    fn fstab_is_read_as_mount_reads_it() {
-        let text =
-            "# LABEL=no /backup ext4\nLABEL=extbackup  /extbackup/ ext4 noauto,noatime 0 2\n/dev/x /my\\040place";
-        let entry = parse_fstab(text, Path::new("/extbackup")).unwrap();
-        assert_eq!(entry.options, "noauto,noatime");
-        assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
-        assert_eq!(parse_fstab(text, Path::new("/backup")), None);
-    }
-}
+mod tests;

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
 
+/// What rsync keeps of this process's environment: variables of its own would change what it does.
+const ENVIRONMENT: &[&str] = &["PATH", "TMPDIR"];
+
 /// How long a copy may do nothing at all before it is ended.
 const STALL: Duration = Duration::from_secs(30 * 60);
 
@@ -36,6 +39,8 @@ pub struct Mirror<'a> {
 pub enum Extras {
     /// Hard links only, which cost next to nothing.
     HardLinks,
+    /// Hard links and extended attributes, those included in which rsync itself keeps owners, modes and links.
+    Attributes,
     /// Hard links, ACLs and extended attributes.
     All,
 }
@@ -165,24 +170,6 @@ fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn 
     }
 }
 
-/// Copies what is new in `folder` of the mirror's source; everything new appears in the target at once, when all of it has come.
-///
-/// Nothing is deleted. Files that were complete when a copy was cut short are not copied again by the next one.
-///
-/// # Errors
-///
-/// When rsync ends with anything but 0: what is seen in the target is as it was.
-pub fn stage(
-    exec: &dyn Exec,
-    mirror: &Mirror<'_>,
-    folder: &Path,
-    teller: &mut dyn Teller,
-) -> Result<Stats, RsyncError> {
-    let (source, target) = (&mirror.source.join(folder), &mirror.target.join(folder));
-    let stage = Mirror { source, target, filters: &[], extras: Extras::HardLinks, rehearsal: false, ..mirror.clone() };
-    run(exec, &stage, base(&stage).arg("--delay-updates"), teller)
-}
-
 /// Runs `call`, a copy with rsync that is told to write what [`told`] asks for.
 ///
 /// # Errors
@@ -252,10 +239,13 @@ fn invocation(mirror: &Mirror<'_>) -> Invocation {
 
 /// What every copy is told.
 fn base(mirror: &Mirror<'_>) -> Invocation {
-    let call = Invocation::new("rsync").args(["--archive", "--hard-links", "--numeric-ids"]);
+    let call = Invocation::new("rsync").only_env(ENVIRONMENT);
+    let call = call.args(["--archive", "--hard-links", "--sparse", "--numeric-ids"]);
     let call = match mirror.extras {
         Extras::HardLinks => call,
-        Extras::All => call.args(["--acls", "--xattrs"]),
+        // Once is not enough: rsync's own attributes are copied only with the second.
+        Extras::Attributes => call.args(["--xattrs", "--xattrs"]),
+        Extras::All => call.args(["--acls", "--xattrs", "--xattrs"]),
     };
     let call = call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(told(mirror.progress));
     call.while_it_gets_on(STALL)
@@ -465,8 +455,8 @@ mod tests {
         let error = mirror(&script, &a_mirror(false, &filters), &mut Notes::default()).unwrap_err();
         assert_eq!(
             crate::error::Chain(&error).to_string(),
-            "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --numeric-ids \
-             --acls --xattrs --max-alloc=4GiB --outbuf=Line --no-human-readable \
+            "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --sparse --numeric-ids \
+             --acls --xattrs --xattrs --max-alloc=4GiB --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 --delete-after '--filter=- /lost+found' -- /backup/ /ext/` failed with exit code 23: \
              rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)"
         );

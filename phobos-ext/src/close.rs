@@ -77,9 +77,9 @@ pub(crate) fn close(
         log::warn!("{}", Chain(&error));
     }
     let table = mount::table()?;
-    if mount::at(&table, place).is_some_and(|entry| Some(&entry.number) == number.as_ref()) {
+    if mount::at(&table, place).is_some_and(|entry| number.as_ref().is_some_and(|number| entry.is_on(number))) {
         log::warn!("unmounting {}, which a run has left mounted", place.display());
-        mount::unmount(exec, place)?;
+        mount::clear(exec, place)?;
     }
     if let Some(mapping) = mapping {
         mapping.close()?;

@@ -9,27 +9,23 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
-use phobos_core::borg::{LOCK_FILES, Repository, RepositoryLock};
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
-use phobos_core::luks::{self, Mapping};
-use phobos_core::mount::{self, Mount};
-use phobos_core::rsync::{self, Extras, Mirror, RsyncError, Stats};
+use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
-use phobos_site::exit::{self, Exit, Stop};
+use phobos_site::exit;
 use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::Board;
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
-use phobos_site::paths::{self, Paths};
+use phobos_site::paths::Paths;
 
 use crate::close;
 use crate::drive::{self, Target};
-use crate::marker::{self, Claim, Marker};
-use crate::source::{self, Extent};
-use crate::teller::MirrorTeller;
+use crate::mirror::Mirroring;
+use crate::source;
 use crate::{Cli, JOB, TABLES};
 
 /// What a run needs all the time.
@@ -115,127 +111,16 @@ impl Run<'_> {
         let repository = source::check(&self.config.backup)?;
         let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
         let borg = RefCell::new(borg);
-        let work = self.mirror_locked(&repository, &borg);
-        let stats = teardown::join(work.map_err(boxed), borg.into_inner().close())?;
-        mount::prove_free(&self.target.device)?;
-        Ok(stats)
-    }
-
-    /// Unlocks and mounts the drive, mirrors, and locks it again.
-    fn mirror_locked(&self, repository: &Repository, borg: &RefCell<RepositoryLock>) -> Result<Stats, anyhow::Error> {
-        repository.check_segments()?;
-        let external = &self.config.external;
-        let place: &Path = &external.mount;
-        self.clear_leftovers(place)?;
-        let (mapping, device) = match &self.target.luks {
-            Some((uuid, key_file)) => {
-                luks::clear_leftover(self.exec, uuid, &external.mapping)?;
-                let mapping = Mapping::obtain(self.exec, uuid, &external.mapping, key_file)?;
-                let device = mapping.device();
-                (Some(mapping), device)
-            }
-            None => (None, self.target.device.clone()),
+        let mirroring = Mirroring {
+            cli: self.cli,
+            config: self.config,
+            target: self.target,
+            exec: self.exec,
+            interrupted: self.frame.interrupted,
+            borg: &borg,
         };
-        let fstab = mount::fstab_entry(Path::new(paths::FSTAB), place)?;
-        let mount = Mount::new(self.exec, &device, place, fstab.as_ref(), mapping)?;
-        let work = self.mirror_mounted(repository, borg);
-        Ok(teardown::join(work.map_err(boxed), mount.close())?)
-    }
-
-    /// Proves that the drive may get this mirror, and makes it.
-    fn mirror_mounted(&self, repository: &Repository, borg: &RefCell<RepositoryLock>) -> Result<Stats, anyhow::Error> {
-        let backup = &self.config.backup;
-        let external = &self.config.external;
-        let place: &Path = &external.mount;
-        let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
-        let copy = place.join(inner);
-        let claim = marker::claim(place, &copy, repository.id())?;
-        let extent = Extent::of(repository)?;
-        let known = match &claim {
-            Claim::Ours(marker) => Some(marker),
-            Claim::Empty | Claim::Copy => None,
-        };
-        extent.may_replace(Extent::of_copy(&copy, known)?, self.cli.accept_smaller)?;
-        let mut marker = known.cloned().unwrap_or_else(|| Marker::new(repository.id()));
-        if self.cli.dry_run {
-            log::info!("would mirror {} to the drive {}", backup.mount.display(), self.target.name);
-        } else if known.is_none() {
-            log::info!(
-                "the drive {} belongs to the repository {} from now on",
-                self.target.name,
-                repository.id().as_str()
-            );
-            marker.write(place).with_context(|| format!("cannot write the marker on {}", place.display()))?;
-        }
-
-        let hidden = LOCK_FILES.iter().map(|name| rsync::rule('H', &inner.join(name)));
-        let kept = marker::own_files().map(|name| rsync::rule('-', &name));
-        let filters: Vec<_> = hidden.chain(kept).collect();
-        let mut teller = MirrorTeller::new(borg, place);
-        let mirror = Mirror {
-            source: &backup.mount,
-            target: place,
-            max_alloc: external.max_alloc.as_str(),
-            filters: &filters,
-            extras: if external.attributes { Extras::All } else { Extras::HardLinks },
-            rehearsal: self.cli.dry_run,
-            progress: teller.shows_progress(),
-        };
-        let result = self.copy(&mirror, inner, &mut teller);
-        let changes = teller.finish();
-        let stats = result?;
-        if self.cli.dry_run {
-            log::info!("{changes} changes would be made");
-            return Ok(stats);
-        }
-        if !borg.borrow_mut().is_held() {
-            return Err(anyhow!("Borg's lock was lost while the repository was copied"));
-        }
-        borg.borrow_mut().let_go();
-        log::info!(
-            "copied {} files with {} MB, deleted {}; the drive holds {} MB",
-            stats.files_transferred,
-            stats.bytes_transferred / 1_000_000,
-            stats.deleted,
-            stats.total_bytes / 1_000_000
-        );
-        marker.transaction = extent.transaction;
-        marker.segment_bytes = Some(extent.segment_bytes);
-        marker.mirrored = Some(Utc::now());
-        marker.write(place).with_context(|| format!("cannot write the marker on {}", place.display()))?;
-        Ok(stats)
-    }
-
-    /// Copies: first the repository's new segments, which appear on the drive all at once, then everything else.
-    ///
-    /// Whenever it is cut short, the copy on the drive is a repository whose index and segments fit: rsync by itself would
-    /// copy a new index before the segments that it speaks of, and segment 10 before segment 9.
-    fn copy(&self, mirror: &Mirror<'_>, inner: &Path, teller: &mut MirrorTeller<'_>) -> Result<Stats, RsyncError> {
-        let data = inner.join("data");
-        if mirror.rehearsal || !mirror.target.join(&data).is_dir() {
-            return rsync::mirror(self.exec, mirror, teller);
-        }
-        let segments = rsync::stage(self.exec, mirror, &data, teller)?;
-        let rest = rsync::mirror(self.exec, mirror, teller)?;
-        Ok(Stats {
-            files_transferred: segments.files_transferred + rest.files_transferred,
-            bytes_transferred: segments.bytes_transferred + rest.bytes_transferred,
-            ..rest
-        })
-    }
-
-    /// Unmounts what an earlier run has left at the drive's place in the namespace.
-    fn clear_leftovers(&self, place: &Path) -> Result<(), anyhow::Error> {
-        let outside = mount::table_of(Path::new("/proc/1/mountinfo"))?;
-        if mount::at(&outside, place).is_some() {
-            let text = format!("{0} is mounted outside the namespace; run `umount {0}` first", place.display());
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        if mount::at(&mount::table()?, place).is_some() {
-            log::warn!("unmounting {}, which an earlier run has left mounted", place.display());
-            mount::unmount(self.exec, place)?;
-        }
-        Ok(())
+        let work = mirroring.run(&repository);
+        Ok(teardown::join(work.map_err(boxed), borg.into_inner().close())?)
     }
 
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {
@@ -259,12 +144,12 @@ fn forgive(board: &Board) {
 }
 
 /// An error that still knows its type, and so its exit code.
-fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+pub(crate) fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
     error.reallocate_into_boxed_dyn_error_without_backtrace()
 }
 
 /// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
-fn say(line: fmt::Arguments<'_>) {
+pub(crate) fn say(line: fmt::Arguments<'_>) {
     if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
         log::warn!("cannot write to standard output: {error}");
     }

@@ -4,9 +4,13 @@
 
 mod close;
 mod drive;
+mod gate;
 mod job;
-mod marker;
+mod mirror;
+mod record;
+mod session;
 mod source;
+mod spaces;
 mod teller;
 mod words;
 
@@ -37,9 +41,12 @@ pub struct Cli {
     /// Wait this long for locks, such as 12h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     lock_wait: Option<Duration>,
-    /// Mirror although the repository is now less than half as big as the copy on the drive
+    /// Mirror although the repository differs from the copy as a refusal has said, by the hash in it
+    #[arg(long, value_name = "PLAN")]
+    accept: Option<String>,
+    /// Delete what the repository no longer has before the new is copied, where there is no room for both
     #[arg(long)]
-    accept_smaller: bool,
+    delete_first: bool,
     /// Say what would be done and copied, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,

@@ -135,9 +135,20 @@ impl Config {
     /// When the file cannot be read, can be written by others than root, or has a mistake in one of the tables.
     pub fn load(path: Option<&Path>, tables: &[Table]) -> Result<Self, ConfigError> {
         match read(path)? {
-            Some((file, text)) => Self::parse_tables(file, &text, tables),
-            None => Ok(Self::default()),
+            Some((file, text)) => Self::parse_tables(file, &text, tables).map(Self::resolved),
+            None => Ok(Self::default().resolved()),
         }
+    }
+
+    /// The same with both mount points where they really are: the kernel's table of mounts knows no links.
+    fn resolved(mut self) -> Self {
+        let backup = &mut self.backup;
+        let real = backup.mount.real();
+        backup.repository = backup.repository.moved(&backup.mount, &real);
+        backup.holding = backup.holding.moved(&backup.mount, &real);
+        backup.mount = real;
+        self.external.mount = self.external.mount.real();
+        self
     }
 
     /// All hosts that are pulled: those of the file, and those with a file of their own in `pull.d` beside it.

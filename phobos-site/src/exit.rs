@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use phobos_core::borg::BorgError;
 use phobos_core::confine::ConfineError;
+use phobos_core::copy::CopyError;
 use phobos_core::error::{Chain, Class, Classified};
 use phobos_core::exec::{ExecError, MissingPrograms};
 use phobos_core::fs::FsError;
@@ -145,6 +146,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
         BorgError,
         ConfigError,
         ConfineError,
+        CopyError,
         ExecError,
         FsError,
         LockError,

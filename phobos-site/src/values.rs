@@ -26,6 +26,16 @@ impl AbsolutePath {
     pub(crate) fn fixed(path: &str) -> Self {
         Self(path.into())
     }
+
+    /// Where it really is, links on the way followed; the same if nothing is there.
+    pub(crate) fn real(&self) -> Self {
+        std::fs::canonicalize(&self.0).map_or_else(|_| self.clone(), Self)
+    }
+
+    /// This path, which is below `from`, below `to` instead.
+    pub(crate) fn moved(&self, from: &Self, to: &Self) -> Self {
+        self.0.strip_prefix(&from.0).map_or_else(|_| self.clone(), |rest| Self(to.0.join(rest)))
+    }
 }
 
 impl TryFrom<PathBuf> for AbsolutePath {

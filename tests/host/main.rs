@@ -13,6 +13,8 @@ mod jobs;
 #[cfg(test)]
 mod miniature;
 #[cfg(test)]
+mod mirror;
+#[cfg(test)]
 mod ns;
 #[cfg(test)]
 mod outside;

@@ -123,6 +123,6 @@ sound() {
 # content NAME: a digest of everything on the drive, to tell whether it changed.
 content() {
     mount -o ro "${!1}" "disk.$1"
-    (cd "disk.$1" && find . -type f ! -name '.phobos-drive.json' -print0 | sort -z | xargs -0r sha256sum) | sha256sum
+    (cd "disk.$1" && find . -type f -print0 | sort -z | xargs -0r sha256sum) | sha256sum
     umount "disk.$1"
 }

@@ -495,7 +495,7 @@ impl<S: Stage> Nas<S> {
     pub fn content(&self, drive: &Drive) -> Result<String> {
         let Drive { name, uuid, .. } = drive;
         self.sh(&format!(
-            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n             mount -o ro /dev/mapper/rig-look /mnt; cd /mnt\n             find . -type f ! -name .phobos-drive.json -print0 | sort -z | xargs -0r sha256sum | sha256sum; cd /"
+            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n             mount -o ro /dev/mapper/rig-look /mnt; cd /mnt\n             find . -type f -print0 | sort -z | xargs -0r sha256sum | sha256sum; cd /"
         ))
     }
 

@@ -56,7 +56,9 @@ pub(crate) fn tar() -> Result<PathBuf> {
 /// Builds the programs and lays them out below `tree` as they are installed.
 fn build_into(tree: &Path) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut call = Invocation::new(&cargo)
+    // What tells a test program to time its tests would have cargo build everything anew.
+    let plain = || Invocation::new("env").args(["--unset=RUSTC_BOOTSTRAP", "--"]).arg(&cargo);
+    let mut call = plain()
         .args(["build", "--quiet", "--profile", "rig", "--manifest-path"])
         .arg(host::workspace().join("Cargo.toml"));
     for package in PACKAGES {
@@ -66,7 +68,7 @@ fn build_into(tree: &Path) -> Result<()> {
 
     let built = host::target().join("rig");
     host::run(
-        Invocation::new(&cargo)
+        plain()
             .args(["run", "--quiet", "--package", "xtask", "--manifest-path"])
             .arg(host::workspace().join("Cargo.toml"))
             .args(["--", "install", "--programs"])

@@ -1,13 +1,24 @@
 //! `test`: every check and test of the project, one after the other, with a summary.
 
 use crate::{as_root, project, root_cmd, say, setup, target};
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 /// How long the whole may take.
-const LIMIT: Duration = Duration::from_secs(40 * 60);
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
+/// How many of the slowest tests the summary names.
+const SLOWEST: usize = 10;
+
+/// How many cases a property is tried on in a long run.
+const LONG_CASES: &str = "50000";
+
+/// How often a long run makes command lines by lot for `blinkstick` and `phobos-blink`; each has a seed of its own and tells it.
+const LONG_LOTS: u32 = 20;
 
 /// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
 const AT_ONCE: &str = "4";
@@ -24,6 +35,10 @@ pub(crate) struct Args {
     /// Only the scenarios on the rig's Debian: in containers, and on the machine in QEMU
     #[arg(long)]
     rig: bool,
+    /// Also what is worth hours: every property on many more cases, and command lines by lot with many seeds, which are
+    /// printed
+    #[arg(long)]
+    long: bool,
     /// Only tests whose names contain one of these; format and lints are left out then
     filter: Vec<String>,
     /// Options for the test programs, as `-- --nocapture`
@@ -90,28 +105,42 @@ fn has(sh: &Shell, component: &str) -> bool {
 }
 
 fn host(sh: &Shell, args: &Args, parts: &mut Parts) {
-    let tail = &args.tail();
-    parts.run("unit and command line", || {
-        Ok(cmd!(sh, "cargo test --locked --workspace --exclude {RIG} -- {tail...}").run()?)
+    let (runner, tail) = (&runner_with_times(), &args.tail());
+    let cases = if args.long { LONG_CASES } else { "256" };
+    parts.tests("unit and command line", || {
+        let tests = cmd!(sh, "cargo test --locked --config {runner} --workspace --exclude {RIG} --lib --bins --tests");
+        tests.args(["--", "-Zunstable-options", "--report-time"]).args(tail).env("PROPTEST_CASES", cases)
     });
-    parts.run("the rig's own", || Ok(cmd!(sh, "cargo test --locked --package {RIG} --lib --bins -- {tail...}").run()?));
-    let runner = &runner();
-    parts.run("host, as root", || {
-        let stories = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test host -- {tail...}");
-        Ok(stories.env("RUST_TEST_THREADS", AT_ONCE).run()?)
-    });
+    parts.run("examples", || Ok(cmd!(sh, "cargo test --locked --workspace --exclude {RIG} --doc -- {tail...}").run()?));
+    parts.tests("the rig's own", || stories(sh, &["--lib", "--bins"], tail));
+    parts.tests("host, as root", || stories(sh, &["--test", "host"], tail));
 }
 
 fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
-    let runner = &runner();
     let tail = &args.tail();
-    parts.run("booted, in containers", || {
-        let stories = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test booted -- {tail...}");
-        Ok(stories.env("RUST_TEST_THREADS", AT_ONCE).run()?)
+    parts.tests("booted, in containers", || stories(sh, &["--test", "booted"], tail));
+    parts.tests("rig", || {
+        // Its machines are two, and each is busy with one story.
+        stories(sh, &["--test", "e2e"], tail).env_remove("RUST_TEST_THREADS")
     });
-    parts.run("rig", || {
-        Ok(cmd!(sh, "cargo test --locked --config {runner} --package {RIG} --test e2e -- {tail...}").run()?)
-    });
+    for lot in 0..if args.long { LONG_LOTS } else { 0 } {
+        let name = format!("lot {} of {LONG_LOTS}", lot + 1);
+        parts.tests(&name, || {
+            stories(sh, &["--test", "e2e"], &["blinkstick_and_phobos_blink_do_the_same"]).env_remove("PHOBOS_SEED")
+        });
+    }
+}
+
+/// The call of those tests of the rig's package that `which` says, as root.
+fn stories<'a>(sh: &'a Shell, which: &[&str], tail: &[&str]) -> Cmd<'a> {
+    let runner = runner_with_times();
+    let call = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} {which...}");
+    call.args(["--", "-Zunstable-options", "--report-time"]).args(tail).env("RUST_TEST_THREADS", AT_ONCE)
+}
+
+/// [`runner`], with which a test program tells how long each test took: it keeps that for nightly toolchains otherwise.
+fn runner_with_times() -> String {
+    format!("target.'cfg(unix)'.runner = {:?}", [as_root(), &["env", "RUSTC_BOOTSTRAP=1"]].concat())
 }
 
 /// The configuration that makes cargo run what it has built as root.
@@ -130,7 +159,11 @@ impl Args {
 
 /// What ran, how it ended, and how long it took.
 #[derive(Default)]
-struct Parts(Vec<Part>);
+struct Parts {
+    parts: Vec<Part>,
+    /// How long each test took.
+    tests: Vec<(Duration, String)>,
+}
 
 struct Part {
     name: String,
@@ -155,21 +188,52 @@ impl Parts {
                 Outcome::Failed
             }
         };
-        self.0.push(Part { name: name.to_owned(), outcome, took: start.elapsed() });
+        self.parts.push(Part { name: name.to_owned(), outcome, took: start.elapsed() });
+    }
+
+    /// Runs tests, showing what they say and noting how long each took.
+    fn tests<'a>(&mut self, name: &str, call: impl FnOnce() -> Cmd<'a>) {
+        let mut times = Vec::new();
+        self.run(name, || {
+            let mut child = Command::from(call()).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
+            let mut said = BufReader::new(child.stdout.take().context("cargo has no output")?);
+            let mut line = Vec::new();
+            while said.read_until(b'\n', &mut line)? > 0 {
+                let text = String::from_utf8_lossy(&line);
+                say(text.trim_end_matches('\n'));
+                times.extend(time_of(&text));
+                line.clear();
+            }
+            let status = child.wait()?;
+            ensure!(status.success(), "cargo test: {status}");
+            Ok(())
+        });
+        self.tests.extend(times);
+    }
+
+    /// The tests that took longest, longest first.
+    fn slowest(&self) -> Vec<String> {
+        let mut tests = self.tests.clone();
+        tests.sort_by(|a, b| b.cmp(a));
+        tests.into_iter().take(SLOWEST).map(|(took, name)| format!("{} {name}", clock(took))).collect()
     }
 
     fn skip(&mut self, name: &str, why: &'static str) {
-        self.0.push(Part { name: name.to_owned(), outcome: Outcome::Skipped(why), took: Duration::ZERO });
+        self.parts.push(Part { name: name.to_owned(), outcome: Outcome::Skipped(why), took: Duration::ZERO });
     }
 
     fn summary(&self) -> Result<()> {
         say("── summary");
-        for part in &self.0 {
+        for part in &self.parts {
             say(&part.line());
         }
-        let total = self.0.iter().map(|part| part.took).sum();
+        if !self.tests.is_empty() {
+            say("── slowest tests");
+            self.slowest().iter().for_each(|line| say(line));
+        }
+        let total = self.parts.iter().map(|part| part.took).sum();
         say(&format!("{:24} {}, of {} at most", "total", clock(total), clock(LIMIT)));
-        let failed: Vec<&str> = self.0.iter().filter_map(Part::failed).collect();
+        let failed: Vec<&str> = self.parts.iter().filter_map(Part::failed).collect();
         if !failed.is_empty() {
             bail!("failed: {}", failed.join(", "));
         }
@@ -192,6 +256,13 @@ impl Part {
     }
 }
 
+/// How long a test took and what it is called, if that is what this line of a test program's output says.
+fn time_of(line: &str) -> Option<(Duration, String)> {
+    let (name, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    let secs = end.trim_end().strip_suffix("s>")?.rsplit_once('<')?.1;
+    Some((Duration::try_from_secs_f64(secs.parse().ok()?).ok()?, name.to_owned()))
+}
+
 /// Minutes and seconds.
 fn clock(time: Duration) -> String {
     let secs = time.as_secs();
@@ -208,7 +279,7 @@ mod tests {
         parts.run("first", || bail!("no"));
         parts.run("second", || Ok(()));
         parts.skip("third", "there is none");
-        let lines: Vec<String> = parts.0.iter().map(Part::line).collect();
+        let lines: Vec<String> = parts.parts.iter().map(Part::line).collect();
         assert_eq!(
             lines,
             [
@@ -218,6 +289,13 @@ mod tests {
             ]
         );
         assert_eq!(parts.summary().unwrap_err().to_string(), "failed: first");
+    }
+
+    #[test]
+    fn the_slowest_tests_come_first() {
+        let said = "test a::b ... ok <0.010s>\ntest slow ... FAILED <61.5s>\ntest c ... ignored\nrunning <3s>\n";
+        let parts = Parts { tests: said.lines().filter_map(time_of).collect(), ..Parts::default() };
+        assert_eq!(parts.slowest(), [" 1:01 slow", " 0:00 a::b"]);
     }
 
     #[test]

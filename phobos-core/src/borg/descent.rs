@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::config::Key;
+use super::segment::{Ending, Summary};
 use super::state::{Segment, State};
 
 /// A segment up to this size holds nothing but a COMMIT, and is the same in all repositories, in bytes.
@@ -127,6 +128,14 @@ pub enum Finding {
         /// Which ones.
         segments: Segments,
     },
+    /// A segment that is sound does not hold what the source's index finds in it, or does not end as it has to.
+    #[error(
+        "the source is damaged: segment {segment} is sound but does not hold what the index finds in it; it belongs elsewhere, or is of another time"
+    )]
+    Misplaced {
+        /// Which one.
+        segment: u32,
+    },
     /// Segments are gone although there was no transaction that could have compacted them.
     #[error(
         "segments of the copy are gone from the source without any transaction since: {segments}; files were deleted or lost, not compacted"
@@ -159,7 +168,8 @@ impl Finding {
             | Self::KeyDamaged
             | Self::NoTransaction
             | Self::Older { .. }
-            | Self::LostTransaction { .. } => false,
+            | Self::LostTransaction { .. }
+            | Self::Misplaced { .. } => false,
             Self::Missing { .. }
             | Self::CutOff { .. }
             | Self::Unfinished { .. }
@@ -224,6 +234,17 @@ pub fn judge<E>(
     Ok(findings)
 }
 
+/// Judges a segment that has been proved while it was copied: whether it is the one that the source's index means, as far
+/// as numbers and offsets tell, and whether the last one ends its transaction.
+pub fn judge_segment(source: &State, segment: u32, proved: &Summary) -> Option<Finding> {
+    let named = source.index.as_ref().and_then(|index| index.segments.get(&segment));
+    let holds = named.is_none_or(|named| {
+        proved.puts >= named.objects.into() && proved.last_put.is_some_and(|last| last >= named.highest.into())
+    });
+    let ends = source.committed != Some(segment) || proved.ending == Ending::Committed;
+    (!holds || !ends).then_some(Finding::Misplaced { segment })
+}
+
 /// What is wrong with the source by itself.
 fn soundness(source: &State) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -277,9 +298,9 @@ fn is_same<E>(ours: Segment, theirs: Segment, content: impl FnOnce() -> Result<b
 /// What it means that these of the segments that both have are not the same.
 fn difference(common: &[u32], changed: Vec<u32>) -> Option<Finding> {
     let from = *changed.first()?;
-    // Segments that hold a COMMIT alone are the same whatever happened.
-    let behind: Vec<u32> = common.iter().copied().filter(|segment| *segment >= from).collect();
-    let goes_on = changed.len() > 1 && behind.iter().all(|segment| changed.contains(segment));
+    // Some that are short are the same whatever happened.
+    let behind = common.iter().filter(|segment| **segment >= from).count();
+    let goes_on = changed.len() > 1 && changed.len() * 2 >= behind;
     let most = changed.len() > 1 && changed.len() * 2 > common.len();
     let begins_later = common.first().is_some_and(|first| *first < from);
     let segments = Segments(changed);

@@ -89,6 +89,8 @@ pub fn build(
         let folder = fresh.open_dir(&step.path)?;
         own(&folder, &step.item).map_err(|source| wrong(fresh, &step.path, source))?;
     }
+    let top = source.stat_self()?;
+    own(fresh, &Item::from(top)).map_err(|source| wrong(fresh, Path::new(""), source))?;
     Ok(written)
 }
 

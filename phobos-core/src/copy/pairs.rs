@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::plan::same_time;
 use super::{CopyError, Watch};
 use crate::fs::{Dir, FsError, Kind, Stat};
 
@@ -123,7 +124,7 @@ impl Pair<'_> {
             _ => return Some(Difference::Gone),
         };
         let differs = source.kind != copy.kind
-            || (source.kind == Kind::File && (source.size, source.mtime) != (copy.size, copy.mtime));
+            || (source.kind == Kind::File && (source.size != copy.size || !same_time(source.mtime, copy.mtime)));
         differs.then_some(Difference::Other)
     }
 }

@@ -52,7 +52,7 @@ impl Plan {
                     plan.resized.push(path.clone());
                     Make::Copy
                 }
-                (Kind::File, Some(old)) if old.mtime != item.mtime => {
+                (Kind::File, Some(old)) if !same_time(item.mtime, old.mtime) => {
                     plan.touched.push(path.clone());
                     Make::Copy
                 }
@@ -89,6 +89,11 @@ impl Plan {
         }
         self.touched.retain(|touched| touched != path);
     }
+}
+
+/// Whether a copy's time is that of its source; some file systems keep whole seconds only.
+pub(super) fn same_time(source: (i64, u32), copy: (i64, u32)) -> bool {
+    source == copy || (copy.1 == 0 && source.0 == copy.0)
 }
 
 /// Folders first, then files whose names are numbers, in the order of these, then the others: a disk is written in the order

@@ -32,6 +32,8 @@ pub struct Stat {
     pub size: u64,
     /// The time of the last change: seconds since 1970, and nanoseconds.
     pub mtime: (i64, u32),
+    /// When the system last changed anything about it, in seconds since 1970.
+    pub ctime: i64,
     /// The owner.
     pub uid: u32,
     /// The group.
@@ -42,6 +44,8 @@ pub struct Stat {
     pub dev: u64,
     /// Its number in that file system.
     pub ino: u64,
+    /// How much of a disk it takes, in bytes.
+    pub taken: u64,
     /// How many names it has.
     pub links: u64,
 }
@@ -155,11 +159,13 @@ impl From<&rustix::fs::Stat> for Stat {
             kind: FileType::from_raw_mode(stat.st_mode).into(),
             size: u64::try_from(stat.st_size).unwrap_or_default(),
             mtime: (stat.st_mtime.into(), u32::try_from(stat.st_mtime_nsec).unwrap_or_default()),
+            ctime: stat.st_ctime.into(),
             uid: stat.st_uid,
             gid: stat.st_gid,
             mode: stat.st_mode & 0o7777,
             dev: stat.st_dev,
             ino: stat.st_ino,
+            taken: u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512),
             links: stat.st_nlink.into(),
         }
     }

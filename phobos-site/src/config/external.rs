@@ -22,6 +22,8 @@ pub struct External {
     pub max_alloc: Size,
     /// Whether ACLs and extended attributes of the holding spaces are mirrored too.
     pub attributes: bool,
+    /// Whether the holding spaces are mirrored beside the repository; they are in its archives in any case.
+    pub holding: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
 }
@@ -96,6 +98,7 @@ impl Default for External {
             mapping: MapperName::default(),
             max_alloc: Size::fixed("4GiB"),
             attributes: false,
+            holding: true,
             drive: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use phobos_core::borg::Repository;
 use phobos_core::lock::Patience;
-use phobos_core::mount::Mount;
+use phobos_core::mount::{Access, Mount};
 use phobos_core::{Chain, Exec, Invocation, Signals, System, teardown};
 
 fn main() -> ExitCode {
@@ -35,7 +35,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         interrupted: &|| signals.caught(),
     };
     let lock = repository.lock(&system, &mut patience)?;
-    let mount = Mount::new(&system, Path::new(device), Path::new(target), None, ())?;
+    let mount = Mount::new(&system, Path::new(device), Path::new(target), None, Access::Write, ())?;
     let copy = Invocation::new("rsync").arg("-a").arg(format!("{source}/")).arg(target).bound();
     let copied = system.run(&copy).map(drop);
     // The drive first, then the lock; no error hides another.

@@ -1,0 +1,72 @@
+//! Whether anything on this machine still uses a device.
+
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{MountError, UNMOUNT_LIMIT, device_number, table_of};
+
+/// Proves that nothing on this machine uses the block device `device`, nor any other partition of its disk: no mount in any
+/// namespace, kept ones without a process included, and no mapping. The kernel itself is asked: an exclusive open of a
+/// device in use is refused (open(2), `O_EXCL`).
+///
+/// A device that is gone is free.
+///
+/// # Errors
+///
+/// When it is still in use after some seconds, with the processes that see it mounted.
+pub fn prove_free(device: &Path) -> Result<(), MountError> {
+    let deadline = Instant::now() + UNMOUNT_LIMIT;
+    let others = disk_of(Path::new("/sys"), device);
+    prove_one_free(device, deadline)?;
+    others.iter().try_for_each(|other| prove_one_free(other, deadline))
+}
+
+/// The partitions of the disk that `device` is a part of, and then the disk; none for a whole disk without partitions.
+fn disk_of(sys: &Path, device: &Path) -> Vec<PathBuf> {
+    let Some(number) = device_number(device) else { return Vec::new() };
+    let Ok(own) = fs::canonicalize(sys.join("dev/block").join(number)) else { return Vec::new() };
+    let whole = match own.parent() {
+        Some(parent) if own.join("partition").exists() => parent.to_owned(),
+        _ => own.clone(),
+    };
+    let entries = fs::read_dir(&whole).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+    let entries: Vec<PathBuf> = entries.unwrap_or_default();
+    let parts = entries.iter().filter(|path| path.join("partition").exists());
+    let names = parts.chain([&whole]).filter(|path| **path != own).filter_map(|path| path.file_name());
+    names.map(|name| Path::new("/dev").join(name)).collect()
+}
+
+fn prove_one_free(device: &Path, deadline: Instant) -> Result<(), MountError> {
+    loop {
+        match fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device) {
+            Ok(_) => return Ok(()),
+            Err(error)
+                if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENXIO | nix::libc::ENODEV)) =>
+            {
+                return Ok(());
+            }
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            Err(source) => {
+                let pids = device_number(device).map_or(Vec::new(), |number| seen_by(&number));
+                let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
+                let users = if pids.is_empty() { "nobody that can be seen".to_owned() } else { pids.join(", ") };
+                return Err(MountError::InUse { device: device.to_owned(), users, source });
+            }
+        }
+    }
+}
+
+/// Which processes of this machine see the device `number` mounted.
+fn seen_by(number: &str) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| {
+        let table = table_of(&PathBuf::from(format!("/proc/{pid}/mountinfo")));
+        table.is_ok_and(|table| table.iter().any(|entry| entry.is_on(number)))
+    })
+    .collect()
+}

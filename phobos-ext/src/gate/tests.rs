@@ -1,0 +1,261 @@
+//! Kinds of damage and honest changes, on folders.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+
+#[expect(clippy::unnecessary_wraps, reason = "it is a watch")]
+fn on(_: u64) -> Result<(), CopyError> {
+    Ok(())
+}
+
+/// What the refusal says, and what was done.
+type Damage<'d> = (&'d str, &'d dyn Fn(&Two));
+
+const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A source and a copy of it, with five transactions.
+struct Two {
+    folder: tempfile::TempDir,
+}
+
+fn entry(tag: u8, rest: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(9 + rest.len()).unwrap();
+    let mut checked = size.to_le_bytes().to_vec();
+    checked.push(tag);
+    checked.extend_from_slice(rest);
+    let mut bytes = crc32fast::hash(&checked).to_le_bytes().to_vec();
+    bytes.extend(checked);
+    bytes
+}
+
+fn segment(content: u8, size: usize, committed: bool) -> Vec<u8> {
+    let mut bytes = b"BORG_SEG".to_vec();
+    bytes.extend(entry(0, &vec![content; 32 + size]));
+    if committed {
+        bytes.extend(entry(2, &[]));
+    }
+    bytes
+}
+
+fn two() -> Two {
+    let folder = tempfile::tempdir().unwrap();
+    let two = Two { folder };
+    fs::create_dir_all(two.path("source/data/0")).unwrap();
+    for number in 1..=5 {
+        two.write(&format!("data/0/{number}"), &segment(number, 1000, true));
+    }
+    two.write("config", format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {ID}\n").as_bytes());
+    two.write("hints.5", b"");
+    two.write("index.5", b"");
+    two.copied();
+    two
+}
+
+impl Two {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path("source").join(name), bytes).unwrap();
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let file = fs::File::options().write(true).open(self.path("source").join(name)).unwrap();
+        file.set_modified(then).unwrap();
+    }
+
+    fn touch(&self, name: &str) {
+        fs::File::options()
+            .write(true)
+            .open(self.path("source").join(name))
+            .unwrap()
+            .set_modified(SystemTime::now())
+            .unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.path("source").join(name)).unwrap();
+    }
+
+    fn source(&self, name: &str) -> PathBuf {
+        self.path("source").join(name)
+    }
+
+    /// Makes the copy what the source is.
+    fn copied(&self) {
+        if self.path("copy").exists() {
+            fs::remove_dir_all(self.path("copy")).unwrap();
+        }
+        let call = phobos_core::exec::Invocation::new("cp").arg("-a").arg(self.path("source")).arg(self.path("copy"));
+        phobos_core::exec::Exec::run(&phobos_core::exec::System::default(), &call).unwrap();
+    }
+
+    /// What the gate says: nothing, what has to be accepted, or a refusal.
+    fn judged(&self) -> Result<(), String> {
+        let (source_dir, copy_dir) = (Dir::open(&self.path("source")).unwrap(), Dir::open(&self.path("copy")).unwrap());
+        let mut source = look(&source_dir, &mut on).map_err(|error| error.to_string())?;
+        let mut copy = look(&copy_dir, &mut on).unwrap();
+        is_sound(&source).map_err(|error| error.to_string())?;
+        source.drop_uncommitted();
+        let exact = copy.survey.clone();
+        copy.drop_uncommitted();
+        let mut plan = Plan::of(&source.survey, &exact);
+        let findings =
+            judge((&source, &source_dir), (&copy, &copy_dir), &mut plan, &mut on).map_err(|error| error.to_string())?;
+        pass(&findings, None).map_err(|error| error.to_string())
+    }
+}
+
+fn refused_with(two: &Two, why: &str) {
+    let said = two.judged().expect_err(why);
+    assert!(said.contains(why), "{said}");
+}
+
+#[test]
+fn damage_to_the_source_does_not_pass() {
+    let cut = |size: usize| segment(3, 1000, true)[..size].to_vec();
+    let flipped = |place: usize| {
+        let mut bytes = segment(3, 1000, true);
+        bytes[place] ^= 1;
+        bytes
+    };
+    let garbage = [segment(3, 1000, true), vec![7; 500]].concat();
+    let (other, swapped) = (segment(9, 1000, true), segment(4, 1000, true));
+    let contents =
+        [cut(9), cut(500), cut(0), flipped(3), flipped(9), flipped(600), vec![0; 1067], garbage, other, swapped];
+    for content in contents {
+        let two = two();
+        two.write("data/0/3", &content);
+        if content.len() == segment(3, 1000, true).len() {
+            two.touch("data/0/3");
+        }
+        refused_with(&two, "of the copy's segments are other files in the repository, data/0/3 first");
+    }
+}
+
+#[test]
+fn the_last_segment_is_guarded_like_the_others() {
+    for content in [segment(5, 1000, false), segment(5, 1000, true)[..1050].to_vec(), vec![0; 20]] {
+        let two = two();
+        two.write("data/0/5", &content);
+        refused_with(&two, "hints or an index of the transaction 5, and the last segment that ends a transaction is 4");
+    }
+    let two = two();
+    two.remove("data/0/5");
+    two.remove("hints.5");
+    two.remove("index.5");
+    refused_with(
+        &two,
+        "the repository is older than the copy on the drive: its last transaction is 4, the copy's is 5",
+    );
+}
+
+#[test]
+fn what_borg_never_makes_is_damage() {
+    let kinds: [Damage<'_>; 6] = [
+        ("data/0/3 in it is a symbolic link", &|two| {
+            two.remove("data/0/3");
+            std::os::unix::fs::symlink("/etc/passwd", two.source("data/0/3")).unwrap();
+        }),
+        ("data in it is a symbolic link", &|two| {
+            fs::rename(two.source("data"), two.path("elsewhere")).unwrap();
+            std::os::unix::fs::symlink(two.path("elsewhere"), two.source("data")).unwrap();
+        }),
+        ("data/1/3 is no segment", &|two| {
+            fs::create_dir(two.source("data/1")).unwrap();
+            fs::copy(two.source("data/0/3"), two.source("data/1/3")).unwrap();
+        }),
+        ("hints or an index of the transaction 999", &|two| {
+            fs::rename(two.source("hints.5"), two.source("hints.999")).unwrap();
+        }),
+        ("no segment of it ends a transaction", &|two| fs::remove_dir_all(two.source("data/0")).unwrap()),
+        ("data/0/3.enc is no segment", &|two| fs::write(two.source("data/0/3.enc"), "x").unwrap()),
+    ];
+    for (why, damage) in kinds {
+        let two = two();
+        damage(&two);
+        refused_with(&two, why);
+    }
+}
+
+#[test]
+fn a_history_that_went_another_way_is_no_later_one() {
+    let two = two();
+    for number in 4..=9 {
+        two.write(&format!("data/0/{number}"), &segment(number + 100, 2000, true));
+    }
+    refused_with(&two, "2 of the copy's segments are other files");
+    let said = two.judged().unwrap_err();
+    let plan = said.rsplit(' ').next().unwrap().to_owned();
+    assert!(said.contains(&format!("--accept {plan}")) && plan.len() == 8, "{said}");
+    two.write("data/0/9", &segment(1, 1, true));
+    assert_eq!(said, two.judged().unwrap_err(), "the same difference has the same name");
+    two.write("data/0/4", &segment(1, 1, true));
+    assert!(!two.judged().unwrap_err().contains(&plan), "another one has another");
+}
+
+#[test]
+fn lost_segments_need_a_later_transaction() {
+    let two = two();
+    two.remove("data/0/2");
+    refused_with(&two, "1 segments that the copy has are gone, data/0/2 first");
+    two.write("data/0/6", &segment(6, 1000, true));
+    fs::rename(two.source("hints.5"), two.source("hints.6")).unwrap();
+    two.judged().unwrap();
+    two.remove("hints.6");
+    refused_with(&two, "are gone, data/0/2 first");
+}
+
+#[test]
+fn honest_changes_pass() {
+    let two = two();
+    two.judged().unwrap();
+    two.touch("data/0/3");
+    two.judged().expect("only touched");
+    two.write("data/0/6", &segment(6, 5000, false));
+    two.judged().expect("a killed Borg's segment");
+    two.write("data/0/7", &segment(7, 5000, true));
+    two.judged().expect("a later transaction of two segments");
+    two.remove("hints.5");
+    two.remove("index.5");
+    two.judged().expect("Borg makes them anew");
+    two.write("config", format!("[repository]\nversion = 1\nid = {ID}\nappend_only = 1\n").as_bytes());
+    two.judged().expect("borg config");
+    fs::create_dir(two.source("lock.exclusive")).unwrap();
+    fs::write(two.source("lock.roster"), "{}").unwrap();
+    two.judged().expect("a lock");
+    // What a killed Borg has left on the drive is no transaction either.
+    fs::write(two.path("copy/data/0/6"), segment(8, 100, false)).unwrap();
+    two.judged().expect("other leftovers than before");
+}
+
+#[test]
+fn a_key_is_kept() {
+    let key = "hqlhbGdvcml0aG2mc2hhMjU2pGRhdGGhQaRoYXNooUKqaXRlcmF0aW9uc2Skc2FsdKFDp3ZlcnNpb24B";
+    assert!(is_key(key));
+    let config = |key: &str| format!("[repository]\nversion = 1\nid = {ID}\nkey = {key}\n");
+    let two = two();
+    two.write("config", config(&key.replacen("hqlh", "hqlh\n\t", 1)).as_bytes());
+    two.copied();
+    two.judged().unwrap();
+    two.write("config", config("").as_bytes());
+    refused_with(&two, "config has no key, and the copy's has one");
+    for garbled in [&key[..20], "!!!!", &key.replacen("hq", "iq", 1), &format!("{key}AAAA")] {
+        two.write("config", config(garbled).as_bytes());
+        refused_with(&two, "the key in the repository's config is damaged");
+    }
+    two.write("config", config(&key.replace("oUKq", "oUOq")).as_bytes());
+    two.judged().expect("borg key change-passphrase");
+}
+
+#[test]
+fn much_less_than_the_copy_has_to_be_accepted() {
+    let two = two();
+    two.write("data/0/1", &segment(1, 2_000_000, true));
+    two.copied();
+    two.remove("data/0/1");
+    two.write("data/0/6", &segment(6, 10, true));
+    fs::rename(two.source("hints.5"), two.source("hints.6")).unwrap();
+    refused_with(&two, "the repository has 0 MB where the copy on the drive has 2 MB");
+}

@@ -1,0 +1,450 @@
+//! The mirror: survey, gate, copy, proof, and then the new copy put in place with one rename.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use chrono::Utc;
+use phobos_core::borg::segment::{Checker, Ending};
+use phobos_core::borg::{Repository, RepositoryLock};
+use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
+use phobos_core::exec::Exec;
+use phobos_core::fs::{Dir, Durability, shown};
+use phobos_core::mount::{self, Access};
+use phobos_core::rsync::{self, Extras, Mirror, Stats};
+use phobos_core::teardown;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+
+use crate::Cli;
+use crate::drive::Target;
+use crate::gate::{self, Side};
+use crate::job::boxed;
+use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
+use crate::session::Session;
+use crate::spaces;
+use crate::teller::{MirrorTeller, Pulse};
+
+/// Where a new copy is made.
+const INCOMING: &str = "incoming";
+
+/// Where the copy before the last one is.
+const GENERATION: &str = "generation";
+
+/// Where every older `config` stays: a key can be lost without a transaction.
+const CONFIGS: &str = "config";
+
+/// How much room is left for what is not reckoned: folders, records, the journal.
+const SPARE: u64 = 1024 * 1024;
+
+/// What somebody needs who has nothing but the drive.
+const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
+
+/// All that a mirror needs.
+pub(crate) struct Mirroring<'a> {
+    pub(crate) cli: &'a Cli,
+    pub(crate) config: &'a Config,
+    pub(crate) target: &'a Target,
+    pub(crate) exec: &'a dyn Exec,
+    pub(crate) interrupted: &'a dyn Fn() -> Option<i32>,
+    pub(crate) borg: &'a RefCell<RepositoryLock>,
+}
+
+/// The source, held open from the beginning.
+struct Source {
+    root: Dir,
+    dir: Dir,
+    side: Side,
+    transaction: u64,
+    /// The repository's place below the mount.
+    inner: PathBuf,
+}
+
+/// Proves a segment, and that it ends the transaction if it has to.
+struct SegmentProof {
+    checker: Checker,
+    has_to_commit: bool,
+}
+
+impl Proof for SegmentProof {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        self.checker.feed(bytes).map_err(|error| error.to_string())
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), String> {
+        let summary = self.checker.finish().map_err(|error| error.to_string())?;
+        match summary.ending {
+            Ending::Open if self.has_to_commit => Err("it does not end the transaction that it has to end".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Mirroring<'_> {
+    /// Mirrors onto the drive, and closes it whatever happens.
+    pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
+        let source = self.look_at_source(repository)?;
+        let access = if self.cli.dry_run { Access::Look } else { Access::Write };
+        let session = Session::open(self.exec, self.config, self.target, access)?;
+        let work = self.mirror(repository, &source, &session);
+        Ok(teardown::join(work.map_err(boxed), session.close())?)
+    }
+
+    fn look_at_source(&self, repository: &Repository) -> Result<Source, anyhow::Error> {
+        let backup = &self.config.backup;
+        let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
+        let root = Dir::open(&backup.mount)?;
+        let dir = root.open_dir(inner)?;
+        if dir.stat_self()?.dev != root.stat_self()?.dev {
+            let text = format!("{} is not on the file system of the backups", backup.repository.display());
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        let mut side = gate::look(&dir, &mut self.pulse().watch())?;
+        if side.id.as_deref() != Some(repository.id().as_str()) {
+            return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
+        }
+        let transaction = gate::is_sound(&side)?;
+        side.drop_uncommitted();
+        // Without hints nothing says which segments are needed; then none of the copy's may be gone.
+        if side.survey.files().any(|(path, _)| path.to_string_lossy().starts_with("hints.")) {
+            repository.check_segments()?;
+        }
+        Ok(Source { root, dir, side, transaction, inner: inner.to_owned() })
+    }
+
+    fn mirror(&self, repository: &Repository, source: &Source, session: &Session<'_>) -> Result<Stats, anyhow::Error> {
+        let root = session.root()?;
+        let inner = source.inner.as_path();
+        let id = repository.id().as_str();
+        let copy_dir = match root.stat(inner)? {
+            None => None,
+            Some(_) => Some(root.open_dir(inner)?),
+        };
+        let mut copy = match &copy_dir {
+            Some(dir) => gate::look(dir, &mut self.pulse().watch())?,
+            None => Side::nothing(),
+        };
+        if let Some((path, kind)) = copy.survey.strange() {
+            let text = format!("{} in the copy on the drive is {}; remove it", shown(path), kind.name());
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        let tops = tops(&source.root, inner)?;
+        let record = self.claim(root, id, &copy, &tops)?;
+        let exact = copy.survey.clone();
+        copy.drop_uncommitted();
+        let mut plan = Plan::of(&source.side.survey, &exact);
+        let mut findings = match &copy_dir {
+            Some(dir) => gate::judge((&source.side, &source.dir), (&copy, dir), &mut plan, &mut self.pulse().watch())?,
+            None => Vec::new(),
+        };
+        let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
+        let holding = holding.filter(|_| self.config.external.holding);
+        let mut judged = tops.clone();
+        judged.extend(record.names.iter().map(OsString::from).filter(|name| !is_own(name, inner)));
+        let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
+        judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
+        let spaces = spaces::list(&source.root, root, &judged, inner, holding)?;
+        let (lost, needed) = spaces::judge(&source.root, root, &spaces, &mut self.pulse().watch())?;
+        findings.extend(lost);
+        gate::pass(&findings, self.cli.accept.as_deref())?;
+        let foreign = self.foreign(root, &judged, inner)?;
+        let filters = filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
+        if self.cli.dry_run {
+            return self.rehearse(&plan, inner, &filters);
+        }
+        let unproved = RunRecord::read(root)?;
+        self.make_room(
+            root,
+            &plan,
+            copy_dir.as_ref(),
+            plan.bytes().saturating_add(needed.added).saturating_add(needed.beside),
+        )?;
+        // Before anything is written it says whose the drive is, and what will be put there.
+        let names: BTreeSet<_> = judged.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
+        let record = DriveRecord { names: names.into_iter().collect(), ..record };
+        record.write(root)?;
+        let run = RunRecord::new(Utc::now(), Some(source.transaction));
+        if let Some(before) = &unproved {
+            log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
+            spaces::distrust(root, &spaces, before.since, &mut self.pulse().watch())?;
+        }
+        // The time of the first run that is not proved counts until one is.
+        RunRecord { since: unproved.map_or(run.since, |before| before.since.min(run.since)), ..run.clone() }
+            .write(root)?;
+
+        let fresh = (copy.has_passing || source.side.survey != exact)
+            .then(|| self.build(source, root, copy_dir.as_ref(), &plan));
+        let fresh = fresh.transpose()?;
+        session.prove()?;
+        let stats = self.copy_rest(&filters, session)?;
+        root.sync_file_system()?;
+        session.prove()?;
+        if let Some(wrong) = spaces::verify(&source.root, root, &spaces, run.since, &mut self.pulse().watch())? {
+            return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
+        }
+        self.look_again(source, session)?;
+        if fresh.is_some() {
+            put_in_place(root, inner, copy_dir.as_ref())?;
+        }
+        root.sync_file_system()?;
+        self.borg.borrow_mut().let_go();
+        let names =
+            judged.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str().map(str::to_owned));
+        let names = names.collect();
+        DriveRecord { transaction: Some(source.transaction), mirrored: Some(Utc::now()), names, ..record }
+            .write(root)?;
+        root.replace(Path::new(GUIDE), GUIDE_TEXT.as_bytes(), 0o644, Durability::Synced)?;
+        RunRecord::take_back(root)?;
+        let written = fresh.unwrap_or_default();
+        let bytes = written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size));
+        log::info!(
+            "copied {} files with {} MB, deleted {}; the repository on the drive has {} MB",
+            stats.files_transferred + written.len() as u64,
+            bytes / 1_000_000,
+            stats.deleted + plan.gone.len() as u64,
+            source.side.survey.bytes() / 1_000_000
+        );
+        Ok(Stats { bytes_transferred: bytes, ..stats })
+    }
+
+    /// Whether the drive may become, or is, this repository's.
+    fn claim(
+        &self,
+        root: &Dir,
+        id: &str,
+        copy: &Side,
+        tops: &BTreeSet<OsString>,
+    ) -> Result<DriveRecord, anyhow::Error> {
+        let refused = |text: String| Err(Stop::new(Exit::Refused, text).into());
+        if let Some(record) = DriveRecord::read(root)? {
+            if record.repository != id {
+                return refused(format!(
+                    "the drive belongs to the repository {}, not to {id}; if that is over, delete {FOLDER} from it",
+                    phobos_core::fs::shown_text(&record.repository)
+                ));
+            }
+            if copy.has_files() && copy.id.as_deref() != Some(id) {
+                return refused(format!("the copy on the drive is not one of the repository {id}, as its config says"));
+            }
+            return Ok(record);
+        }
+        if copy.has_files() && copy.id.as_deref() != Some(id) {
+            let other = copy.id.as_deref().unwrap_or("without an id");
+            return refused(format!("the drive holds the repository {}, not {id}", phobos_core::fs::shown_text(other)));
+        }
+        let inner = self.config.backup.repository.strip_prefix(&self.config.backup.mount)?;
+        let known = |name: &OsString| is_own(name, inner) || (copy.has_files() && tops.contains(name));
+        let foreign: Vec<_> = root.entries()?.into_iter().map(|entry| entry.name).filter(|name| !known(name)).collect();
+        if let Some(first) = foreign.first() {
+            return refused(format!(
+                "the drive holds something else than a mirror of this repository, such as {}; empty it first if it is not \
+                 needed",
+                shown(Path::new(first))
+            ));
+        }
+        if !self.cli.dry_run {
+            log::info!("the drive {} belongs to the repository {id} from now on", self.target.name);
+        }
+        Ok(DriveRecord::new(id, &self.target.name))
+    }
+
+    /// What neither phobos nor the source has put at the drive's top: it is left alone, and named.
+    fn foreign(&self, root: &Dir, judged: &BTreeSet<OsString>, inner: &Path) -> Result<Vec<OsString>, anyhow::Error> {
+        let names = root.entries()?.into_iter().map(|entry| entry.name);
+        let foreign: Vec<_> = names.filter(|name| !judged.contains(name) && !is_own(name, inner)).collect();
+        let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
+        let told: Vec<_> = foreign
+            .iter()
+            .filter(|name| skipped.is_none_or(|skipped| !skipped.starts_with(name)))
+            .map(|name| shown(Path::new(name)))
+            .collect();
+        if !told.is_empty() {
+            log::warn!("left alone on the drive, because phobos did not put it there: {}", told.join(", "));
+        }
+        Ok(foreign)
+    }
+
+    fn rehearse(&self, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
+        let mut teller = self.teller(&|| Ok(()));
+        let result = rsync::mirror(self.exec, &self.rsync(filters, &teller), &mut teller);
+        let changes = teller.finish();
+        let stats = result?;
+        let new: Vec<_> = plan.copied().map(|step| (">f+++++++++", step.path.as_path())).collect();
+        let gone = plan.gone.iter().map(|path| ("*deleting  ", path.as_path()));
+        for (mark, path) in new.iter().copied().chain(gone) {
+            crate::job::say(format_args!("{mark} {}", shown(&inner.join(path))));
+        }
+        let all = changes + new.len() as u64 + plan.gone.len() as u64;
+        log::info!("{all} changes would be made, with {} MB of the repository", plan.bytes() / 1_000_000);
+        Ok(stats)
+    }
+
+    /// Sees that what has to be written fits, before the first byte: older generations go, then nothing else does unasked.
+    fn make_room(&self, root: &Dir, plan: &Plan, copy: Option<&Dir>, needed: u64) -> Result<(), anyhow::Error> {
+        let needed = needed.saturating_add(SPARE);
+        let own = root.make_dir(Path::new(FOLDER), 0o700)?;
+        let mut watch = self.pulse();
+        copy::remove_tree(&own, Path::new(INCOMING), &mut watch.watch())?;
+        if root.room()? < needed || self.cli.delete_first {
+            copy::remove_tree(&own, Path::new(GENERATION), &mut watch.watch())?;
+        }
+        if self.cli.delete_first {
+            if let Some(copy) = copy {
+                log::warn!("deleting first: until this run has ended well, the drive has no whole copy");
+                RunRecord::new(Utc::now(), None).write(root)?;
+                plan.gone.iter().try_for_each(|path| copy.remove(path))?;
+            }
+        }
+        let free = root.room()?;
+        if free < needed {
+            let text = format!(
+                "{} MB have to be written and {} MB are free on the drive; nothing was written. What the repository no longer \
+                 has goes only after the new is complete: --delete-first deletes it before, and leaves no whole copy \
+                 meanwhile",
+                needed / 1_000_000,
+                free / 1_000_000
+            );
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        Ok(())
+    }
+
+    /// Makes the new copy beside the old one, and proves that the drive has it.
+    fn build(
+        &self,
+        source: &Source,
+        root: &Dir,
+        copy: Option<&Dir>,
+        plan: &Plan,
+    ) -> Result<Vec<copy::Written>, anyhow::Error> {
+        let fresh = root.open_dir(Path::new(FOLDER))?.make_dir(Path::new(INCOMING), 0o700)?;
+        let proof = |path: &Path| -> Box<dyn Proof> {
+            match gate::segment_of(path) {
+                Some((_, number)) => {
+                    Box::new(SegmentProof { checker: Checker::new(), has_to_commit: number == source.transaction })
+                }
+                None => Box::new(Unproved),
+            }
+        };
+        let mut pulse = self.pulse();
+        let written = copy::build(&source.dir, copy, &fresh, plan, &proof, &mut pulse.watch())?;
+        root.sync_file_system()?;
+        copy::verify(&fresh, &written, &mut self.pulse().quiet())?;
+        Ok(written)
+    }
+
+    fn copy_rest(&self, filters: &[String], session: &Session<'_>) -> Result<Stats, anyhow::Error> {
+        let still_there = || {
+            let backup = &self.config.backup.mount;
+            match mount::is_mount_point(backup) {
+                Ok(true) => session.prove().map_err(|error| format!("{error:#}")),
+                Ok(false) => Err(format!("{} is not mounted any more", backup.display())),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        still_there().map_err(|why| anyhow!("{why}"))?;
+        let mut teller = self.teller(&still_there);
+        let result = rsync::mirror(self.exec, &self.rsync(filters, &teller), &mut teller);
+        teller.finish();
+        Ok(result?)
+    }
+
+    fn rsync<'m>(&'m self, filters: &'m [String], teller: &MirrorTeller<'_>) -> Mirror<'m> {
+        Mirror {
+            source: &self.config.backup.mount,
+            target: &self.config.external.mount,
+            max_alloc: self.config.external.max_alloc.as_str(),
+            filters,
+            extras: if self.config.external.attributes { Extras::All } else { Extras::Attributes },
+            rehearsal: self.cli.dry_run,
+            progress: teller.shows_progress(),
+        }
+    }
+
+    fn teller<'t>(&'t self, still_there: &'t dyn Fn() -> Result<(), String>) -> MirrorTeller<'t> {
+        MirrorTeller::new(self.borg, &self.config.external.mount, still_there)
+    }
+
+    fn pulse(&self) -> Pulse<'_> {
+        Pulse::new(self.borg, self.interrupted)
+    }
+
+    /// Proves, right before anything is put in place, that the source and the drive are still what they were.
+    fn look_again(&self, source: &Source, session: &Session<'_>) -> Result<(), anyhow::Error> {
+        session.prove()?;
+        let backup = &self.config.backup;
+        if !mount::is_mount_point(&backup.mount)? {
+            return Err(anyhow!(
+                "{} is not mounted any more; the copy on the drive is as it was",
+                backup.mount.display()
+            ));
+        }
+        let seen = Dir::open(&backup.mount)?.open_dir(&source.inner)?.stat_self()?;
+        let held = source.dir.stat_self()?;
+        let mut side = gate::look(&source.dir, &mut self.pulse().watch())?;
+        side.drop_uncommitted();
+        if (seen.dev, seen.ino) != (held.dev, held.ino) || side.survey != source.side.survey {
+            return Err(CopyError::Changed { path: backup.repository.to_path_buf() }.into());
+        }
+        if !self.borg.borrow_mut().is_held() {
+            return Err(anyhow!("Borg's lock was lost while the repository was copied"));
+        }
+        Ok(())
+    }
+}
+
+/// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before.
+fn put_in_place(root: &Dir, inner: &Path, old: Option<&Dir>) -> Result<(), anyhow::Error> {
+    let own = root.open_dir(Path::new(FOLDER))?;
+    let now = Utc::now().format("%Y-%m-%dT%H%M%SZ").to_string();
+    if let Some(config) = old.map(|old| old.read(Path::new("config"), 1024 * 1024)).transpose()?.flatten() {
+        own.make_dir(Path::new(CONFIGS), 0o700)?.replace(Path::new(&now), &config, 0o600, Durability::Synced)?;
+    }
+    for parent in
+        inner.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev()
+    {
+        root.make_dir(parent, 0o755)?;
+    }
+    if copy::exchange(&own, Path::new(INCOMING), root, inner)? {
+        root.sync_file_system()?;
+        copy::remove_tree(&own, Path::new(GENERATION), &mut |_| Ok(()))?;
+        let generation = own.make_dir(Path::new(GENERATION), 0o700)?;
+        own.rename(Path::new(INCOMING), &generation, Path::new(&now))?;
+    }
+    Ok(())
+}
+
+/// The names at the source's top, the repository's own left out.
+fn tops(source: &Dir, inner: &Path) -> Result<BTreeSet<OsString>, anyhow::Error> {
+    let names = source.entries()?.into_iter().map(|entry| entry.name);
+    Ok(names.filter(|name| !is_own(name, inner)).collect())
+}
+
+/// Whether a name at the top is phobos's, the file system's, or leads to the repository.
+fn is_own(name: &OsString, inner: &Path) -> bool {
+    [FOLDER, GUIDE, LOST_AND_FOUND].iter().any(|own| name == own)
+        || inner.components().next().is_some_and(|first| first.as_os_str() == name.as_os_str())
+}
+
+fn filters(inner: &Path, foreign: &[OsString], skipped: Option<&Path>) -> Vec<String> {
+    let own = [Path::new(FOLDER), Path::new(GUIDE), Path::new(LOST_AND_FOUND), inner];
+    let own = own.into_iter().chain(skipped).map(|path| rsync::rule('-', path));
+    own.chain(foreign.iter().map(|name| rsync::rule('-', Path::new(name)))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_phobos_own_is_neither_copied_nor_deleted() {
+        let filters = filters(Path::new("repos/borg"), &["film*".into()], Some(Path::new("holding")));
+        assert_eq!(
+            filters,
+            ["- /.phobos", "- /HOW-TO-RESTORE.txt", "- /lost+found", "- /repos/borg", "- /holding", r"- /film\*"]
+        );
+        assert!(is_own(&"repos".into(), Path::new("repos/borg")) && !is_own(&"borg".into(), Path::new("repos/borg")));
+    }
+}

@@ -1,0 +1,176 @@
+//! What phobos keeps on a drive: what the drive is, and whether a run is under way.
+
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use phobos_core::fs::{Dir, Durability};
+use phobos_site::exit::{Exit, Stop};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The folder at the top of a drive that is phobos's own.
+pub(crate) const FOLDER: &str = ".phobos";
+
+/// What tells a stranger how to get everything back.
+pub(crate) const GUIDE: &str = "HOW-TO-RESTORE.txt";
+
+/// What an ext file system holds from the start.
+pub(crate) const LOST_AND_FOUND: &str = "lost+found";
+
+/// What the drive is.
+const DRIVE: &str = "drive.json";
+
+/// That a run is under way.
+const RUN: &str = "run.json";
+
+/// The largest record that is read, in bytes.
+const LIMIT: u64 = 1024 * 1024;
+
+/// The version of both records.
+const VERSION: u32 = 1;
+
+/// What a drive is, as of its last complete mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct DriveRecord {
+    pub(crate) version: u32,
+    /// The id of the repository that the drive belongs to.
+    pub(crate) repository: String,
+    /// What people call the drive.
+    pub(crate) drive: String,
+    /// The repository's last transaction.
+    pub(crate) transaction: Option<u64>,
+    /// When the mirror was complete, written and read back.
+    pub(crate) mirrored: Option<DateTime<Utc>>,
+    /// The names at the drive's top that the mirrors have put there.
+    #[serde(default)]
+    pub(crate) names: Vec<String>,
+}
+
+/// A run that has begun to write, and has not proved yet that all is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct RunRecord {
+    pub(crate) version: u32,
+    /// When it began, in seconds since 1970: what changed on the drive since then is unproved.
+    pub(crate) since: i64,
+    /// The transaction that it was to bring.
+    pub(crate) transaction: Option<u64>,
+}
+
+impl DriveRecord {
+    pub(crate) fn new(repository: &str, drive: &str) -> Self {
+        Self {
+            version: VERSION,
+            repository: repository.to_owned(),
+            drive: drive.to_owned(),
+            transaction: None,
+            mirrored: None,
+            names: Vec::new(),
+        }
+    }
+
+    /// What the drive says that it is; `None` for one that is nobody's yet.
+    pub(crate) fn read(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
+        let record: Option<Self> = read(root, DRIVE)?;
+        record.map(|record| known(record.version, DRIVE).map(|()| record)).transpose()
+    }
+
+    /// Writes it so that a power cut leaves the old one or the new one.
+    pub(crate) fn write(&self, root: &Dir) -> Result<(), anyhow::Error> {
+        write(root, DRIVE, self)
+    }
+}
+
+impl RunRecord {
+    /// A run that begins at `now`; a second earlier counts too, because file systems and clocks round.
+    pub(crate) fn new(now: DateTime<Utc>, transaction: Option<u64>) -> Self {
+        Self { version: VERSION, since: now.timestamp().saturating_sub(2), transaction }
+    }
+
+    /// The run that has left its record.
+    pub(crate) fn read(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
+        let record: Option<Self> = read(root, RUN)?;
+        record.map(|record| known(record.version, RUN).map(|()| record)).transpose()
+    }
+
+    /// Writes it, durably.
+    pub(crate) fn write(&self, root: &Dir) -> Result<(), anyhow::Error> {
+        write(root, RUN, self)
+    }
+
+    /// Takes it back: all that the run wrote is on the disk.
+    pub(crate) fn take_back(root: &Dir) -> Result<(), anyhow::Error> {
+        let folder = root.open_dir(Path::new(FOLDER))?;
+        folder.remove(Path::new(RUN))?;
+        Ok(folder.sync()?)
+    }
+}
+
+fn read<T: DeserializeOwned>(root: &Dir, name: &str) -> Result<Option<T>, anyhow::Error> {
+    if root.stat(Path::new(FOLDER))?.is_none() {
+        return Ok(None);
+    }
+    let Some(bytes) = root.open_dir(Path::new(FOLDER))?.read(Path::new(name), LIMIT)? else { return Ok(None) };
+    let record = serde_json::from_slice(&bytes).map_err(|error| {
+        let text = format!(
+            "{FOLDER}/{name} on the drive cannot be understood ({error}); delete it, and the next run looks at the copy \
+             itself"
+        );
+        Stop::new(Exit::Refused, text)
+    })?;
+    Ok(Some(record))
+}
+
+fn known(version: u32, name: &str) -> Result<(), anyhow::Error> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let text = format!("{FOLDER}/{name} on the drive is of version {version}, which this phobos does not know");
+    Err(Stop::new(Exit::Refused, text).into())
+}
+
+fn write<T: Serialize>(root: &Dir, name: &str, record: &T) -> Result<(), anyhow::Error> {
+    let folder = root.make_dir(Path::new(FOLDER), 0o700)?;
+    let bytes = serde_json::to_vec_pretty(record)?;
+    Ok(folder.replace(Path::new(name), &bytes, 0o600, Durability::Synced)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn records_come_back_and_what_is_no_record_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Dir::open(folder.path()).unwrap();
+        assert_eq!(DriveRecord::read(&root).unwrap(), None);
+        let drive = DriveRecord { names: vec!["borg".to_owned()], ..DriveRecord::new("ab", "A") };
+        drive.write(&root).unwrap();
+        assert_eq!(DriveRecord::read(&root).unwrap(), Some(drive));
+        let run = RunRecord::new(DateTime::UNIX_EPOCH, Some(7));
+        run.write(&root).unwrap();
+        assert_eq!(RunRecord::read(&root).unwrap(), Some(run));
+        RunRecord::take_back(&root).unwrap();
+        assert_eq!(RunRecord::read(&root).unwrap(), None);
+        for text in
+            ["", "{", r#"{"version": 2, "repository": "x", "drive": "A", "transaction": null, "mirrored": null}"#]
+        {
+            fs::write(folder.path().join(".phobos/drive.json"), text).unwrap();
+            assert!(DriveRecord::read(&root).is_err(), "{text}");
+        }
+        fs::File::create(folder.path().join(".phobos/drive.json")).unwrap().set_len(1 << 33).unwrap();
+        assert!(DriveRecord::read(&root).unwrap_err().to_string().contains("more than"));
+    }
+
+    #[test]
+    fn a_link_in_their_place_leads_nowhere() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = Dir::open(folder.path()).unwrap();
+        symlink(outside.path(), folder.path().join(FOLDER)).unwrap();
+        assert!(DriveRecord::new("ab", "A").write(&root).is_err() && DriveRecord::read(&root).is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,151 @@
+//! A drive at work: unlocked, mounted, held by a descriptor, and proved to be the one that was meant, until it is closed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+use phobos_core::exec::Exec;
+use phobos_core::fs::Dir;
+use phobos_core::luks::{self, Mapping};
+use phobos_core::mount::{self, Access, Mount};
+use phobos_core::teardown::{self, TeardownError};
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::paths;
+
+use crate::drive::Target;
+
+/// File systems that cannot hold a mirror, and why.
+const UNFIT: [&str; 7] = ["exfat", "vfat", "msdos", "ntfs", "ntfs3", "fuseblk", "hfsplus"];
+
+/// Where the superblock of ext2, ext3 and ext4 has its state, in bytes from the beginning of the device.
+const EXT_STATE: u64 = 1024 + 0x3a;
+
+/// The bit of that state that says that errors were found.
+const EXT_ERRORS: u16 = 2;
+
+/// An open drive.
+pub(crate) struct Session<'e> {
+    mount: Mount<'e, Option<Mapping<'e>>>,
+    /// What is mounted.
+    device: PathBuf,
+    /// What is plugged in.
+    drive: PathBuf,
+}
+
+impl<'e> Session<'e> {
+    /// Unlocks and mounts the drive, and proves that it is the one that was meant and can hold a mirror.
+    pub(crate) fn open(
+        exec: &'e dyn Exec,
+        config: &Config,
+        target: &Target,
+        access: Access,
+    ) -> Result<Self, anyhow::Error> {
+        let place: &Path = &config.external.mount;
+        clear_leftovers(exec, place)?;
+        let (mapping, device) = match &target.luks {
+            Some((uuid, key_file)) => {
+                luks::clear_leftover(exec, uuid, &config.external.mapping)?;
+                let mapping = Mapping::obtain(exec, uuid, &config.external.mapping, key_file)?;
+                let device = mapping.device();
+                (Some(mapping), device)
+            }
+            None => (None, target.device.clone()),
+        };
+        if let Some(number) = mount::device_number(&device) {
+            let table = mount::table()?;
+            if mount::at(&table, &config.backup.mount).is_some_and(|entry| entry.is_on(&number)) {
+                let text = format!("{} is the disk of the backups itself, not a drive", device.display());
+                return Err(Stop::new(Exit::Refused, text).into());
+            }
+        }
+        if has_errors(&device) {
+            let text = format!(
+                "the file system of the drive is marked as one with errors; check it with `e2fsck -f {}`, with the drive \
+                 unlocked and not mounted",
+                device.display()
+            );
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        let fstab = mount::fstab_entry(Path::new(paths::FSTAB), place)?;
+        let mount = Mount::new(exec, &device, place, fstab.as_ref(), access, mapping)?;
+        let session = Self { mount, device, drive: target.device.clone() };
+        match session.is_fit(place) {
+            Ok(()) => Ok(session),
+            Err(error) => {
+                teardown::join::<(), _, _>(Err(crate::job::boxed(error)), session.close())?;
+                Err(anyhow!("the drive is not fit for a mirror"))
+            }
+        }
+    }
+
+    /// The top of the drive's file system, held since it was mounted.
+    pub(crate) fn root(&self) -> Result<&Dir, anyhow::Error> {
+        self.mount.root().ok_or_else(|| anyhow!("the drive is not mounted"))
+    }
+
+    /// Proves that the drive is still mounted, and nothing over it.
+    pub(crate) fn prove(&self) -> Result<(), anyhow::Error> {
+        Ok(self.mount.prove(&self.device)?)
+    }
+
+    /// Writes everything to the disk, unmounts, locks, and proves that nothing uses the drive any more.
+    pub(crate) fn close(self) -> Result<(), TeardownError> {
+        let closed = self.mount.close();
+        let free = mount::prove_free(&self.drive);
+        teardown::join(closed, free)
+    }
+
+    fn is_fit(&self, place: &Path) -> Result<(), anyhow::Error> {
+        let table = mount::table()?;
+        let kind = mount::at(&table, place).map_or("", |entry| entry.kind.as_str());
+        if UNFIT.contains(&kind) || kind.contains("exfat") || kind.contains("ntfs") {
+            let text = format!(
+                "the drive's file system is {kind}, which keeps no owners and links and does not tell names in upper and \
+                 lower case apart; make it anew, with `mkfs.ext4`"
+            );
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        self.tells_case_apart()
+    }
+
+    /// Whether a name of the drive is not found in another case as well.
+    fn tells_case_apart(&self) -> Result<(), anyhow::Error> {
+        let root = self.root()?;
+        for entry in root.entries()? {
+            let Some(name) = entry.name.to_str() else { continue };
+            let other = if name.to_uppercase() == name { name.to_lowercase() } else { name.to_uppercase() };
+            let (own, twin) = (root.stat(Path::new(name))?, root.stat(Path::new(&other))?);
+            if other != name && own.is_some() && own.map(|own| own.ino) == twin.map(|twin| twin.ino) {
+                let text = "the drive's file system does not tell names in upper and lower case apart; make it anew, with \
+                            `mkfs.ext4`";
+                return Err(Stop::new(Exit::Refused, text).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes and unmounts what an earlier run has left at the drive's place in the namespace.
+fn clear_leftovers(exec: &dyn Exec, place: &Path) -> Result<(), anyhow::Error> {
+    let outside = mount::table_of(Path::new("/proc/1/mountinfo"))?;
+    if mount::at(&outside, place).is_some() {
+        let text = format!("{0} is mounted outside the namespace; run `umount {0}` first", place.display());
+        return Err(Stop::new(Exit::Refused, text).into());
+    }
+    if mount::at(&mount::table()?, place).is_some() {
+        log::warn!("unmounting {}, which an earlier run has left mounted", place.display());
+        mount::clear(exec, place)?;
+    }
+    Ok(())
+}
+
+/// Whether the device holds an ext file system that is marked as one with errors: the kernel mounts it all the same.
+fn has_errors(device: &Path) -> bool {
+    let mut bytes = [0; 4];
+    // Magic 0xef53 comes two bytes before the state.
+    let read = File::open(device).and_then(|file| file.read_exact_at(&mut bytes, EXT_STATE - 2));
+    let [magic_low, magic_high, low, high] = bytes;
+    read.is_ok() && [magic_low, magic_high] == [0x53, 0xef] && u16::from_le_bytes([low, high]) & EXT_ERRORS != 0
+}
