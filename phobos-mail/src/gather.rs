@@ -10,9 +10,9 @@ use phobos_site::led::Board;
 
 use crate::journal::{self, Failure, Run};
 use crate::light;
-use crate::shown;
 use crate::text;
 use crate::unit::{End, Facts, Monitor, Name};
+use crate::unit_properties;
 
 /// How many other failed units are listed.
 const OTHERS: usize = 30;
@@ -87,7 +87,7 @@ fn facts(exec: &dyn Exec, unit: &Name, monitor: &Monitor) -> Findings {
         findings.notes.push("Anything: systemd cannot be asked about such a name.".to_owned());
         return findings;
     };
-    match shown::ask(exec, name) {
+    match unit_properties::ask(exec, name) {
         Ok(shown) => findings.facts = Facts::of(&shown),
         Err(error) => findings.missed("The unit's status", &error),
     }

@@ -1,5 +1,10 @@
 //! This machine's names, and names for things on it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fs::File;
 use std::io::Read;
 

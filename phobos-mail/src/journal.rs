@@ -1,5 +1,10 @@
 //! The journal: what a run wrote, and what else failed.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
@@ -77,10 +82,10 @@ pub(crate) fn together(exec: &dyn Exec, invocation: &str, since: DateTime<Local>
     let fields = format!("{LINE_FIELDS},{FAILURE_FIELDS},_SYSTEMD_INVOCATION_ID");
     let call = journalctl(&fields, TOGETHER).args(of_run(invocation)).args(["+", &of_failures(), "_PID=1"]);
     // Whoever asks one by one after this needs time for it.
-    let call = call.limit(LIMIT / 4);
-    let (mut run, mut failures, mut count) = (Run::default(), Vec::new(), 0);
+    let call = call.limit(LIMIT.checked_div(4).unwrap_or(LIMIT));
+    let (mut run, mut failures, mut count) = (Run::default(), Vec::new(), 0_usize);
     let read = read(exec, &call, &mut |entry| {
-        count += 1;
+        count = count.saturating_add(1);
         let is = |field: &str, value: &str| entry.text(field).as_deref() == Some(value);
         let is_by_systemd = is("_PID", "1");
         if is("_SYSTEMD_INVOCATION_ID", invocation) || is_by_systemd && is("INVOCATION_ID", invocation) {

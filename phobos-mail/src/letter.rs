@@ -1,11 +1,16 @@
 //! What a mail says, before it is put into the form in which mail travels.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use serde::{Deserialize, Serialize};
 
+use crate::exit_meaning;
 use crate::gather::Findings;
-use crate::meaning;
-use crate::storm::Held;
 use crate::text;
+use crate::throttle::Held;
 use crate::unit::{How, Name};
 
 /// A message as it waits in the spool.
@@ -239,8 +244,8 @@ pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let why = match (facts.result.as_deref(), &facts.end) {
         (Some(result), _) if by_systemd(result).is_some() => by_systemd(result).unwrap_or_default().to_owned(),
         (_, Some(end)) => {
-            let who = end.command.as_deref().and_then(meaning::program).unwrap_or("its program");
-            format!("{who} {}", meaning::of(end.command.as_deref(), end.how))
+            let who = end.command.as_deref().and_then(exit_meaning::program).unwrap_or("its program");
+            format!("{who} {}", exit_meaning::of(end.command.as_deref(), end.how))
         }
         (Some(result), None) => format!("systemd says: {result}"),
         (None, None) => "why is not known here".to_owned(),
@@ -315,7 +320,7 @@ fn status(unit: &Name, findings: &Findings) -> Vec<String> {
         facts.end.as_ref().map(|end| match end.how {
             How::Code(code) => format!("exit code {code}"),
             How::Signal { number, core } => {
-                let name = meaning::signal_name(number).unwrap_or("?");
+                let name = exit_meaning::signal_name(number).unwrap_or("?");
                 let core = if core { ", core dumped" } else { "" };
                 format!("signal {number} (SIG{name}){core}")
             }

@@ -3,26 +3,26 @@
 //! The drop-in for `systemd-email`.
 
 mod certificate;
+mod commands;
 mod deliver;
+mod exit_meaning;
 mod gather;
 mod host;
 mod journal;
 mod letter;
 mod light;
-mod meaning;
 mod merge;
 mod message;
-mod occasions;
 mod owned;
-mod shown;
 mod smtp;
 mod spool;
-mod storm;
 mod text;
+mod throttle;
 mod tls;
 mod transport;
 mod trial;
 mod unit;
+mod unit_properties;
 mod waiting;
 
 use std::ffi::OsString;
@@ -38,9 +38,9 @@ use phobos_site::config::{Config, Table};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::mail::Settings;
 
+use commands::{Context, SetAside};
 use deliver::Which;
 use light::Showing;
-use occasions::{Context, SetAside};
 use transport::Deadline;
 use unit::Name;
 
@@ -129,7 +129,7 @@ pub fn main(cli: &Cli) -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let deadline = Deadline::after(occasions::LIMIT);
+    let deadline = Deadline::after(commands::LIMIT);
     let folders = spool::folders();
     let config = Config::load(cli.config.as_deref(), &[Table::Mail]);
     if let Some(mistake) = cli.first.as_ref().and_then(|word| mistaken(&word.to_string_lossy(), cli.second.is_none())) {
@@ -158,7 +158,7 @@ fn run(cli: &Cli) -> Result<()> {
     };
     let context = Context { settings, notes, deadline, folders };
     let (to, unit) = (to.as_deref(), Name::new(unit));
-    if cli.resolved { occasions::recovery(context, &unit, to) } else { occasions::failure(context, &unit, to) }
+    if cli.resolved { commands::recovery(context, &unit, to) } else { commands::failure(context, &unit, to) }
 }
 
 /// What is wrong with a first word that somebody has mistyped; in a unit of systemd, every word is a failure to be told.
@@ -198,23 +198,23 @@ fn other(command: &Command, context: Context, config: Option<&Path>) -> Result<(
             let which = if *now || *refused { Which::All } else { Which::Due };
             let set_aside = if *refused { SetAside::TakeBack } else { SetAside::Leave };
             let context = Context { deadline: Deadline::after(*limit), ..context };
-            occasions::flush(context, which, set_aside)?;
+            commands::flush(context, which, set_aside)?;
         }
         Command::List { json: true } => {
             print(&[serde_json::to_string_pretty(&waiting::list(&context.folders)?)?])?;
         }
-        Command::Drop { id } => print(&[format!("dropped {}", occasions::drop_letter(&context.folders, id)?)])?,
-        Command::Collect => occasions::collect(&context.folders)?,
+        Command::Drop { id } => print(&[format!("dropped {}", commands::drop_letter(&context.folders, id)?)])?,
+        Command::Collect => commands::collect(&context.folders)?,
         Command::Test { address, here: true } => {
-            let way = occasions::test(context, address.clone())?;
+            let way = commands::test(context, address.clone())?;
             print(&[format!("the test left through {way}")])?;
         }
         Command::Test { address, here: false } => {
-            let said = occasions::test_as_units(context, config, address.clone())?;
+            let said = commands::test_as_units(context, config, address.clone())?;
             print(&[said])?;
         }
-        Command::Light { flushed: true } => occasions::show(&context.folders, Showing::IfStale)?,
-        Command::Light { flushed: false } => occasions::show(&context.folders, Showing::Later)?,
+        Command::Light { flushed: true } => commands::show(&context.folders, Showing::IfStale)?,
+        Command::Light { flushed: false } => commands::show(&context.folders, Showing::Later)?,
     }
     Ok(())
 }

@@ -1,5 +1,10 @@
 //! Merging: what becomes of a spool that is full.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::BTreeMap;
 
 use crate::letter::{self, Letter};
@@ -11,6 +16,7 @@ const SEVERAL: &str = "several units";
 
 /// How many lines of the letters merged are kept: the first half and the last half of these.
 const LINES: usize = 400;
+const HALF: usize = LINES / 2;
 
 /// How much of the newest letter is kept, in characters.
 const NEWEST: usize = 100_000;
@@ -22,7 +28,8 @@ const TITLE: &str = "The messages, one line each";
 pub(crate) fn group(claims: Vec<Claim>) -> Option<Vec<Claim>> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for claim in &claims {
-        *counts.entry(&claim.letter.unit).or_default() += 1;
+        let count = counts.entry(&claim.letter.unit).or_default();
+        *count = count.saturating_add(1);
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count)?;
     let (unit, count) = (most.0.to_owned(), most.1);
@@ -82,8 +89,8 @@ fn rest_of(letter: &Letter) -> &str {
 /// Leaves out lines in the middle if there are too many.
 fn shortened(mut lines: Vec<String>) -> Vec<String> {
     if lines.len() > LINES {
-        let left_out = lines.len() - LINES;
-        lines.splice(LINES / 2..LINES / 2 + left_out, [format!("({left_out} lines left out)")]);
+        let left_out = lines.len().saturating_sub(LINES);
+        lines.splice(HALF..HALF.saturating_add(left_out), [format!("({left_out} lines left out)")]);
     }
     lines
 }

@@ -1,5 +1,10 @@
 //! A letter in the form in which mail travels: headers, encodings, line ends.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -24,7 +29,7 @@ pub(crate) fn formatted(letter: &Letter, from: &Address, to: &Address, late: Opt
         .from(Mailbox::new(Some(sender), from.clone()))
         .to(Mailbox::new(None, to.clone()))
         .subject(text::line(&letter.subject, 300))
-        .date(SystemTime::UNIX_EPOCH + Duration::from_secs(written))
+        .date(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written)).unwrap_or(SystemTime::UNIX_EPOCH))
         .message_id(Some(format!("<{}@{domain}>", letter.id)))
         .raw_header(raw("Auto-Submitted", "auto-generated")?);
     if !letter.unit.is_empty() {

@@ -4,6 +4,11 @@
 //! goes by names below a descriptor, never through a link, and with the owner's identity for files (`setfsuid(2)`), which
 //! this thread alone takes on.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::io;
 use std::path::Path;
 

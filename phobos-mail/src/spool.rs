@@ -4,6 +4,11 @@
 //! its file, so that two runs never send one, and a run that is killed leaves nothing behind that a human must clear.
 //! Beside the queue is a folder of letters that were set aside: nobody takes them, or they are none.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};

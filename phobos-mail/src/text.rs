@@ -1,5 +1,10 @@
 //! Foreign text made safe to show: a log line may hold anything, a mail may not.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
@@ -8,7 +13,7 @@ use chrono::{DateTime, Local};
 ///
 /// No more than `limit` characters of it are kept; how long it was is said at its end.
 pub(crate) fn line(text: &str, limit: usize) -> String {
-    let mut safe = String::with_capacity(text.len().min(limit) + 16);
+    let mut safe = String::with_capacity(text.len().min(limit).saturating_add(16));
     for (count, character) in text.chars().enumerate() {
         if count == limit {
             let left_out = text.len().saturating_sub(safe.len());

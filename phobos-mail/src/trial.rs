@@ -1,5 +1,10 @@
 //! The test of the mail as a failure would send it: by an instance of the failures' own unit, with another command.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,12 +1,17 @@
 //! What systemd knows of a failed unit: from what it shows, and from what it puts into the environment of an
 //! `OnFailure=` unit.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
 
-use crate::shown::{Command, Shown};
 use crate::text;
+use crate::unit_properties::{Command, Shown};
 
 /// A unit's name as it was given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,7 +228,7 @@ fn signal_number(name: &str) -> Option<i32> {
     if let Ok(number) = name.parse() {
         return Some(number);
     }
-    (1..=31).find(|number| crate::meaning::signal_name(*number) == Some(name))
+    (1..=31).find(|number| crate::exit_meaning::signal_name(*number) == Some(name))
 }
 
 #[cfg(test)]

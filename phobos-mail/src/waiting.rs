@@ -1,5 +1,10 @@
 //! The letters that are still here: those that wait, and those that were set aside; listed, and dropped by hand.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

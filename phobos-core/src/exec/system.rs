@@ -29,8 +29,9 @@ const GRACE: Duration = Duration::from_secs(20);
 /// must not keep this process as well.
 const KILL_GRACE: Duration = Duration::from_secs(40);
 
-/// The longest line that is handed over whole, in bytes; a longer one comes in pieces.
-const LONGEST_LINE: usize = 64 * 1024;
+/// The longest line that is handed over whole, in bytes; a longer one comes in pieces. A line of journalctl has a message of
+/// a megabyte in it.
+const LONGEST_LINE: usize = 2 << 20;
 
 /// The most standard output that is kept, in bytes.
 const MOST_OUTPUT: usize = 64 * 1024 * 1024;

@@ -3,6 +3,11 @@
 //! The bus saves the start of a program, which is a third of the mail's time. `systemctl` knows another way to systemd, which
 //! root may use: a unit that fails together with the bus is mailed about all the same.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -15,8 +15,8 @@ use crate::gather::{self, Findings};
 use crate::letter::{self, Letter};
 use crate::light::{self, Showing};
 use crate::spool::Spool;
-use crate::storm::{self, Held, Open, Recovery, Verdict};
 use crate::text;
+use crate::throttle::{self, Held, Open, Recovery, Verdict};
 use crate::transport::Deadline;
 use crate::trial::{self, Trial};
 use crate::unit::{Monitor, Name};
@@ -104,7 +104,7 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     let mut notes = std::mem::take(&mut context.notes);
     let to = to.and_then(|to| checked(to, &mut notes));
     let spool = Spool::open(&folder)?;
-    let mut open = storm::open(&folder, &unit.shown())?;
+    let mut open = throttle::open(&folder, &unit.shown())?;
     let now = Local::now().timestamp();
     let own = match open.record.resolved(now) {
         Recovery::NoNews => return Ok(()),
@@ -291,7 +291,7 @@ fn open(folder: &Path) -> Option<Spool> {
 
 /// The record of `unit`, if it can be had; without it, every failure is told.
 fn record(folder: &Path, unit: &Name) -> Option<Open> {
-    match storm::open(folder, &unit.shown()) {
+    match throttle::open(folder, &unit.shown()) {
         Ok(open) => Some(open),
         Err(error) => {
             log::warn!("{error:#}; every failure of {} is told", unit.shown());
@@ -325,7 +325,7 @@ fn keep(spool: Option<&Spool>, letter: Letter) -> Own {
 fn summaries(spool: &Spool) -> Result<Vec<Own>> {
     let now = Local::now().timestamp();
     let mut written = Vec::new();
-    for mut open in storm::open_all(spool.folder(), now)? {
+    for mut open in throttle::open_all(spool.folder(), now)? {
         let Some(held) = open.record.due(now) else { continue };
         let letter = summary(&open.record.unit, &held);
         written.push(Own::Kept(spool.add(letter)?));

@@ -1,5 +1,10 @@
 //! What an exit code or a signal means, for the programs that run on a backup server.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use crate::unit::How;
 
 /// The signals that have one number on every Linux machine phobos runs on, by name without `SIG`.
@@ -74,7 +79,7 @@ fn known_program(command: &str) -> Option<(&str, Table)> {
             Some((folder, name)) => Some(name).filter(|_| folder.ends_with("bin"))?,
             None => word,
         };
-        let is_wrapper = matches!(words.get(at + 1), Some(&"exec" | &"with-lock"));
+        let is_wrapper = matches!(words.get(at.saturating_add(1)), Some(&"exec" | &"with-lock"));
         let known = |program: &str| name == program || (program.ends_with('-') && name.starts_with(program));
         let (_, table) = PROGRAMS.iter().find(|(program, _)| known(program) && !is_wrapper)?;
         Some((*word, *table))

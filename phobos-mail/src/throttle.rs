@@ -3,6 +3,11 @@
 //! What was told about a unit is kept in a file of its own, under a lock of its own, so that units do not wait for each
 //! other.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
