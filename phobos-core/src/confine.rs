@@ -557,24 +557,24 @@ mod tests {
     #[test]
     fn the_words_before_a_program_say_what_it_may_do() {
         let confinement = Confinement {
-            user: "phobos-pull".to_owned(),
+            user: "puller".to_owned(),
             alias: Some(Alias { id: 70_001, passwd: "/run/users".into() }),
             lookup: Lookup::Servers,
             folder: "/backup/holding/luv".into(),
-            read: vec!["/etc/phobos/pull/luv.key".into()],
+            read: vec!["/etc/keys/luv.key".into()],
             ports: vec![22],
             parent: Some(7),
         };
-        let words = confinement.words(Path::new("/usr/local/bin/phobos-pull"));
+        let words = confinement.words(Path::new("/usr/local/bin/puller"));
         let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
         assert_eq!(
             words.join(" "),
-            "/usr/local/bin/phobos-pull confined --user phobos-pull --alias 70001 --passwd /run/users --folder /backup/holding/luv \
-             --read /etc/phobos/pull/luv.key --connect 22 --lookup servers --parent 7"
+            "/usr/local/bin/puller confined --user puller --alias 70001 --passwd /run/users --folder /backup/holding/luv \
+             --read /etc/keys/luv.key --connect 22 --lookup servers --parent 7"
         );
-        let call = confinement.confine(Path::new("/no/phobos-pull"), Invocation::new("true"));
+        let call = confinement.confine(Path::new("/no/puller"), Invocation::new("true"));
         assert_eq!(call.to_string(), "true", "messages show the program that counts");
-        assert!(System::default().run(&call).is_err(), "it is started through phobos-pull");
+        assert!(System::default().run(&call).is_err(), "it is started through the puller");
     }
 
     #[test]

@@ -4,44 +4,31 @@
 //! job may enter a mount namespace at any time. [`fake::Script`] answers calls in tests.
 
 mod activity;
+mod child;
+mod command;
 pub mod fake;
+mod invocation;
+mod sink;
 mod system;
 
-use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Class, Classified};
+pub use invocation::{Call, Invocation, Secret};
 pub use system::System;
+
+use invocation::Lifetime;
 
 use crate::human;
 
 /// Where programs are looked for after `PATH`: a user's `PATH` often lacks the sbin directories.
 const MORE_FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// How long a program may run that was given no limit of its own ([`Invocation::limit`], [`Invocation::while_it_gets_on`]).
-const DEFAULT_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
-
 /// How much of a program's standard error is kept for an error message, in bytes.
 const TAIL_BYTES: usize = 2048;
-
-/// A call of a program as data: what to run, with what, and how it takes a signal to this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invocation {
-    program: PathBuf,
-    args: Vec<OsString>,
-    env: Vec<(OsString, OsString)>,
-    stdin: Vec<u8>,
-    shielded: bool,
-    own_group: bool,
-    bound: bool,
-    through: Vec<OsString>,
-    only_env: Option<&'static [&'static str]>,
-    limit: Option<Duration>,
-    stall: Option<Duration>,
-}
 
 /// A program that ended well, and what it wrote to its standard output where that was captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -73,7 +60,7 @@ pub enum ExecError {
     #[error("cannot run `{invocation}`")]
     Start {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// What the system said.
         source: io::Error,
     },
@@ -81,7 +68,7 @@ pub enum ExecError {
     #[error("`{invocation}` {status}{}", Tail(stderr))]
     Failed {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// How it ended.
         status: Status,
         /// The end of its standard error.
@@ -91,7 +78,7 @@ pub enum ExecError {
     #[error("stopped by signal {signal} in `{invocation}`")]
     Interrupted {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// The signal's number.
         signal: i32,
     },
@@ -99,7 +86,7 @@ pub enum ExecError {
     #[error("`{invocation}` was ended after {}", human::duration(*limit))]
     TimedOut {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// The limit that it passed.
         limit: Duration,
     },
@@ -107,7 +94,7 @@ pub enum ExecError {
     #[error("`{invocation}` was ended: it has done nothing for {}", human::duration(*stall))]
     Stalled {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// How long it did nothing.
         stall: Duration,
     },
@@ -115,7 +102,7 @@ pub enum ExecError {
     #[error("`{invocation}` was ended: {reason}")]
     Stopped {
         /// The call, as text.
-        invocation: String,
+        invocation: Call,
         /// What the observer said.
         reason: String,
     },
@@ -248,7 +235,7 @@ pub trait Exec: fmt::Debug + Sync {
 ///
 /// Returns only if that fails.
 pub fn replace(invocation: &Invocation) -> ExecError {
-    system::replace(invocation)
+    command::replace(invocation)
 }
 
 /// Finds all of `programs`.
@@ -284,125 +271,6 @@ pub fn find(program: &Path) -> Option<PathBuf> {
         .filter(|folder| folder.is_absolute())
         .map(|folder| folder.join(program))
         .find(|candidate| rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok() && candidate.is_file())
-}
-
-impl Invocation {
-    /// A call of `program` without arguments, found through [`find`].
-    pub fn new(program: &str) -> Self {
-        Self {
-            program: program.into(),
-            args: Vec::new(),
-            env: Vec::new(),
-            stdin: Vec::new(),
-            shielded: false,
-            own_group: false,
-            bound: false,
-            through: Vec::new(),
-            only_env: None,
-            limit: Some(DEFAULT_LIMIT),
-            stall: None,
-        }
-    }
-
-    /// Adds one argument.
-    #[must_use]
-    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        self.args.push(arg.as_ref().to_owned());
-        self
-    }
-
-    /// Adds several arguments.
-    #[must_use]
-    pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
-        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
-        self
-    }
-
-    /// Sets a variable of the environment; the rest is this process's, with `LC_ALL=C.UTF-8`.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.env.push((name.into(), value.as_ref().to_owned()));
-        self
-    }
-
-    /// Gives the program `bytes` as its standard input.
-    #[must_use]
-    pub fn stdin(mut self, bytes: Vec<u8>) -> Self {
-        self.stdin = bytes;
-        self
-    }
-
-    /// Shields the program from the signals that end this process: clean-up must not be cut short.
-    #[must_use]
-    pub fn shielded(mut self) -> Self {
-        self.shielded = true;
-        self.own_group()
-    }
-
-    /// Gives the program a process group of its own: a Ctrl-C at the terminal is then this process's business alone.
-    #[must_use]
-    pub fn own_group(mut self) -> Self {
-        self.own_group = true;
-        self
-    }
-
-    /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
-    /// to end by SIGTERM, as it may have work of its own to finish.
-    ///
-    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
-    /// ([`Invocation::through`]), if there is one.
-    #[must_use]
-    pub fn bound(mut self) -> Self {
-        self.bound = true;
-        self.own_group()
-    }
-
-    /// Starts the program through another, which gets these words, `--` and the call, and becomes the program.
-    ///
-    /// Messages show the call without it.
-    #[must_use]
-    pub fn through<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, wrapper: I) -> Self {
-        self.through = wrapper.into_iter().map(|word| word.as_ref().to_owned()).collect();
-        self
-    }
-
-    /// Gives the program no variables of this process's environment but those named; [`Invocation::env`] adds to them.
-    #[must_use]
-    pub fn only_env(mut self, names: &'static [&'static str]) -> Self {
-        self.only_env = Some(names);
-        self
-    }
-
-    /// Ends the program if it runs longer than `limit`; without this, after two hours.
-    #[must_use]
-    pub fn limit(mut self, limit: Duration) -> Self {
-        self.limit = Some(limit);
-        self
-    }
-
-    /// Lets the program run as long as it gets on, for what copies: it is ended only once neither it nor its own children
-    /// have said anything or used the processor for `stall`.
-    #[must_use]
-    pub fn while_it_gets_on(mut self, stall: Duration) -> Self {
-        self.limit = None;
-        self.stall = Some(stall);
-        self
-    }
-}
-
-impl fmt::Display for Invocation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.program.display())?;
-        for arg in &self.args {
-            let arg = arg.to_string_lossy();
-            if arg.is_empty() || arg.contains([' ', '\t', '\n', '\'', '"', '$', '\\']) {
-                write!(f, " '{}'", arg.replace('\'', r"'\''").replace('\n', r"\n"))?;
-            } else {
-                write!(f, " {arg}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Status {

@@ -1,9 +1,6 @@
 //! The job from plug to green: each step a guard, taken down in reverse order, always.
 
 use std::cell::RefCell;
-use std::error::Error;
-use std::fmt;
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -26,7 +23,7 @@ use crate::close;
 use crate::drive::{self, Target};
 use crate::mirror::Mirroring;
 use crate::source;
-use crate::{Cli, JOB, TABLES};
+use crate::{Cli, JOB, TABLES, boxed, say};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -140,18 +137,6 @@ fn light(target: &Target) -> String {
 fn forgive(board: &Board) {
     if let Err(error) = board.make_good(JOB) {
         log::warn!("cannot take the failure of {JOB} off the light: {}", Chain(&error));
-    }
-}
-
-/// An error that still knows its type, and so its exit code.
-pub(crate) fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
-    error.reallocate_into_boxed_dyn_error_without_backtrace()
-}
-
-/// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
-pub(crate) fn say(line: fmt::Arguments<'_>) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
-        log::warn!("cannot write to standard output: {error}");
     }
 }
 

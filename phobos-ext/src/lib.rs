@@ -14,6 +14,9 @@ mod spaces;
 mod teller;
 mod words;
 
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,6 +88,18 @@ fn mistake(cli: &Cli) -> Option<String> {
     let commands: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
     let args: Vec<_> = std::env::args_os().collect();
     words::mistake(&cli.text, &commands, &args, std::env::var_os("INVOCATION_ID").is_some())
+}
+
+/// An error that still knows its type, and so its exit code.
+fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+    error.reallocate_into_boxed_dyn_error_without_backtrace()
+}
+
+/// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
+fn say(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+        log::warn!("cannot write to standard output: {error}");
+    }
 }
 
 #[cfg(test)]

@@ -18,14 +18,13 @@ use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 
-use crate::Cli;
 use crate::drive::Target;
 use crate::gate::{self, Side};
-use crate::job::boxed;
 use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
 use crate::session::Session;
 use crate::spaces;
 use crate::teller::{MirrorTeller, Pulse};
+use crate::{Cli, boxed, say};
 
 /// Where a new copy is made.
 const INCOMING: &str = "incoming";
@@ -274,7 +273,7 @@ impl Mirroring<'_> {
         let new: Vec<_> = plan.copied().map(|step| (">f+++++++++", step.path.as_path())).collect();
         let gone = plan.gone.iter().map(|path| ("*deleting  ", path.as_path()));
         for (mark, path) in new.iter().copied().chain(gone) {
-            crate::job::say(format_args!("{mark} {}", shown(&inner.join(path))));
+            say(format_args!("{mark} {}", shown(&inner.join(path))));
         }
         let all = changes + new.len() as u64 + plan.gone.len() as u64;
         log::info!("{all} changes would be made, with {} MB of the repository", plan.bytes() / 1_000_000);

@@ -74,7 +74,7 @@ impl<'e> Session<'e> {
         match session.is_fit(place) {
             Ok(()) => Ok(session),
             Err(error) => {
-                teardown::join::<(), _, _>(Err(crate::job::boxed(error)), session.close())?;
+                teardown::join::<(), _, _>(Err(crate::boxed(error)), session.close())?;
                 Err(anyhow!("the drive is not fit for a mirror"))
             }
         }

@@ -10,7 +10,8 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
 use phobos_site::mail::{Address, Settings};
 
-use crate::deliver::{self, Outcome, Own, Which, within};
+use crate::bounded::within;
+use crate::deliver::{self, Outcome, Own, Which};
 use crate::gather::{self, Findings};
 use crate::letter::{self, Letter};
 use crate::light::{self, Showing};

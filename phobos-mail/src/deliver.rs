@@ -1,12 +1,12 @@
 //! A delivery: everything that waits, oldest first, within a limit of time that holds whatever the server does.
 
 use std::ffi::OsString;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use phobos_core::exec::System;
 use phobos_site::mail::Settings;
 
+use crate::bounded::within;
 use crate::letter::{Further, Letter};
 use crate::spool::{Claim, Spool};
 use crate::text;
@@ -43,22 +43,6 @@ pub(crate) struct Outcome {
     pub(crate) lost: bool,
     /// Why letters were not sent.
     pub(crate) why: Option<String>,
-}
-
-/// Runs `work` on a thread of its own; `None` if it takes longer than `limit`. It is then left to itself, and ends with
-/// the process.
-pub(crate) fn within<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (send, receive) = mpsc::channel();
-    let thread = std::thread::Builder::new().spawn(move || {
-        if send.send(work()).is_err() {
-            log::debug!("nobody waits for this any more");
-        }
-    });
-    if let Err(error) = thread {
-        log::error!("cannot start a thread: {error}");
-        return None;
-    }
-    receive.recv_timeout(limit).ok()
 }
 
 /// Which of the letters that wait are tried.

@@ -5,7 +5,15 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
-use crate::unit::How;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Code(i32),
+    /// Killed by this signal; `core` if it crashed.
+    Signal {
+        number: i32,
+        core: bool,
+    },
+}
 
 /// The signals that have one number on every Linux machine phobos runs on, by name without `SIG`.
 const SIGNALS: [(i32, &str); 17] = [

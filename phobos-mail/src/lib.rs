@@ -2,6 +2,7 @@
 //!
 //! The drop-in for `systemd-email`.
 
+mod bounded;
 mod certificate;
 mod commands;
 mod deliver;

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use crate::letter::{self, Letter};
-use crate::spool::Claim;
 use crate::text;
 
 /// What a letter about units of different names is about.
@@ -25,17 +24,19 @@ const NEWEST: usize = 100_000;
 const TITLE: &str = "The messages, one line each";
 
 /// Picks the letters to merge: the oldest of the unit that has most of them, else the oldest of all.
-pub(crate) fn group(claims: Vec<Claim>) -> Option<Vec<Claim>> {
+///
+/// They are of any kind that a letter can be seen in, as `letter` does.
+pub(crate) fn group<T>(claims: Vec<T>, letter: impl Fn(&T) -> &Letter) -> Option<Vec<T>> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for claim in &claims {
-        let count = counts.entry(&claim.letter.unit).or_default();
+        let count = counts.entry(&letter(claim).unit).or_default();
         *count = count.saturating_add(1);
     }
     let most = counts.into_iter().max_by_key(|(_, count)| *count)?;
     let (unit, count) = (most.0.to_owned(), most.1);
     let group: Vec<_> = if count > 1 {
         let half = count.div_ceil(2).max(2);
-        claims.into_iter().filter(|claim| claim.letter.unit == unit).take(half).collect()
+        claims.into_iter().filter(|claim| letter(claim).unit == unit).take(half).collect()
     } else {
         let half = claims.len().div_ceil(2);
         claims.into_iter().take(half).collect()

@@ -22,7 +22,7 @@ use crate::{host, text};
 /// When an address is none after all.
 pub(crate) fn formatted(letter: &Letter, from: &Address, to: &Address, late: Option<Duration>) -> Result<Vec<u8>> {
     let domain = host::mail_domain();
-    let thread = format!("<unit.{:016x}@{domain}>", fingerprint(&letter.unit));
+    let thread = format!("<unit.{:016x}@{domain}>", text::fingerprint(&letter.unit));
     let written = u64::try_from(letter.written).unwrap_or_default();
     let sender = format!("phobos on {}", host::name());
     let mut message = Message::builder()
@@ -58,11 +58,6 @@ fn lateness(letter: &Letter, late: Duration) -> String {
         text::span(late),
         text::moment(text::local(letter.written))
     )
-}
-
-/// A number for a unit's name that stays the same from release to release (FNV-1a).
-pub(crate) fn fingerprint(unit: &str) -> u64 {
-    unit.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -141,7 +136,7 @@ mod tests {
         };
         assert_eq!(thread("a.service"), thread("a.service"));
         assert_ne!(thread("a.service"), thread("b.service"));
-        assert_eq!(fingerprint("a"), 0xaf63_dc4c_8601_ec8c, "it must not change from release to release");
+        assert_eq!(text::fingerprint("a"), 0xaf63_dc4c_8601_ec8c, "it must not change from release to release");
     }
 
     #[test]

@@ -288,7 +288,7 @@ impl Spool {
         let mut names = self.list()?;
         while names.len() >= self.limits.letters || self.size(&names)?.saturating_add(more) > self.limits.bytes {
             let claims: Vec<_> = names.iter().filter_map(|name| self.claim_or_warn(name)).collect();
-            let Some(group) = merge::group(claims) else { break };
+            let Some(group) = merge::group(claims, |claim: &Claim| &claim.letter) else { break };
             let (count, name) = (group.len(), name_of_newest(&group));
             let merged = merge::merge(group.iter().map(|claim| &claim.letter));
             let merged = self.add_as(format!("{name}m.json").into(), merged)?;

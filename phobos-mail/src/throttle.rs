@@ -19,7 +19,6 @@ use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, Durability, FsError, shown};
 use serde::{Deserialize, Serialize};
 
-use crate::message::fingerprint;
 use crate::owned::Owned;
 use crate::text;
 
@@ -176,7 +175,7 @@ impl Record {
 /// When its files cannot be used, or another run is at it for too long.
 pub(crate) fn open(folder: &Path, unit: &str) -> Result<Open> {
     let folder = Arc::new(Owned::make(folder)?.folder(Path::new("units"))?);
-    let name = PathBuf::from(format!("{:016x}.json", fingerprint(unit)));
+    let name = PathBuf::from(format!("{:016x}.json", text::fingerprint(unit)));
     let lock = lock(&folder, &name, PATIENCE)?;
     let mut record = read(&folder, &name)?;
     unit.clone_into(&mut record.unit);

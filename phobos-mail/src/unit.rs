@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Local};
 
+pub(crate) use crate::exit_meaning::How;
 use crate::text;
 use crate::unit_properties::{Command, Shown};
 
@@ -44,16 +45,6 @@ pub(crate) struct End {
     /// Its command line, where systemd could be asked.
     pub(crate) command: Option<String>,
     pub(crate) how: How,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
-    Code(i32),
-    /// Killed by this signal; `core` if it crashed.
-    Signal {
-        number: i32,
-        core: bool,
-    },
 }
 
 /// The variables that systemd sets for a unit started by `OnFailure=` or `OnSuccess=` (systemd.exec(5)).

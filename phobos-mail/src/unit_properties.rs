@@ -15,7 +15,7 @@ use phobos_core::exec::{Exec, ExecError, Invocation};
 use zbus::blocking::Connection;
 use zbus::zvariant::{OwnedValue, Value};
 
-use crate::deliver::within;
+use crate::bounded::within;
 
 /// The properties of interest that are plain values.
 const VALUES: [&str; 16] = [

@@ -126,7 +126,7 @@ pub fn origin_of(error: &(dyn Error + 'static)) -> Option<String> {
         }
         match error.downcast_ref::<ExecError>() {
             Some(ExecError::Failed { invocation, .. } | ExecError::TimedOut { invocation, .. }) => {
-                return invocation.split(' ').next().map(str::to_owned);
+                return Some(invocation.program().to_owned());
             }
             _ => next = error.source(),
         }
@@ -217,6 +217,7 @@ impl From<Exit> for ExitCode {
 mod tests {
     use super::*;
     use crate::led::LedError;
+    use phobos_core::exec::Invocation;
     use phobos_core::teardown;
 
     #[test]
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn an_error_that_only_passes_on_has_the_code_of_its_source() {
-        let interrupted = ExecError::Interrupted { invocation: "umount /x".to_owned(), signal: 15 };
+        let interrupted = ExecError::Interrupted { invocation: Invocation::new("umount").arg("/x").call(), signal: 15 };
         let umount = MountError::Unmount { target: "/x".into(), users: String::new(), source: interrupted };
         assert_eq!(exit_of(&umount), Exit::Signal(15));
         let read = MountError::Read { path: "/x".into(), source: io::ErrorKind::NotFound.into() };

@@ -78,6 +78,8 @@ pub struct Run {
 #[derive(Debug, Clone)]
 pub struct History {
     path: PathBuf,
+    /// How long to wait for another run that is written.
+    patience: Duration,
 }
 
 /// Why the history cannot be read or written.
@@ -128,7 +130,7 @@ impl Run {
 impl History {
     /// The history kept in the file `path`, which may not exist yet.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned() }
+        Self { path: path.to_owned(), patience: LOCK_LIMIT }
     }
 
     /// Appends `run` and waits until the disk has it.
@@ -173,12 +175,12 @@ impl History {
     fn lock(&self, folder: &Dir) -> Option<File> {
         let take = || -> Result<Option<File>, FileError> {
             let file = flock::open(folder, Path::new(&format!("{}.lock", self.name()?)))?;
-            Ok(flock::within(file, LOCK_LIMIT)?)
+            Ok(flock::within(file, self.patience)?)
         };
         match take() {
             Ok(Some(lock)) => return Some(lock),
             Ok(None) => {
-                log::warn!("the history is locked for more than {} s; not waiting for it", LOCK_LIMIT.as_secs());
+                log::warn!("the history is locked for more than {} s; not waiting for it", self.patience.as_secs());
             }
             Err(error) => log::warn!("cannot lock the history: {}", Chain(&error)),
         }
@@ -470,7 +472,9 @@ mod tests {
         const WRITERS: usize = 3;
         const RUNS: usize = 4;
         let folder = tempfile::tempdir().unwrap();
-        let history = History::new(&folder.path().join("history.jsonl"));
+        // On a disk that is busy with other tests three writers may need longer than a job would wait.
+        let patience = Duration::from_secs(300);
+        let history = History { patience, ..History::new(&folder.path().join("history.jsonl")) };
         let long = "x".repeat(usize::try_from(LARGE).unwrap() / 4);
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {

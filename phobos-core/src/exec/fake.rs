@@ -67,7 +67,7 @@ impl Script {
 
     fn answer(&self, invocation: &Invocation) -> Result<Vec<u8>, ExecError> {
         locked(&self.calls).push(invocation.to_string());
-        let invocation = invocation.to_string();
+        let invocation = invocation.call();
         match locked(&self.answers).pop_front() {
             Some(Answer::Done { stdout }) => Ok(stdout),
             Some(Answer::Fails { status, stderr }) => Err(ExecError::Failed { invocation, status, stderr }),
@@ -115,7 +115,7 @@ impl Exec for Script {
             return Ok(Box::new(Held));
         }
         let stderr = "it ended without an answer".to_owned();
-        Err(ExecError::Failed { invocation: invocation.to_string(), status: Status::Code(0), stderr })
+        Err(ExecError::Failed { invocation: invocation.call(), status: Status::Code(0), stderr })
     }
 }
 

@@ -1,0 +1,200 @@
+//! A call of a program as data.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a program may run that was given no limit of its own ([`Invocation::limit`], [`Invocation::while_it_gets_on`]).
+const DEFAULT_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// A call of a program as data: what to run, with what, and how it takes a signal to this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    pub(super) program: PathBuf,
+    pub(super) args: Vec<OsString>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) stdin: Secret,
+    pub(super) lifetime: Lifetime,
+    pub(super) through: Vec<OsString>,
+    pub(super) only_env: Option<&'static [&'static str]>,
+    pub(super) limit: Option<Duration>,
+    pub(super) stall: Option<Duration>,
+}
+
+/// How a program takes the end of this process, and the signals that ask for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// As any child of a shell: a Ctrl-C at the terminal is its own business too.
+    Normal,
+    /// In a process group of its own: it ends when this process says so.
+    Apart,
+    /// The same, and it goes on to its end when this process is asked to end.
+    Shielded,
+    /// In a process group of its own, and it ends with this process, however that ends.
+    Bound,
+}
+
+/// What a program gets as its standard input; it may be a key, and is not shown.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(pub(super) Vec<u8>);
+
+/// A call as messages show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call(Box<Shown>);
+
+/// The call's program and all of its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shown {
+    program: String,
+    text: String,
+}
+
+impl Invocation {
+    /// A call of `program` without arguments, found through [`find`].
+    pub fn new(program: &str) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: Secret::default(),
+            lifetime: Lifetime::Normal,
+            through: Vec::new(),
+            only_env: None,
+            limit: Some(DEFAULT_LIMIT),
+            stall: None,
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, args: I) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable of the environment; the rest is this process's, with `LC_ALL=C.UTF-8`.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Gives the program `bytes` as its standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Secret>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Shields the program from the signals that end this process: clean-up must not be cut short.
+    #[must_use]
+    pub fn shielded(mut self) -> Self {
+        self.lifetime = Lifetime::Shielded;
+        self
+    }
+
+    /// Gives the program a process group of its own: a Ctrl-C at the terminal is then this process's business alone.
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.lifetime = Lifetime::Apart;
+        self
+    }
+
+    /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
+    /// to end by SIGTERM, as it may have work of its own to finish.
+    ///
+    /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
+    /// ([`Invocation::through`]), if there is one.
+    #[must_use]
+    pub fn bound(mut self) -> Self {
+        self.lifetime = Lifetime::Bound;
+        self
+    }
+
+    /// Starts the program through another, which gets these words, `--` and the call, and becomes the program.
+    ///
+    /// Messages show the call without it.
+    #[must_use]
+    pub fn through<I: IntoIterator<Item: AsRef<OsStr>>>(mut self, wrapper: I) -> Self {
+        self.through = wrapper.into_iter().map(|word| word.as_ref().to_owned()).collect();
+        self
+    }
+
+    /// Gives the program no variables of this process's environment but those named; [`Invocation::env`] adds to them.
+    #[must_use]
+    pub fn only_env(mut self, names: &'static [&'static str]) -> Self {
+        self.only_env = Some(names);
+        self
+    }
+
+    /// Ends the program if it runs longer than `limit`; without this, after two hours.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Lets the program run as long as it gets on, for what copies: it is ended only once neither it nor its own children
+    /// have said anything or used the processor for `stall`.
+    #[must_use]
+    pub fn while_it_gets_on(mut self, stall: Duration) -> Self {
+        self.limit = None;
+        self.stall = Some(stall);
+        self
+    }
+}
+
+impl Invocation {
+    /// The call as messages show it.
+    pub fn call(&self) -> Call {
+        Call(Box::new(Shown { program: self.program.display().to_string(), text: self.to_string() }))
+    }
+}
+
+impl Call {
+    /// The program, as it was called.
+    pub fn program(&self) -> &str {
+        &self.0.program
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.display())?;
+        for arg in &self.args {
+            let arg = arg.to_string_lossy();
+            if arg.is_empty() || arg.contains([' ', '\t', '\n', '\'', '"', '$', '\\']) {
+                write!(f, " '{}'", arg.replace('\'', r"'\''").replace('\n', r"\n"))?;
+            } else {
+                write!(f, " {arg}")?;
+            }
+        }
+        Ok(())
+    }
+}
