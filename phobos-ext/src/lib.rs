@@ -13,6 +13,7 @@ mod session;
 mod source;
 mod spaces;
 mod teller;
+mod words;
 
 use std::error::Error;
 use std::fmt;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use phobos_site::config::Table;
 use phobos_site::{exit, logging};
 
@@ -38,7 +39,7 @@ pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
-    /// Mirror onto this drive: its name in the configuration, or the UUID of its LUKS container
+    /// The drive that is meant: its name in the configuration, or the UUID of its LUKS container
     #[arg(long, value_name = "NAME|UUID", global = true)]
     drive: Option<String>,
     /// Wait this long for locks, such as 12h
@@ -53,7 +54,7 @@ pub struct Cli {
     /// Say what would be done and copied, and change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
-    /// Do something else than mirror; any other first word is TEXT
+    /// Do something else than mirror; TEXT that begins with another word goes behind `--`
     #[command(subcommand)]
     command: Option<Command>,
     /// Is echoed at the start and at the end
@@ -71,12 +72,23 @@ enum Command {
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
+    if let Some(mistake) = mistake(cli) {
+        log::error!("{mistake}");
+        return exit::Exit::Usage.into();
+    }
     exit::guarded(|| {
         exit::conclude(match cli.command {
             None => job::run(cli),
             Some(Command::Close) => close::run(cli),
         })
     })
+}
+
+/// What is wrong with the words that are no command, if anything is.
+fn mistake(cli: &Cli) -> Option<String> {
+    let commands: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let args: Vec<_> = std::env::args_os().collect();
+    words::mistake(&cli.text, &commands, &args, std::env::var_os("INVOCATION_ID").is_some())
 }
 
 /// An error that still knows its type, and so its exit code.
@@ -94,7 +106,6 @@ fn say(line: fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -490,5 +490,24 @@ mod tests {
             assert_eq!(matches!(result, Err(ConfigError::Writable { .. })), refused, "{mode:o}");
         }
         assert!(matches!(Config::load(Some(&folder.path().join("none")), &Table::ALL), Err(ConfigError::Read { .. })));
+        // Nor is one that others can replace: by its folder, or by a folder above, or by the one that a link to it is in.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let (above, below) = (folder.path().join("above"), folder.path().join("above/below"));
+        fs::create_dir_all(&below).unwrap();
+        fs::copy(&file, below.join("phobos.toml")).unwrap();
+        std::os::unix::fs::symlink(&file, below.join("link.toml")).unwrap();
+        let is_refused = |name: &str| {
+            let result = Config::load(Some(&below.join(name)), &Table::ALL);
+            matches!(result, Err(ConfigError::Writable { path }) if path != below.join(name))
+        };
+        for (open, mode, refused) in
+            [(&above, 0o755, false), (&below, 0o777, true), (&above, 0o775, true), (&above, 0o1777, false)]
+        {
+            fs::set_permissions(open, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!([is_refused("phobos.toml"), is_refused("link.toml")], [refused; 2], "{mode:o}");
+            fs::set_permissions(open, fs::Permissions::from_mode(if mode == 0o1777 { mode } else { 0o755 })).unwrap();
+        }
+        fs::create_dir(folder.path().join("folder.toml")).unwrap();
+        assert!(Config::load(Some(&folder.path().join("folder.toml")), &Table::ALL).is_err());
     }
 }

@@ -7,7 +7,10 @@ fn a_mirror_is_whole_and_the_second_one_copies_only_what_is_new() {
     tell(
         r#"
         backup_disk; drive A
-        expect 0 "phobos-ext (by hand) finished" ext by hand
+        expect 0 "phobos-ext (by hand) finished" ext -- by hand
+        for word in drives2 colse; do expect 2 "is no command, and nothing was done" ext $word; done
+        expect 2 "did you mean \`phobos-ext close\`?" ext colse
+        INVOCATION_ID=x expect 0 "phobos-ext (by a unit) finished" ext --dry-run by a unit
         safe A; sound A; never outside_sees /extbackup
         mount "$A" disk.A; cmp disk.A/holding/luv/photo <(inside cat /backup/holding/luv/photo); umount disk.A
         inside borg create /backup/borg::two /etc/hostname
@@ -16,7 +19,7 @@ fn a_mirror_is_whole_and_the_second_one_copies_only_what_is_new() {
         test "$(grep -o 'with [0-9]* MB' out)" = "with 0 MB"
         safe A; sound A
         test "$(grep -c '"exit":0' /var/lib/phobos/history.jsonl)" = 2
-        expect 0 "finished" inside phobos-ext --config "$CONFIG" within nsenter
+        expect 0 "finished" inside phobos-ext --config "$CONFIG" -- within nsenter
         "#,
     );
 }
@@ -263,6 +266,25 @@ fn bad_input_is_one_line_and_does_nothing() {
         expect 78 "it can be written by others than root" ext
         expect 78 "cannot read /no/such.toml" phobos-ext --config /no/such.toml
         test "$(wc -l <out)" = 2
+        "#,
+    );
+}
+
+#[test]
+fn nobody_who_reads_the_two_lines_is_no_reason_not_to_mirror() {
+    tell(
+        r#"
+        backup_disk; drive A
+        ext >/dev/full 2>out || { cat out; exit 1; }
+        grep "cannot write to standard output" out; safe A; sound A
+        inside borg create /backup/borg::two /etc/hostname
+        ext >&- 2>out || { cat out; exit 1; }
+        safe A; sound A
+        test "$(grep -c '"exit":0' /var/lib/phobos/history.jsonl)" = 2
+        # Few descriptors: whatever becomes of the mirror, the light is not green without it, and the failure is told.
+        code=0; (ulimit -n 12; phobos-ext --config "$CONFIG") >out 2>&1 || code=$?; cat out; test $code != 0
+        phobos-blink jobs --json | tr -d ' \n' | grep -o '"name":"ext[^"]*","state":"failed"'
+        ext; sound A
         "#,
     );
 }

@@ -311,7 +311,8 @@ fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
     name.push(".unfinished");
     let unfinished = folder.join(name);
     let place = || {
-        fs::create_dir_all(folder)?;
+        // Whatever the umask is: programs and their settings are everybody's to run and read.
+        make_folder(folder)?;
         let mut file = File::create(&unfinished)?;
         file.write_all(text)?;
         file.set_permissions(Permissions::from_mode(mode))?;
@@ -319,6 +320,16 @@ fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
         fs::rename(&unfinished, path)
     };
     place().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Makes `folder`, and those above it that are missing, with the permissions that a folder of the system has.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    folder.parent().map_or(Ok(()), make_folder)?;
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o755))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -444,6 +455,31 @@ mod tests {
         assert_eq!(scratch.files(), ["etc/systemd/system/x.service 644 u1", "usr/local/bin/x 755 p1"]);
         let _here = scratch.sh.push_dir(&scratch.tree);
         cmd!(scratch.sh, "sha256sum --check --quiet {MANIFEST}").run().unwrap();
+    }
+
+    /// Runs in a process of its own, because the umask is the whole process's.
+    #[test]
+    fn whatever_the_umask_is_everybody_can_read_what_is_installed() {
+        const MARK: &str = "PHOBOS_TEST_UMASK";
+        if std::env::var_os(MARK).is_some() {
+            let scratch = Scratch::new();
+            scratch.install("p1", "u1");
+            for folder in ["usr", "usr/local", "usr/local/bin", "usr/local/share/phobos", "etc", "etc/systemd/system"] {
+                let mode = fs::metadata(scratch.tree.join(folder)).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o755, "{folder}");
+            }
+            assert_eq!(scratch.files(), ["etc/systemd/system/x.service 644 u1", "usr/local/bin/x 755 p1"]);
+            let manifest = fs::metadata(scratch.tree.join(MANIFEST)).unwrap().permissions().mode();
+            assert_eq!(manifest & 0o777, 0o644);
+            return;
+        }
+        let sh = Shell::new().unwrap();
+        let me = std::env::current_exe().unwrap();
+        let name = "install::tests::whatever_the_umask_is_everybody_can_read_what_is_installed";
+        for umask in ["022", "027", "077"] {
+            let script = format!("umask {umask}; exec \"$0\" --exact {name}");
+            cmd!(sh, "sh -c {script} {me}").env(MARK, "1").quiet().ignore_stdout().run().unwrap();
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Reading a file of the configuration: who may have written it, and where in it a mistake stands.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigError, DEFAULT_PATH};
+
+/// How much of a file is read, in bytes.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// A step on the way to a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,21 +97,43 @@ pub(super) fn read_trusted(file: &Path) -> Result<Option<String>, ConfigError> {
     if !is_trusted(file)? {
         return Ok(None);
     }
-    fs::read_to_string(file).map(Some).map_err(failed)
+    // What waits for a writer, or has no end, is no configuration.
+    if !fs::metadata(file).map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")));
+    }
+    let mut text = String::new();
+    let opened = fs::File::open(file).map_err(failed)?;
+    opened.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
+    Ok(Some(text))
 }
 
-/// Whether the file or folder is there; one that others than root can write is an error.
+/// Whether the file or folder is there; one that others than root can write or replace is an error.
 pub(super) fn is_trusted(file: &Path) -> Result<bool, ConfigError> {
+    let failed = |source| ConfigError::Read { path: file.to_owned(), source };
     let metadata = match fs::metadata(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other.map_err(|source| ConfigError::Read { path: file.to_owned(), source })?,
+        other => other.map_err(failed)?,
     };
-    let trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
-    if trusted && metadata.mode() & 0o022 == 0 {
-        Ok(true)
-    } else {
-        Err(ConfigError::Writable { path: file.to_owned() })
+    if !is_roots(&metadata) || metadata.mode() & 0o022 != 0 {
+        return Err(ConfigError::Writable { path: file.to_owned() });
     }
+    // Whoever can write a folder on the way puts another file there; in one like /tmp, only who owns the file.
+    let named = std::path::absolute(file).map_err(failed)?;
+    for path in [named, fs::canonicalize(file).map_err(failed)?] {
+        for folder in path.ancestors().skip(1) {
+            let metadata = fs::metadata(folder).map_err(failed)?;
+            let is_sticky = metadata.mode() & 0o1000 != 0;
+            if !is_roots(&metadata) || (metadata.mode() & 0o022 != 0 && !is_sticky) {
+                return Err(ConfigError::Writable { path: folder.to_owned() });
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Whether it belongs to root, or to whoever runs this.
+fn is_roots(metadata: &fs::Metadata) -> bool {
+    [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid())
 }
 
 /// The text as a `T`, or the first mistake with its line and key.
