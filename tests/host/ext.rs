@@ -72,7 +72,7 @@ fn a_source_that_is_not_the_repository_leaves_the_drive_as_it_was() {
         inside rm -r /backup/borg; inside mv /backup/gone /backup/borg
         inside mkdir /backup/safe; segment=$(inside sh -c 'ls -S /backup/borg/data/0/* | head -1')
         inside mv "$segment" /backup/safe
-        expect 65 "the Borg repository /backup/borg is damaged: 1 of the" ext
+        expect 65 "the source is damaged: segments that it needs are missing" ext
         inside sh -c "mv /backup/safe/* $segment"; inside rmdir /backup/safe
         test "$(content A)" = "$before"; safe A
         ext; sound A
