@@ -63,7 +63,7 @@ fn drive_full() -> Story {
              head -c 130000000 /dev/zero >/backup/holding/luv/film'"
         ))?;
         nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
-        nas.expect_failure(&a, 1, "a full or a failing disk")?;
+        nas.expect_failure(&a, 65, "are free on the drive; nothing was written")?;
         nas.check_copy(&a)
     })
 }
