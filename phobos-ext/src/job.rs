@@ -13,7 +13,7 @@ use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit;
-use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
+use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::Board;
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
@@ -40,11 +40,16 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let words = format!("{} ({})", program(), cli.text.join(" "));
     say(format_args!("starting {words}"));
     exit::require_root()?;
-    let signals = Signals::catch().context("cannot catch signals")?;
+    let board = Board::system().lit_by(cli.config.as_deref());
+    // Without a descriptor to spare nothing else works either, and that has to be told.
+    let signals = Signals::catch().context("cannot catch signals").inspect_err(|error| {
+        if !cli.dry_run {
+            job::failed_early(&System::default(), &board, JOB, &Chain(error.as_ref()));
+        }
+    })?;
     let system = System::new(&signals);
     let paths = Paths::from_environment();
     let caught = || signals.caught();
-    let board = Board::system().lit_by(cli.config.as_deref());
     let mut frame = Frame::new(&system, &caught, &paths, board, Instant::now());
     // Until the drive's lock is held, the drive's own light and the history are those of the run that holds it.
     let begun = begin(cli, &mut frame);

@@ -21,7 +21,7 @@ use phobos_core::exec::{self, Exec, ExecError, Invocation, Status, System};
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit;
-use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
+use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board};
 use phobos_site::lock::{BadLockName, Lock, LockName, Locks, Mode, Patience};
 use phobos_site::namespace;
@@ -65,7 +65,11 @@ pub(crate) fn run(config: &Config, args: &Args, paths: &Paths, board: Board) -> 
         enter(config, args, &Locks::new(&paths.locks()), None)?;
         return Ok(ExitCode::from(not_run(&exec::replace(&call))));
     }
-    let signals = Signals::catch_to_pass_on().context("cannot catch signals")?;
+    let signals = Signals::catch_to_pass_on().context("cannot catch signals").inspect_err(|error| {
+        if let Some(job) = &args.job {
+            job::failed_early(&System::default(), &board, job, &Chain(error.as_ref()));
+        }
+    })?;
     let system = System::new(&signals);
     let wait = args.lock_wait.unwrap_or(config.locks.wait.0);
     let deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;

@@ -96,6 +96,18 @@ pub struct Job<'a> {
     say: &'a dyn Fn(&str),
 }
 
+/// Tells that a job that could not even begin has failed, as `light`: before its own name is known, or while another run has
+/// it, or before there is a [`Frame`]. What the light says to that is not worth a second line, for a configuration that cannot
+/// be read is the light's too.
+pub fn failed_early(exec: &dyn Exec, board: &Board, light: &str, error: &dyn fmt::Display) {
+    if let Err(error) = board.post(light, State::Failed, &error.to_string()) {
+        log::debug!("{}", Chain(&error));
+    }
+    if let Err(error) = led::show(exec, board) {
+        log::debug!("{}", Chain(&error));
+    }
+}
+
 impl<'a> Frame<'a> {
     /// The frame of a program whose paths are `paths`, waiting for locks until `deadline`.
     pub fn new(
@@ -115,16 +127,9 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Tells that a job that could not even begin has failed, as `light`: before its own name is known, or while another
-    /// run has it. What the light says to that is not worth a second line, for a configuration that cannot be read is the
-    /// light's too.
+    /// Tells that a job that could not even begin has failed; see [`failed_early`].
     pub fn failed_early(&self, light: &str, error: &dyn fmt::Display) {
-        if let Err(error) = self.board.post(light, State::Failed, &error.to_string()) {
-            log::debug!("{}", Chain(&error));
-        }
-        if let Err(error) = led::show(self.exec, &self.board) {
-            log::debug!("{}", Chain(&error));
-        }
+        failed_early(self.exec, &self.board, light, error);
     }
 
     /// Takes a lock for a job that is not told of, or that has not begun.

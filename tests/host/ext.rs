@@ -269,3 +269,22 @@ fn bad_input_is_one_line_and_does_nothing() {
         "#,
     );
 }
+
+#[test]
+fn nobody_who_reads_the_two_lines_is_no_reason_not_to_mirror() {
+    tell(
+        r#"
+        backup_disk; drive A
+        ext >/dev/full 2>out || { cat out; exit 1; }
+        grep "cannot write to standard output" out; safe A; sound A
+        inside borg create /backup/borg::two /etc/hostname
+        ext >&- 2>out || { cat out; exit 1; }
+        safe A; sound A
+        test "$(grep -c '"exit":0' /var/lib/phobos/history.jsonl)" = 2
+        # Few descriptors: whatever becomes of the mirror, the light is not green without it, and the failure is told.
+        code=0; (ulimit -n 12; phobos-ext --config "$CONFIG") >out 2>&1 || code=$?; cat out; test $code != 0
+        phobos-blink jobs --json | tr -d ' \n' | grep -o '"name":"ext[^"]*","state":"failed"'
+        ext; sound A
+        "#,
+    );
+}
