@@ -42,6 +42,15 @@ Everything else is blinkstick's command line: see `phobos-blink --help`. To it p
       --version        Print the version
 ";
 
+/// What `--help` says of the arbiter behind blinkstick's own help, under this program's own name.
+pub(crate) const MORE: &str = "
+The light that many jobs share (more with `phobos-blink jobs --help`):
+  job NAME STATE  Post what a job does, and put the light right
+  show            Put what the jobs have posted on the light
+  ack [NAME]      Acknowledge the failure of a job, or of all
+  jobs [--json]   List the jobs
+";
+
 /// The whole command line, blinkstick's included, for the manual page and for completions.
 pub(crate) fn documented() -> clap::Command {
     let arg = |opt: &'static Opt| {
@@ -200,6 +209,7 @@ mod tests {
     fn the_help_names_all_that_is_declared() {
         for command in Cli::command().get_subcommands() {
             assert!(HELP.contains(&format!("phobos-blink {}", command.get_name())));
+            assert!(MORE.contains(&format!("\n  {} ", command.get_name())));
             for long in command.get_arguments().filter_map(clap::Arg::get_long) {
                 assert!(HELP.contains(&format!("--{long}")), "{long}");
             }

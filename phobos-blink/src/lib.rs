@@ -35,7 +35,7 @@ use log::LevelFilter;
 use phobos_core::error::Chain;
 use phobos_core::process::Process;
 use phobos_site::config::Config;
-use phobos_site::exit::{exit_of, line};
+use phobos_site::exit::{self, exit_of, line};
 use phobos_site::led::{Board, LedError, State};
 use phobos_site::logging;
 
@@ -54,6 +54,9 @@ struct NoProcess {
     pid: u32,
     source: io::Error,
 }
+
+/// The name under which the help tells of more than blinkstick.
+const OWN_NAME: &str = "phobos-blink";
 
 /// The words that make a command line the arbiter's.
 const COMMANDS: [&str; 4] = ["job", "show", "ack", "jobs"];
@@ -136,7 +139,7 @@ fn usb() -> Result<Box<dyn Bus>, BusError> {
 fn command(args: &[OsString]) -> ExitCode {
     let result = match arguments::parse(args.get(1..).unwrap_or_default()) {
         Ok(Some(cli)) => cli.run(),
-        Ok(None) => return told(io::stdout().lock().write_all(arguments::HELP.as_bytes()), 0).into(),
+        Ok(None) => return told(logging::result(&format!("{}\n{}\n", arguments::HELP, exit::HELP)), 0).into(),
         Err(error) => {
             log::error!("{error}; see `phobos-blink jobs --help`");
             return ExitCode::from(2);
@@ -185,7 +188,7 @@ impl Cli {
                 let jobs = board.jobs()?;
                 let picture = show::picture(&settings, &jobs);
                 let text = if *json { picture.json(&jobs)? } else { picture.table(&jobs) };
-                io::stdout().lock().write_all(text.as_bytes()).map_err(RawError::Output)?;
+                logging::result(&text)?;
             }
         }
         Ok(())
@@ -210,7 +213,11 @@ fn drop_in(
     err: &mut dyn Write,
 ) -> u8 {
     let columns = std::env::var("COLUMNS").ok();
-    let help = || help::help(program, columns.as_deref());
+    let help = || {
+        // Under the original's name there is the original's text and nothing else.
+        let more = if program == OWN_NAME { format!("{}\n{}\n", arguments::MORE, exit::HELP) } else { String::new() };
+        help::help(program, columns.as_deref()) + &more
+    };
     let options = match options::parse(args) {
         Ok(Parsed::Options(options)) => options,
         Ok(Parsed::Help) => return told(out.write_all(help().as_bytes()), 0),
@@ -232,7 +239,13 @@ fn drop_in(
 
 /// `code`, unless what was to be told could not be written.
 fn told(result: io::Result<()>, code: u8) -> u8 {
-    result.map_or(1, |()| code)
+    match result {
+        Ok(()) => code,
+        Err(error) => {
+            log::error!("{}", Chain(&error));
+            1
+        }
+    }
 }
 
 /// This machine's clock and dice.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
+use crate::human;
 
 /// What rsync keeps of this process's environment: variables of its own would change what it does.
 const ENVIRONMENT: &[&str] = &["PATH", "TMPDIR"];
@@ -96,7 +97,7 @@ pub struct Progress<'a> {
 impl Progress<'_> {
     /// In words, for the journal.
     pub fn words(&self) -> String {
-        format!("copied {} MB, {} % of what was found, {}", self.bytes / 1_000_000, self.percent, self.speed)
+        format!("copied {}, {} % of what was found, {}", human::size(self.bytes), self.percent, self.speed)
     }
 
     /// As a bar of `width` characters and the words, for a terminal.
@@ -465,8 +466,8 @@ mod tests {
     #[test]
     fn progress_in_words_and_as_a_bar() {
         let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
-        assert_eq!(progress.words(), "copied 1234 MB, 50 % of what was found, 80.12MB/s");
-        assert_eq!(progress.bar(4), "[##  ] copied 1234 MB, 50 % of what was found, 80.12MB/s");
+        assert_eq!(progress.words(), "copied 1.23 GB, 50 % of what was found, 80.12MB/s");
+        assert_eq!(progress.bar(4), "[##  ] copied 1.23 GB, 50 % of what was found, 80.12MB/s");
         assert!(Progress { percent: 255, ..progress }.bar(3).starts_with("[###] "));
     }
 }

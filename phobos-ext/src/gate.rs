@@ -11,6 +11,7 @@ use phobos_core::borg::descent;
 use phobos_core::borg::state::State;
 use phobos_core::copy::{self, CopyError, Item, Plan, Survey, Watch};
 use phobos_core::fs::{Dir, Kind, shown};
+use phobos_core::human;
 use phobos_site::exit::{Exit, Stop};
 
 /// A copy that is smaller than this needs no guarding, in bytes.
@@ -197,9 +198,9 @@ pub(crate) fn judge(
     if before > SMALL && now < before / 2 {
         findings.push(Finding {
             text: format!(
-                "the repository has {} MB where the copy on the drive has {} MB",
-                now / 1_000_000,
-                before / 1_000_000
+                "the repository has {} where the copy on the drive has {}",
+                human::size(now),
+                human::size(before)
             ),
             exactly: format!("{now} {before} {:?}", source.transaction),
         });

@@ -17,7 +17,6 @@ mod words;
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,7 +33,7 @@ const TABLES: [Table; 4] = [Table::Backup, Table::External, Table::Locks, Table:
 
 /// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ext", version, subcommand_negates_reqs = true, disable_help_subcommand = true)]
+#[command(name = "phobos-ext", version, subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = exit::HELP)]
 pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
     #[arg(long, value_name = "FILE", global = true)]
@@ -98,9 +97,7 @@ fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
 
 /// Prints what the original prints; that nobody reads it must not keep anything from being mirrored.
 fn say(line: fmt::Arguments<'_>) {
-    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
-        log::warn!("cannot write to standard output: {error}");
-    }
+    logging::say(line);
 }
 
 #[cfg(test)]

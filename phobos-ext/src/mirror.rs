@@ -13,6 +13,7 @@ use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
 use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
+use phobos_core::human;
 use phobos_core::mount::{self, Access};
 use phobos_core::rsync::{self, Extras, Mirror, Stats};
 use phobos_core::teardown;
@@ -184,11 +185,11 @@ impl Mirroring<'_> {
         let written = fresh.unwrap_or_default();
         let bytes = written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size));
         log::info!(
-            "copied {} files with {} MB, deleted {}; the repository on the drive has {} MB",
+            "copied {} files with {}, deleted {}; the repository on the drive has {}",
             stats.files_transferred + written.len() as u64,
-            bytes / 1_000_000,
+            human::size(bytes),
             stats.deleted + plan.gone.len() as u64,
-            source.side.survey.bytes() / 1_000_000
+            human::size(source.side.survey.bytes())
         );
         Ok(Stats { bytes_transferred: bytes, ..stats })
     }
@@ -261,7 +262,7 @@ impl Mirroring<'_> {
             say(format_args!("{mark} {}", shown(&inner.join(path))));
         }
         let all = changes + new.len() as u64 + plan.gone.len() as u64;
-        log::info!("{all} changes would be made, with {} MB of the repository", plan.bytes() / 1_000_000);
+        log::info!("{all} changes would be made, with {} of the repository", human::size(plan.bytes()));
         Ok(stats)
     }
 
@@ -284,11 +285,11 @@ impl Mirroring<'_> {
         let free = root.room()?;
         if free < needed {
             let text = format!(
-                "{} MB have to be written and {} MB are free on the drive; nothing was written. What the repository no longer \
+                "{} have to be written and {} are free on the drive; nothing was written. What the repository no longer \
                  has goes only after the new is complete: --delete-first deletes it before, and leaves no whole copy \
                  meanwhile",
-                needed / 1_000_000,
-                free / 1_000_000
+                human::size(needed),
+                human::size(free)
             );
             return Err(Stop::new(Exit::Refused, text).into());
         }

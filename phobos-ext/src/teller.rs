@@ -1,12 +1,13 @@
 //! What a mirror tells while it runs: lines for the journal, one line that moves for a terminal.
 
 use std::cell::RefCell;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use phobos_core::borg::RepositoryLock;
 use phobos_core::copy::CopyError;
+use phobos_core::human;
 use phobos_core::mount;
 use phobos_core::rsync::{Progress, Rhythm, Teller};
 use phobos_site::logging;
@@ -66,7 +67,7 @@ impl<'l> Pulse<'l> {
                 return Err(CopyError::Stopped("Borg's lock was lost".to_owned()));
             }
             if self.bytes > 0 && self.rhythm.is_due() {
-                log::info!("{done} {} MB so far", self.bytes / 1_000_000);
+                log::info!("{done} {} so far", human::size(self.bytes));
             }
         }
         Ok(())
@@ -109,9 +110,7 @@ impl Teller for MirrorTeller<'_> {
 
     fn change(&mut self, line: &str) {
         self.changes += 1;
-        if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
-            log::warn!("cannot write to standard output: {error}");
-        }
+        logging::say(format_args!("{line}"));
     }
 
     fn complaint(&mut self, line: &str) {
@@ -125,7 +124,7 @@ impl Teller for MirrorTeller<'_> {
         (self.still_there)()?;
         if !self.on_terminal && self.rhythm.is_due() {
             if let (Some(before), Ok(now)) = (self.used, mount::used_bytes(self.place)) {
-                log::info!("copied {} MB so far", now.saturating_sub(before) / 1_000_000);
+                log::info!("copied {} so far", human::size(now.saturating_sub(before)));
             }
         }
         let held = self.lock.borrow_mut().is_held();

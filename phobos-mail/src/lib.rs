@@ -27,12 +27,12 @@ mod unit_properties;
 mod waiting;
 
 use std::ffi::OsString;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use phobos_core::error::Chain;
 use phobos_site::config::{Config, Table};
@@ -182,11 +182,10 @@ const COMMANDS: [&str; 4] = ["flush", "list", "test", "drop"];
 
 /// Prints results; a reader that has gone away has seen enough.
 fn print(lines: &[String]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let written = lines.iter().try_for_each(|line| writeln!(out, "{line}")).and_then(|()| out.flush());
-    match written {
+    let text = lines.join("\n") + if lines.is_empty() { "" } else { "\n" };
+    match phobos_site::logging::result(&text) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write to standard output"),
+        other => Ok(other?),
     }
 }
 

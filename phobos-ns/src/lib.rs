@@ -7,9 +7,11 @@ mod make;
 mod remove;
 mod status;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use phobos_site::config::{Config, Table};
 use phobos_site::led::Board;
@@ -19,7 +21,7 @@ use phobos_site::{exit, logging};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ns", version)]
+#[command(name = "phobos-ns", version, after_help = exit::HELP)]
 pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
     #[arg(long, value_name = "FILE", global = true)]
@@ -36,6 +38,33 @@ enum Command {
     Status(status::Args),
     /// Unmount the backups and take the namespace away, when nothing runs in it
     Remove,
+}
+
+/// The command line; one that cannot be read ends the program, with a hint where only `--` is missing.
+pub fn arguments() -> Cli {
+    read(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit())
+}
+
+fn read(args: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(args).map_err(|mut error| {
+        if let Some(hint) = hint(args, &error) {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+        }
+        error
+    })
+}
+
+/// How a command is given to `exec`, for whoever has left out the `--` before it.
+fn hint(args: &[OsString], error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidArg) else { return None };
+    let at = args.iter().position(|arg| arg == word.as_str())?;
+    let (before, behind) = args.split_at(at);
+    if word.starts_with('-') || !before.iter().any(|arg| arg == "exec") || before.iter().any(|arg| arg == "--") {
+        return None;
+    }
+    let words = |args: &[OsString]| args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    let before = words(before.get(1..).unwrap_or_default());
+    Some(format!("the command goes behind `--`: phobos-ns {before} -- {}", words(behind)))
 }
 
 /// Runs the program and returns its exit code.
@@ -65,10 +94,32 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use clap::CommandFactory;
 
     #[test]
+    fn a_command_without_the_dashes_gets_a_hint() {
+        let said = |line: &str| read(&line.split(' ').map(OsString::from).collect::<Vec<_>>()).unwrap_err().to_string();
+        let hints = [
+            ("phobos-ns exec ls", "phobos-ns exec -- ls"),
+            ("phobos-ns exec ls -l /backup", "phobos-ns exec -- ls -l /backup"),
+            ("phobos-ns exec --lock holding borg check", "phobos-ns exec --lock holding -- borg check"),
+        ];
+        for (line, hint) in hints {
+            assert!(said(line).contains(&format!("the command goes behind `--`: {hint}\n")), "{}", said(line));
+        }
+        for line in ["phobos-ns exce", "phobos-ns exec --nope -- ls", "phobos-ns status ls"] {
+            assert!(!said(line).contains("goes behind"), "{}", said(line));
+        }
+    }
+
+    #[test]
+    fn the_help_tells_the_exit_codes() {
+        assert!(Cli::command().render_help().to_string().contains(exit::HELP));
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
-        super::Cli::command().debug_assert();
+        Cli::command().debug_assert();
     }
 }

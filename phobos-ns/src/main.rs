@@ -1,8 +1,7 @@
 //! The program `phobos-ns`; all of it lives in the library beside this file.
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    phobos_ns::main(&phobos_ns::Cli::parse())
+    phobos_ns::main(&phobos_ns::arguments())
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Local, Utc};
 use phobos_core::namespace::{self, Inventory, Mounted};
 use phobos_site::config::Config;
 use phobos_site::lock::{Holder, Locks};
+use phobos_site::logging;
 use phobos_site::namespace::plan;
 use serde::Serialize;
 
@@ -33,7 +34,6 @@ struct LockStatus {
     waiters: Vec<Holder>,
 }
 
-#[expect(clippy::print_stdout, reason = "the status is the result")]
 pub(crate) fn run(config: &Config, locks: &Locks, args: &Args) -> Result<(), anyhow::Error> {
     let names = locks.names();
     let locks = names.iter().map(|name| LockStatus {
@@ -47,9 +47,9 @@ pub(crate) fn run(config: &Config, locks: &Locks, args: &Args) -> Result<(), any
         namespace: namespace::look(plan(&config.backup))?,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&status).context("cannot write JSON")?);
+        logging::result(&(serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"))?;
     } else {
-        print!("{}", text(&status)?);
+        logging::result(&text(&status)?)?;
     }
     Ok(())
 }

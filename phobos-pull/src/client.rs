@@ -1,6 +1,5 @@
 //! A host as the commands about its keys see it.
 
-use anyhow::anyhow;
 use phobos_core::ssh;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::{Host, Origin};
@@ -46,8 +45,7 @@ pub(crate) fn servers(host: &Host) -> Result<Vec<Server>, anyhow::Error> {
 ///
 /// If nobody takes them.
 pub(crate) fn say(text: &str) -> Result<(), anyhow::Error> {
-    use std::io::Write;
-    std::io::stdout().lock().write_all(text.as_bytes()).map_err(|error| anyhow!("cannot write the result: {error}"))
+    Ok(phobos_site::logging::result(text)?)
 }
 
 impl Server {

@@ -41,7 +41,8 @@ const TABLES: [Table; 3] = [Table::Backup, Table::Locks, Table::Pull];
     version,
     subcommand_negates_reqs = true,
     subcommand_precedence_over_arg = true,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    after_help = exit::HELP
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Cli {

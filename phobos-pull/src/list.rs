@@ -12,6 +12,7 @@ use phobos_core::systemd;
 use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::lock::Locks;
+use phobos_site::logging;
 use phobos_site::paths::Paths;
 use phobos_site::pull::Host;
 use serde::Serialize;
@@ -53,7 +54,6 @@ struct Line {
     note: String,
 }
 
-#[expect(clippy::print_stdout, reason = "the list is the result")]
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
@@ -76,9 +76,9 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         })
         .collect();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&lines).context("cannot write JSON")?);
+        logging::result(&(serde_json::to_string_pretty(&lines).context("cannot write JSON")? + "\n"))?;
     } else {
-        print!("{}", table(&lines, now)?);
+        logging::result(&table(&lines, now)?)?;
     }
     Ok(())
 }

@@ -245,12 +245,11 @@ impl Teller for HostTeller<'_> {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "the list is what a dry run is asked for")]
     fn change(&mut self, line: &str) {
         self.tallies.take(line);
         self.has_changes = true;
         if self.echoes {
-            println!("{}: {line}", self.host.name);
+            phobos_site::logging::say(format_args!("{}: {line}", self.host.name));
         }
     }
 

@@ -41,6 +41,19 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// What every program's `--help` says of [`Exit`].
+pub const HELP: &str = "\
+Exit codes:
+  0      done
+  1      failed
+  2      wrong arguments
+  65     refused: the source or the drive is not what it should be
+  66     the drive or the host is not there
+  75     busy: somebody else holds what is needed; try later
+  77     not permitted: only root, or a certain user, may do this
+  78     the configuration is wrong
+  128+N  ended by signal N";
+
 /// An error with the exit code that it stands for.
 ///
 /// The binaries use it where they refuse; errors of the libraries are classified by [`exit_of`].
@@ -254,5 +267,10 @@ mod tests {
         let codes =
             [Exit::Failed, Exit::Usage, Exit::Refused, Exit::Absent, Exit::Busy, Exit::Config, Exit::Signal(15)];
         assert_eq!(codes.map(Exit::code), [1, 2, 65, 66, 75, 78, 143]);
+        let told =
+            [Exit::Failed, Exit::Usage, Exit::Refused, Exit::Absent, Exit::Busy, Exit::NotPermitted, Exit::Config];
+        for exit in told {
+            assert!(HELP.contains(&format!("\n  {:<5}  ", exit.code())), "{exit:?}");
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! Log lines for the journal and for a terminal, on standard error.
 
 use std::cell::Cell;
+use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
+
+use phobos_core::error::Chain;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
@@ -57,6 +60,28 @@ pub fn draw(text: &str) {
     }
 }
 
+/// Writes `text`, which was all that was asked for, to standard output.
+///
+/// # Errors
+///
+/// When it cannot be written: the disk is full, or nobody reads it.
+pub fn result(text: &str) -> io::Result<()> {
+    write_result(&mut io::stdout().lock(), text)
+}
+
+/// Writes a line to standard output that comes beside the work: where it cannot be written, that is a warning.
+pub fn say(line: fmt::Arguments<'_>) {
+    if let Err(error) = result(&format!("{line}\n")) {
+        log::warn!("{}", Chain(&error));
+    }
+}
+
+fn write_result(out: &mut impl Write, text: &str) -> io::Result<()> {
+    // Flushed here, where a failure can be told.
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
+}
+
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
@@ -97,6 +122,19 @@ fn priority(level: Level) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_result_that_cannot_be_written_is_an_error_that_says_so() {
+        let mut full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let (reader, mut unread) = io::pipe().unwrap();
+        drop(reader);
+        for error in [write_result(&mut full, "x\n").unwrap_err(), write_result(&mut unread, "x\n").unwrap_err()] {
+            assert!(error.to_string().starts_with("cannot write to standard output: "), "{error}");
+        }
+        let mut out = Vec::new();
+        write_result(&mut out, "x\n").unwrap();
+        assert_eq!(out, b"x\n");
+    }
 
     #[test]
     fn a_record_is_one_line() {

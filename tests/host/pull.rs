@@ -523,7 +523,7 @@ fn whoever_watches_sees_a_line_for_each_host_and_the_light() {
         big_file luv photo
         script --quiet --return --command "$STORY/phobos-pull --config $CONFIG luv nuhc" typescript >/dev/null </dev/null
         tr '\r' '\n' <typescript >seen; sed 's/\x1b/^/g' seen
-        grep -q 'luv   \[#* *\] copied [0-9]* MB, ' seen; grep -q 'nuhc  \[#* *\] copied [0-9]* MB, ' seen
+        grep -q 'luv   \[#* *\] copied [0-9.]* [kM]*B, ' seen; grep -q 'nuhc  \[#* *\] copied [0-9.]* [kM]*B, ' seen
         # Both lines stand below each other and are drawn anew in their place.
         grep -qF "$(printf '\033[2A')" seen
         phobos-blink jobs | grep 'pull-luv.*ok'

@@ -288,5 +288,5 @@ fn much_less_than_the_copy_has_to_be_accepted() {
     two.remove("data/0/1");
     two.write("data/0/6", &segment(6, 10, true));
     fs::rename(two.source("hints.5"), two.source("hints.6")).unwrap();
-    refused_with(&two, "the repository has 0 MB where the copy on the drive has 2 MB");
+    refused_with(&two, "the repository has 4.30 kB where the copy on the drive has 2.00 MB");
 }
