@@ -300,7 +300,7 @@ impl<'a> Bench<'a> {
         let run = || {
             cmd!(sh, "sync").quiet().run()?;
             sh.write_file("/proc/sys/vm/drop_caches", "3")?;
-            timed(cmd!(sh, "nsenter --mount={NAMESPACE} {program} bench"))
+            timed(cmd!(sh, "nsenter --mount={NAMESPACE} {program} -- bench"))
         };
         let runs = [run()?, run()?];
         cmd!(sh, "mount -o ro /extbackup").quiet().run()?;

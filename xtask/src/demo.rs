@@ -46,7 +46,7 @@ fn play(sh: &Shell) -> Result<()> {
     watched(cmd!(sh, "phobos-ns"))?;
 
     title("the drive is plugged in: phobos-ext, in the namespace as in the owner's unit");
-    watched(cmd!(sh, "nsenter --mount={NAMESPACE} /usr/local/bin/phobos-ext for the first time"))?;
+    watched(cmd!(sh, "nsenter --mount={NAMESPACE} /usr/local/bin/phobos-ext -- for the first time"))?;
 
     title("a night later there is a new archive, and the drive is plugged in again: phobos-ext on its own");
     in_namespace(sh, "date > /backup/holding/luv/home/notes-501.txt")?;
