@@ -108,10 +108,15 @@ fn host(sh: &Shell, args: &Args, parts: &mut Parts) {
     let (runner, tail) = (&runner_with_times(), &args.tail());
     let cases = if args.long { LONG_CASES } else { "256" };
     parts.tests("unit and command line", || {
-        let tests = cmd!(sh, "cargo test --locked --config {runner} --workspace --exclude {RIG} --lib --bins --tests");
+        let tests = cmd!(
+            sh,
+            "cargo test --locked --no-fail-fast --config {runner} --workspace --exclude {RIG} --lib --bins --tests"
+        );
         tests.args(["--", "-Zunstable-options", "--report-time"]).args(tail).env("PROPTEST_CASES", cases)
     });
-    parts.run("examples", || Ok(cmd!(sh, "cargo test --locked --workspace --exclude {RIG} --doc -- {tail...}").run()?));
+    parts.run("examples", || {
+        Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --exclude {RIG} --doc -- {tail...}").run()?)
+    });
     parts.tests("the rig's own", || stories(sh, &["--lib", "--bins"], tail));
     parts.tests("host, as root", || stories(sh, &["--test", "host"], tail));
 }
@@ -134,7 +139,7 @@ fn rig(sh: &Shell, args: &Args, parts: &mut Parts) {
 /// The call of those tests of the rig's package that `which` says, as root.
 fn stories<'a>(sh: &'a Shell, which: &[&str], tail: &[&str]) -> Cmd<'a> {
     let runner = runner_with_times();
-    let call = cmd!(sh, "cargo test --locked --config {runner} --package {RIG} {which...}");
+    let call = cmd!(sh, "cargo test --locked --no-fail-fast --config {runner} --package {RIG} {which...}");
     call.args(["--", "-Zunstable-options", "--report-time"]).args(tail).env("RUST_TEST_THREADS", AT_ONCE)
 }
 
