@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::confine::{Alias, Lent};
 use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, Invocation};
+use phobos_core::human;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
@@ -447,13 +448,13 @@ impl Done {
 
     fn words(&self, length: TimeDelta) -> String {
         format!(
-            "copied {} files with {} MB, deleted {}, in {} s; the host has {} files, folders and links with {} MB",
+            "copied {} files with {}, deleted {}, in {}; the host has {} files, folders and links with {}",
             self.files_copied,
-            self.bytes_copied / 1_000_000,
+            human::size(self.bytes_copied),
             self.deleted,
-            length.num_seconds(),
+            human::span(length),
             self.files,
-            self.bytes / 1_000_000
+            human::size(self.bytes)
         )
     }
 }

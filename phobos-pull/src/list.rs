@@ -7,6 +7,7 @@ use anyhow::Context;
 use chrono::{DateTime, Local, TimeDelta, Utc};
 use phobos_core::error::Chain;
 use phobos_core::exec::System;
+use phobos_core::human;
 use phobos_core::signal::Signals;
 use phobos_core::systemd;
 use phobos_site::config::Config;
@@ -58,6 +59,14 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = config.hosts()?;
+    if hosts.is_empty() {
+        // Neither namespace nor disk is needed to know that there is nothing.
+        log::info!("{}", pull::no_host(&config));
+        if args.json {
+            println!("[]");
+        }
+        return Ok(());
+    }
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
     let next = systemd::next_runs(&system, &[ALL, EACH]).unwrap_or_else(|error| {
@@ -136,8 +145,10 @@ fn table(lines: &[Line], now: DateTime<Utc>) -> Result<String, std::fmt::Error> 
             time.map_or("-".to_owned(), |time| time.with_timezone(&Local).format("%F %R").to_string())
         };
         let age = line.last_success.map_or("-".to_owned(), |success| days(now - success));
-        let size = line.bytes.map_or("-".to_owned(), |bytes| format!("{} MB", bytes / 1_000_000));
-        let took = line.seconds.map_or("-".to_owned(), |seconds| format!("{seconds} s"));
+        let size = line.bytes.map_or("-".to_owned(), human::size);
+        let took = line
+            .seconds
+            .map_or("-".to_owned(), |seconds| human::span(TimeDelta::try_seconds(seconds).unwrap_or_default()));
         let (host, state) = (&line.host, if line.stale && line.state == "ok" { "stale" } else { line.state });
         writeln!(
             text,
@@ -181,6 +192,7 @@ mod tests {
         assert_eq!(lines[3].next, Some(at(500)));
         let table = table(&lines, at(200)).unwrap();
         assert!(table.contains("stale        1970-01-01") && table.contains("  8 days"), "{table}");
+        assert!(table.contains("      7 MB        1h  "), "{table}");
         assert!(table.lines().any(|line| line.trim() == "vanished"), "{table}");
     }
 }

@@ -31,6 +31,14 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = chosen(&config, cli)?;
+    if hosts.is_empty() {
+        // The timer of a fresh install has nothing to do, which is no fault: no namespace is made, and nobody gets a mail.
+        log::info!("{}", no_host(&config));
+        if cli.json {
+            print_json(&[])?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     require_programs(&hosts)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
@@ -74,11 +82,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
 /// The hosts that are meant, each once.
 pub(crate) fn chosen(config: &Config, cli: &Cli) -> Result<Vec<Host>, anyhow::Error> {
     if cli.all {
-        let hosts = config.hosts()?;
-        if hosts.is_empty() {
-            log::info!("no host is configured; nothing to do");
-        }
-        return Ok(hosts);
+        return config.hosts().map_err(Into::into);
     }
     let mut hosts: Vec<Host> = Vec::new();
     for name in &cli.hosts {
@@ -87,6 +91,14 @@ pub(crate) fn chosen(config: &Config, cli: &Cli) -> Result<Vec<Host>, anyhow::Er
         }
     }
     Ok(hosts)
+}
+
+/// Says that there is nothing to pull, and how that can be changed.
+pub(crate) fn no_host(config: &Config) -> String {
+    let folder = config.folder.display();
+    format!(
+        "no host is configured, nothing to pull; one is a [[pull]] table in phobos.toml or a file {folder}/pull.d/NAME.toml"
+    )
 }
 
 /// The host called `name`.

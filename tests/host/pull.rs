@@ -32,7 +32,7 @@ fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
         mkdir -p chew/home/{1..20}/{1..5}; for folder in chew/home/*/*; do echo $folder >$folder/file; done
         # rsync gives a link or pipe the fraction of its second only where the second is another one than now.
         find luv/home nuhc/home chew/home -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
-        expect 0 "chew: copied 100 files with 0 MB, deleted 0" pull --all --jobs 3
+        expect 0 "chew: copied 100 files with " pull --all --jobs 3
         same nuhc; same chew
         test "$(inside stat -c %b $HOLDING/luv/home/sparse)" -lt 100
         # Each host's files belong to a user of its own, and nobody gets at another's.
@@ -52,7 +52,30 @@ fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
         for name in luv nuhc chew; do same $name; test "$(mark $name state)" = ok; done
         grep -c '"job":"pull","object":"luv".*"exit":0,"bytes":' /var/lib/phobos/history.jsonl | grep -x 2
         expect 0 "chew  ok" pull list
-        grep -E 'chew +ok +20[0-9-]+ [0-9:]+ +0 minutes +0 MB +[0-9]+ s +-' out
+        grep -E 'chew +ok +20[0-9-]+ [0-9:]+ +0 minutes +[0-9.]+ k?B +[0-9]+s +-' out
+        "#,
+    );
+}
+
+/// On a fresh install nothing is pulled, and nothing is made: the timer of all hosts has no reason to fail.
+#[test]
+fn without_a_host_or_a_disk_nothing_is_done_and_one_line_says_so() {
+    tell(
+        r#"
+        # Written in place: /etc/fstab is this very file.
+        cp fstab with_disk; never grep -v ' /backup ' with_disk >fstab
+        none="no host is configured, nothing to pull; one is a [[pull]] table in phobos.toml or a file $STORY/pull.d/NAME.toml"
+        expect 0 "$none" pull --all; test "$(wc -l <out)" = 1
+        expect 0 "$none" pull list; test "$(wc -l <out)" = 1
+        test "$(pull --all --json 2>/dev/null)" = "[]"; test "$(pull list --json 2>/dev/null)" = "[]"
+        never test -e $NS
+        # With a host, what is missing is said, with what to do.
+        configure luv "source = ['root@luv:/home/']"
+        expect 78 "no entry for /backup in " pull list; grep "add one with the option noauto" out; test "$(wc -l <out)" = 1
+        expect 78 "no entry for /backup in " pull --all
+        # A host that was never pulled, on a disk that is there, is new.
+        cat with_disk >fstab
+        expect 0 "luv   new " pull list
         "#,
     );
 }
@@ -299,9 +322,9 @@ fn an_empty_source_and_a_mass_of_deletions_delete_nothing() {
         expect 0 "luv: copied 202 files" pull luv
         # A few deletions, folders among them, are made without a question.
         rm luv/home/jon/{1..9}; mkdir -p luv/home/jon/d/e
-        expect 0 "luv: copied 0 files with 0 MB, deleted 9" pull luv
+        expect 0 "luv: copied 0 files with 0 B, deleted 9" pull luv
         rm -r luv/home/jon/d
-        expect 0 "luv: copied 0 files with 0 MB, deleted 2" pull luv
+        expect 0 "luv: copied 0 files with 0 B, deleted 2" pull luv
         # Where a folder becomes a file, something has to go before the file can come.
         mkdir luv/home/jon/both; touch luv/home/jon/both/x; expect 0 "" pull luv
         rm -r luv/home/jon/both; echo f >luv/home/jon/both; expect 0 "" pull luv; same luv
