@@ -34,17 +34,11 @@ use phobos_site::{exit, logging};
 /// What this program reads of the configuration.
 const TABLES: [Table; 3] = [Table::Backup, Table::Locks, Table::Pull];
 
-/// What `--help` ends with.
-const EXITS: &str = "Exit codes: 0 done, or no host is configured for --all; 1 failed; 2 wrong arguments; \
-65 refused: the host or the holding space is not what it should be; 66 the host is not there; 75 busy, try later; \
-77 not permitted; 78 the configuration is wrong; 128+N ended by signal N. Of several hosts, the worst one's.";
-
 /// Pull hosts into their holding spaces
 #[derive(Debug, Parser)]
 #[command(
     name = "phobos-pull",
     version,
-    after_help = EXITS,
     subcommand_negates_reqs = true,
     subcommand_precedence_over_arg = true,
     disable_help_subcommand = true,
@@ -149,10 +143,7 @@ mod tests {
     #[test]
     fn help_ends_with_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
-        for code in ["0 done", "1 failed", "65 refused", "66 the host is not there", "75 busy", "78 the configuration"]
-        {
-            assert!(help.replace('\n', " ").contains(code), "{code}: {help}");
-        }
+        assert!(help.contains("Exit codes:") && help.contains("  66     the drive or the host is not there"), "{help}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         // Neither namespace nor disk is needed to know that there is nothing.
         log::info!("{}", pull::no_host(&config));
         if args.json {
-            println!("[]");
+            logging::result("[]\n")?;
         }
         return Ok(());
     }
