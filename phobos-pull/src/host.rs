@@ -168,7 +168,8 @@ impl Puller<'_> {
     fn pull_locked(&self, host: &Host, job: &Job<'_>, outcome: &mut Outcome) -> Result<(), anyhow::Error> {
         let _holding = job.lock(&LockName::Holding, Mode::Shared)?;
         let _own = job.lock(&host.lock(), Mode::Exclusive)?;
-        outcome.start = Utc::now();
+        // A pull begins when it has its locks.
+        outcome.start = job.begins();
         // While the lock was awaited, another pull of the host may have ended.
         let earlier = self.marks.read(&host.name);
         if self.scope == Scope::DryRun {

@@ -86,7 +86,7 @@ pub struct Ending {
 pub struct Job<'a> {
     frame: &'a Frame<'a>,
     spec: Spec<'a>,
-    start: DateTime<Utc>,
+    start: Cell<DateTime<Utc>>,
     waited: Cell<Duration>,
     /// Whether the light shows that it waits.
     waits: Cell<bool>,
@@ -155,7 +155,7 @@ impl<'a> Frame<'a> {
         let job = Job {
             frame: self,
             spec,
-            start: Utc::now(),
+            start: Cell::new(Utc::now()),
             waited: Cell::default(),
             waits: Cell::new(false),
             breath: RefCell::new(None),
@@ -185,7 +185,13 @@ impl Job<'_> {
 
     /// When the job began.
     pub fn start(&self) -> DateTime<Utc> {
-        self.start
+        self.start.get()
+    }
+
+    /// Lets the job begin now: for one that is in the history from when it has its locks. Returns that moment.
+    pub fn begins(&self) -> DateTime<Utc> {
+        self.start.set(Utc::now());
+        self.start.get()
     }
 
     /// How long the job has waited for locks.
@@ -251,7 +257,7 @@ impl Job<'_> {
             exit: ending.exit,
             error: ending.error.clone(),
             bytes: ending.bytes,
-            ..Run::new(self.spec.name, self.spec.object, self.start)
+            ..Run::new(self.spec.name, self.spec.object, self.start.get())
         };
         if let Err(error) = self.frame.history.append(&run) {
             log::warn!("{}", Chain(&error));
@@ -415,6 +421,8 @@ mod tests {
         let _lock = job.lock(&LockName::Holding, Mode::Shared).unwrap();
         assert!(said.borrow().starts_with("waiting for the lock holding, held by night (pid "), "{said:?}");
         assert!(job.waited() > Duration::ZERO);
+        let (asked, began) = (job.start(), job.begins());
+        assert!(asked < began && job.start() == began);
         assert_eq!(script.calls().len(), 3, "at work, waiting, at work: each is put on the light");
         assert_eq!(told(&frame).0, Some(State::Working));
         job.end(&Ending::default());
