@@ -179,7 +179,7 @@ pub(crate) fn set_led(stick: &mut dyn Stick, index: u8, color: Rgb) -> Result<()
     sent.map_err(|source| ShowError::Transfer { serial: stick.identity().serial.clone(), source })
 }
 
-/// Shows a state on a LED of the kernel: in its colour where it has several, else by its rhythm.
+/// Shows a state on a LED of the kernel: in its colour where it has several, else by its backoff.
 fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
     let write = |name: &str, text: String| {
         let path = led.join(name);
@@ -204,7 +204,7 @@ fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
         write("multi_intensity", intensities.join(" "))?;
         return write("brightness", (max * u32::from(look.limit)).div_ceil(100).to_string());
     }
-    let rhythm = match state {
+    let backoff = match state {
         State::Off => return write("brightness", "0".to_owned()),
         State::Ok => return write("brightness", max.to_string()),
         State::Working => (1000, 1000),
@@ -219,8 +219,8 @@ fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
         return Err(ShowError::NoTimer { led: led.to_owned() });
     }
     write("trigger", "timer".to_owned())?;
-    write("delay_on", rhythm.0.to_string())?;
-    write("delay_off", rhythm.1.to_string())
+    write("delay_on", backoff.0.to_string())?;
+    write("delay_off", backoff.1.to_string())
 }
 
 /// Waits for another `show` to be done; a light that is put right out of turn is better than one that is not.

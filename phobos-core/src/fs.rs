@@ -14,8 +14,10 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+pub use self::shared::make_shared;
 pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
 
+mod shared;
 mod told;
 
 /// What the names of files begin with that [`Dir::replace`] has not put in place yet; a killed process leaves one behind.

@@ -32,12 +32,10 @@
 //! ```
 
 pub mod borg;
-pub mod confine;
 pub mod copy;
 pub mod error;
 pub mod exec;
 pub mod flock;
-pub mod folders;
 pub mod fs;
 pub mod human;
 pub mod lock;
@@ -46,6 +44,7 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod rsync;
+pub mod sandbox;
 pub mod signal;
 pub mod ssh;
 pub mod systemd;

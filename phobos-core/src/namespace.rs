@@ -19,7 +19,7 @@ use nix::unistd::Pid;
 
 use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::folders;
+use crate::fs::make_shared;
 use crate::lock::{Lock, LockError};
 use crate::mount::{self as mounts, Entry, MountError};
 
@@ -212,7 +212,7 @@ fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
-    folders::make_shared(folder).map_err(io_error("make", folder))?;
+    make_shared(folder).map_err(io_error("make", folder))?;
     fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
     if is_namespace(file).unwrap_or(false) {
         // Whoever bound it has made its folder a private mount before.

@@ -9,7 +9,7 @@ use phobos_core::borg::RepositoryLock;
 use phobos_core::copy::CopyError;
 use phobos_core::human;
 use phobos_core::mount;
-use phobos_core::rsync::{Progress, Rhythm, Teller};
+use phobos_core::rsync::{Backoff, Progress, Teller};
 use phobos_site::logging;
 
 /// How many of rsync's warnings are told: the first ones say what is wrong.
@@ -21,7 +21,7 @@ const BAR_WIDTH: u8 = 30;
 /// Tells how a mirror goes, and ends it when Borg's lock is lost.
 pub(crate) struct MirrorTeller<'l> {
     lock: &'l RefCell<RepositoryLock>,
-    rhythm: Rhythm,
+    backoff: Backoff,
     on_terminal: bool,
     changes: u64,
     /// Where the drive is mounted, and how many bytes of it were in use at the beginning.
@@ -36,14 +36,14 @@ pub(crate) struct MirrorTeller<'l> {
 pub(crate) struct Pulse<'l> {
     lock: &'l RefCell<RepositoryLock>,
     interrupted: &'l dyn Fn() -> Option<i32>,
-    rhythm: Rhythm,
+    backoff: Backoff,
     bytes: u64,
     looked: Instant,
 }
 
 impl<'l> Pulse<'l> {
     pub(crate) fn new(lock: &'l RefCell<RepositoryLock>, interrupted: &'l dyn Fn() -> Option<i32>) -> Self {
-        Self { lock, interrupted, rhythm: Rhythm::default(), bytes: 0, looked: Instant::now() }
+        Self { lock, interrupted, backoff: Backoff::default(), bytes: 0, looked: Instant::now() }
     }
 
     /// Says now and then how much was copied.
@@ -66,7 +66,7 @@ impl<'l> Pulse<'l> {
             if !self.lock.borrow_mut().is_held() {
                 return Err(CopyError::Stopped("Borg's lock was lost".to_owned()));
             }
-            if self.bytes > 0 && self.rhythm.is_due() {
+            if self.bytes > 0 && self.backoff.is_due() {
                 log::info!("{done} {} so far", human::size(self.bytes));
             }
         }
@@ -82,8 +82,8 @@ impl<'l> MirrorTeller<'l> {
     ) -> Self {
         let used = mount::used_bytes(place).ok();
         let on_terminal = io::stderr().is_terminal();
-        let rhythm = Rhythm::default();
-        Self { lock, rhythm, on_terminal, changes: 0, place, used, still_there, complaints: 0 }
+        let backoff = Backoff::default();
+        Self { lock, backoff, on_terminal, changes: 0, place, used, still_there, complaints: 0 }
     }
 
     /// Whether somebody watches; for the journal it is enough to see the drive fill.
@@ -122,7 +122,7 @@ impl Teller for MirrorTeller<'_> {
 
     fn may_go_on(&mut self) -> Result<(), String> {
         (self.still_there)()?;
-        if !self.on_terminal && self.rhythm.is_due() {
+        if !self.on_terminal && self.backoff.is_due() {
             if let (Some(before), Ok(now)) = (self.used, mount::used_bytes(self.place)) {
                 log::info!("copied {} so far", human::size(now.saturating_sub(before)));
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use phobos_core::confine::{Alias, Confinement, Lookup};
+use phobos_core::sandbox::{Alias, Lookup, Sandbox};
 use phobos_site::pull::{Host, Origin};
 
 /// The system user that handles what clients send.
@@ -20,7 +20,7 @@ pub(crate) fn confinement(
     space: &Path,
     alias: Option<Alias>,
     secrets: &[&Path],
-) -> Confinement {
+) -> Sandbox {
     let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
     read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
     let ports = match origin {
@@ -29,7 +29,7 @@ pub(crate) fn confinement(
         Origin::Daemon { port, .. } => vec![port.unwrap_or(RSYNC)],
         Origin::Local => Vec::new(),
     };
-    Confinement {
+    Sandbox {
         user: USER.to_owned(),
         alias,
         folder: space.to_owned(),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use phobos_core::confine::{self, support};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
+use phobos_core::sandbox::{self, support};
 use phobos_core::signal::Signals;
-use phobos_core::{folders, rsync, ssh};
+use phobos_core::{fs, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
@@ -54,9 +54,9 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     }
     let paths = Paths::from_environment();
     let folder = paths.runtime.join("check");
-    folders::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
-    let secrets = Secrets::lend(config, &paths, &host, confine::find_user(USER)?.uid.as_raw(), "check")?;
+    let secrets = Secrets::lend(config, &paths, &host, sandbox::find_user(USER)?.uid.as_raw(), "check")?;
     let check = Check {
         config,
         host: &host,

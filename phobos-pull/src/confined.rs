@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use phobos_core::confine::{self, Alias, Confinement, Lookup};
 use phobos_core::exec::{self, Invocation};
+use phobos_core::sandbox::{self, Alias, Lookup, Sandbox};
 use phobos_site::exit::{Exit, Stop};
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
     let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
     let alias = alias.zip(passwd).map(|(id, passwd)| Alias { id, passwd });
     let lookup = lookup.unwrap_or(Lookup::None);
-    Confinement { user, alias, folder, read, ports, lookup, parent }.enter()?;
+    Sandbox { user, alias, folder, read, ports, lookup, parent }.enter()?;
     Err(exec::replace(&Invocation::new(program).args(rest)).into())
 }
 
@@ -67,5 +67,5 @@ pub(crate) struct Sweep {
 ///
 /// If this process cannot become that user.
 pub(crate) fn sweep(args: &Sweep) -> Result<(), anyhow::Error> {
-    Ok(confine::end_all(args.id)?)
+    Ok(sandbox::end_all(args.id)?)
 }

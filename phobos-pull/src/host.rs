@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_core::confine::{Alias, Lent};
 use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, Invocation};
 use phobos_core::human;
+use phobos_core::sandbox::{Alias, Lent};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;

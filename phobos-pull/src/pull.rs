@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
-use phobos_core::confine;
 use phobos_core::exec::{self, System};
+use phobos_core::sandbox;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit::{self, Exit, Stop};
@@ -50,7 +50,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
     enter_namespace(&config, &system, &signals, &frame.locks)?;
     let holding: &Path = &config.backup.holding;
-    confine::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
+    sandbox::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
     let puller = Puller {
         config: &config,
         exec: &system,
@@ -68,7 +68,7 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     };
     let hosts = in_turn(hosts, &puller.marks);
     if hosts.iter().any(|host| !host.is_local()) {
-        if let Some(shortfall) = confine::support().shortfall() {
+        if let Some(shortfall) = sandbox::support().shortfall() {
             log::warn!("{shortfall}");
         }
     }

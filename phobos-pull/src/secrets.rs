@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use phobos_core::confine::{ConfineError, Lent};
+use phobos_core::sandbox::{Lent, SandboxError};
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
@@ -68,7 +68,7 @@ impl Secrets {
     ///
     /// If one cannot be removed; it is still there.
     pub(crate) fn close(self) -> Result<(), teardown::TeardownError> {
-        let (key, known_hosts): (Result<(), ConfineError>, _) = (self.key.close(), self.known_hosts.close());
+        let (key, known_hosts): (Result<(), SandboxError>, _) = (self.key.close(), self.known_hosts.close());
         teardown::join(key, known_hosts)
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
-use phobos_core::confine;
+use phobos_core::sandbox;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::Host;
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, chownat, fchmod, fchown, flock, mkdirat, statat};
@@ -64,7 +64,7 @@ pub(crate) fn prepare(holding: &Path, host: &Host, base: u32, scope: Scope) -> R
     if found.is_none() && scope == Scope::DryRun {
         return Err(Stop::new(Exit::Absent, "it has no holding space yet; the first pull makes it").into());
     }
-    let shared = if host.is_local() { 0 } else { confine::find_user(USER)?.uid.as_raw() };
+    let shared = if host.is_local() { 0 } else { sandbox::find_user(USER)?.uid.as_raw() };
     let others = owners(holding, host.name.as_str()).with_context(|| format!("cannot read {}", holding.display()))?;
     let owner = match found {
         _ if host.is_local() => 0,

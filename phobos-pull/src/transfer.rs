@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use phobos_core::confine::Alias;
 use phobos_core::exec::{Exec, ExecError, Invocation};
-use phobos_core::rsync::{self, Fetched, Progress, Rhythm, Teller};
+use phobos_core::rsync::{self, Backoff, Fetched, Progress, Teller};
+use phobos_core::sandbox::Alias;
 use phobos_site::config::Size;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::{Connection, Host, Origin, Tolerated};
@@ -87,7 +87,7 @@ impl Transfer<'_> {
         let mut teller = HostTeller {
             host: self.host,
             screen,
-            rhythm: Rhythm::default(),
+            backoff: Backoff::default(),
             tallies: Tallies::new(self.connection.sources.iter().map(|source| below(source.place()))),
             complaints: Complaints::default(),
             echoes: self.echoes,
@@ -229,7 +229,7 @@ fn in_bytes(limit: &Size) -> String {
 struct HostTeller<'a> {
     host: &'a Host,
     screen: &'a Screen,
-    rhythm: Rhythm,
+    backoff: Backoff,
     tallies: Tallies,
     complaints: Complaints,
     echoes: bool,
@@ -240,7 +240,7 @@ impl Teller for HostTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
         if self.screen.is_watched() {
             self.screen.show(&self.host.name, &progress.bar(BAR_WIDTH));
-        } else if self.rhythm.is_due() {
+        } else if self.backoff.is_due() {
             self.screen.say(log::Level::Info, &self.host.name, &progress.words());
         }
     }

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use phobos_core::confine;
 use phobos_core::exec::{Exec, ExecError, Invocation, System};
+use phobos_core::sandbox;
 use phobos_core::ssh::{self, HostKey, Known};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
@@ -84,7 +84,7 @@ fn scan_through(
     let files = Files { known_hosts: &known_hosts, identity: &identity };
     let folder = Paths::from_environment().runtime.join("pull");
     let found = folder.join(format!(".{}.scan", host.name));
-    confine::make_passage(&folder)?;
+    sandbox::make_passage(&folder)?;
     let forget = || match fs::remove_file(&found) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

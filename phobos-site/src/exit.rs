@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use phobos_core::borg::BorgError;
-use phobos_core::confine::ConfineError;
 use phobos_core::copy::CopyError;
 use phobos_core::error::{Chain, Class, Classified};
 use phobos_core::exec::{ExecError, MissingPrograms};
@@ -16,6 +15,7 @@ use phobos_core::lock::LockError;
 use phobos_core::luks::LuksError;
 use phobos_core::mount::MountError;
 use phobos_core::namespace::NamespaceError;
+use phobos_core::sandbox::SandboxError;
 use phobos_core::ssh::SshError;
 use phobos_core::systemd::SystemdError;
 use phobos_core::teardown::TeardownError;
@@ -158,7 +158,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
     first_of!(
         BorgError,
         ConfigError,
-        ConfineError,
+        SandboxError,
         CopyError,
         ExecError,
         FsError,

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 /// How often the processor time is looked at.
-const RHYTHM: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a program has done lately.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Activity {
 
     /// Whether it has done nothing for `stall`.
     pub(super) fn has_stalled(&mut self, stall: Duration) -> bool {
-        if self.looked.elapsed() >= RHYTHM.min(stall / 4) {
+        if self.looked.elapsed() >= LONGEST_PAUSE.min(stall / 4) {
             self.looked = Instant::now();
             let ticks = ticks_of(self.pid);
             if ticks != self.ticks {

@@ -41,7 +41,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         let folder = top.path().join("phobos/led");
         let me = std::env::current_exe().unwrap();
-        let name = "folders::tests::a_shared_folder_is_everybodys_from_its_top_whatever_the_umask";
+        let name = "fs::shared::tests::a_shared_folder_is_everybodys_from_its_top_whatever_the_umask";
         let call = Invocation::new("sh").args(["-c", "umask 077; exec \"$0\" --exact \"$1\""]).arg(me).arg(name);
         System::default().run(&call.env(FOLDER, &folder)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;

@@ -1,4 +1,4 @@
-//! Confinement: a program that handles what a stranger sends runs as an ordinary user and gets at one folder only.
+//! Sandbox: a program that handles what a stranger sends runs as an ordinary user and gets at one folder only.
 //!
 //! Two layers, and either holds alone. The program becomes a system user without groups, capabilities and new privileges,
 //! so what is not this user's is not its to change. Landlock then leaves it one folder to write in, a few to read, and
@@ -26,7 +26,7 @@ use rustix::fs::OFlags;
 
 use crate::error::{Chain, Class, Classified};
 use crate::exec::Invocation;
-use crate::folders;
+use crate::fs::make_shared;
 
 pub use calls::Lookup;
 
@@ -66,7 +66,7 @@ const VARIABLES: [&str; 5] = ["PATH", "LC_ALL", "TZ", "TERM", "RSYNC_PASSWORD"];
 
 /// What a confined program may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confinement {
+pub struct Sandbox {
     /// The system user that it becomes.
     pub user: String,
     /// Numbers of its own that it gets instead of that user's, so that what is another's stays another's.
@@ -114,7 +114,7 @@ pub struct Lent {
 /// Why a program was not confined; it was not started either.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ConfineError {
+pub enum SandboxError {
     /// There is no such user.
     #[error("there is no user {user}; make it with `systemd-sysusers` or `useradd --system {user}`")]
     NoUser {
@@ -180,7 +180,7 @@ pub enum ConfineError {
     Landlock(#[from] RulesetError),
 }
 
-impl Classified for ConfineError {
+impl Classified for SandboxError {
     fn class(&self) -> Class {
         match self {
             Self::NoUser { .. }
@@ -198,7 +198,7 @@ impl Classified for ConfineError {
     }
 }
 
-impl Confinement {
+impl Sandbox {
     /// The words to put before a program so that it runs confined; `phobos_pull` understands them
     /// ([`Invocation::through`]).
     pub fn words(&self, phobos_pull: &Path) -> Vec<OsString> {
@@ -226,15 +226,15 @@ impl Confinement {
     ///
     /// # Errors
     ///
-    /// [`ConfineError`]; this process may be confined in part, and must end.
-    pub fn enter(&self) -> Result<(), ConfineError> {
-        let open = |path: &Path, source| ConfineError::Open { path: path.to_owned(), source };
-        close_descriptors().map_err(ConfineError::Descriptors)?;
+    /// [`SandboxError`]; this process may be confined in part, and must end.
+    pub fn enter(&self) -> Result<(), SandboxError> {
+        let open = |path: &Path, source| SandboxError::Open { path: path.to_owned(), source };
+        close_descriptors().map_err(SandboxError::Descriptors)?;
         let mut user = find_user(&self.user)?;
         if let Some(alias) = &self.alias {
             (user.uid, user.gid) = (Uid::from_raw(alias.id), Gid::from_raw(alias.id));
             if user.uid.is_root() {
-                return Err(ConfineError::Root);
+                return Err(SandboxError::Root);
             }
             alias.hide_users()?;
         }
@@ -248,14 +248,14 @@ impl Confinement {
             let tried = if kind.is_dir() { fs::read_dir(path).map(drop) } else { File::open(path).map(drop) };
             tried.map_err(|source| open(path, source))?;
         }
-        prctl::set_no_new_privs().map_err(|source| ConfineError::Become { user: self.user.clone(), source })?;
+        prctl::set_no_new_privs().map_err(|source| SandboxError::Become { user: self.user.clone(), source })?;
         rules.restrict_self()?;
         calls::restrict(self.lookup)?;
         Ok(())
     }
 
     /// What Landlock is to allow; everything else that it knows of is forbidden.
-    fn rules(&self) -> Result<landlock::RulesetCreated, ConfineError> {
+    fn rules(&self) -> Result<landlock::RulesetCreated, SandboxError> {
         let (read, run) = (AccessFs::ReadFile | AccessFs::ReadDir, AccessFs::from_read(KNOWN));
         let null = make_bitflags!(AccessFs::{ReadFile | WriteFile});
         let mut rules = Ruleset::default()
@@ -282,8 +282,8 @@ impl Confinement {
 
 impl Alias {
     /// Gives this process a mount namespace in which the system's users are those of a file.
-    fn hide_users(&self) -> Result<(), ConfineError> {
-        let failed = |source| ConfineError::View { path: self.passwd.clone(), source };
+    fn hide_users(&self) -> Result<(), SandboxError> {
+        let failed = |source| SandboxError::View { path: self.passwd.clone(), source };
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed)?;
         let nothing = None::<&str>;
         mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing).map_err(failed)?;
@@ -347,9 +347,9 @@ impl Lent {
     /// # Errors
     ///
     /// If the original cannot be read or the copy not be made; there is none then.
-    pub fn new(original: &Path, owner: u32, folder: &Path, name: &str) -> Result<Self, ConfineError> {
+    pub fn new(original: &Path, owner: u32, folder: &Path, name: &str) -> Result<Self, SandboxError> {
         let copy = folder.join(name);
-        let failed = |source| ConfineError::Lend { original: original.to_owned(), copy: copy.clone(), source };
+        let failed = |source| SandboxError::Lend { original: original.to_owned(), copy: copy.clone(), source };
         let mut secret = File::open(original).map_err(failed)?;
         Self::copy(&mut secret, owner, folder, name).map_err(failed)
     }
@@ -359,9 +359,9 @@ impl Lent {
     /// # Errors
     ///
     /// If the file cannot be made; there is none then.
-    pub fn text(mut text: &[u8], owner: u32, folder: &Path, name: &str) -> Result<Self, ConfineError> {
+    pub fn text(mut text: &[u8], owner: u32, folder: &Path, name: &str) -> Result<Self, SandboxError> {
         let copy = folder.join(name);
-        Self::copy(&mut text, owner, folder, name).map_err(|source| ConfineError::Lend {
+        Self::copy(&mut text, owner, folder, name).map_err(|source| SandboxError::Lend {
             original: copy.clone(),
             copy,
             source,
@@ -390,13 +390,13 @@ impl Lent {
     /// # Errors
     ///
     /// If it cannot be removed; it is still there.
-    pub fn close(mut self) -> Result<(), ConfineError> {
+    pub fn close(mut self) -> Result<(), SandboxError> {
         self.close_once()
     }
 
-    fn close_once(&mut self) -> Result<(), ConfineError> {
+    fn close_once(&mut self) -> Result<(), SandboxError> {
         let Some(copy) = self.path.take() else { return Ok(()) };
-        remove(&copy).map_err(|source| ConfineError::Lend { original: copy.clone(), copy, source })
+        remove(&copy).map_err(|source| SandboxError::Lend { original: copy.clone(), copy, source })
     }
 }
 
@@ -416,7 +416,7 @@ impl Drop for Lent {
 /// If it cannot be made, is no folder but a link or a file, or is somebody else's.
 pub fn make_passage(folder: &Path) -> io::Result<()> {
     if let Some(above) = folder.parent() {
-        folders::make_shared(above)?;
+        make_shared(above)?;
     }
     match DirBuilder::new().mode(0o711).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -440,10 +440,10 @@ fn remove(path: &Path) -> io::Result<()> {
 /// # Errors
 ///
 /// If there is none, or it is root.
-pub fn find_user(name: &str) -> Result<User, ConfineError> {
-    let found = User::from_name(name).map_err(|source| ConfineError::Users { user: name.to_owned(), source })?;
-    let user = found.ok_or_else(|| ConfineError::NoUser { user: name.to_owned() })?;
-    if user.uid.is_root() { Err(ConfineError::Root) } else { Ok(user) }
+pub fn find_user(name: &str) -> Result<User, SandboxError> {
+    let found = User::from_name(name).map_err(|source| SandboxError::Users { user: name.to_owned(), source })?;
+    let user = found.ok_or_else(|| SandboxError::NoUser { user: name.to_owned() })?;
+    if user.uid.is_root() { Err(SandboxError::Root) } else { Ok(user) }
 }
 
 /// What the running kernel can do; asking it changes nothing.
@@ -479,12 +479,12 @@ impl Support {
 }
 
 /// A descriptor that stands for `path` in a rule.
-fn opened(path: &Path) -> Result<PathFd, ConfineError> {
+fn opened(path: &Path) -> Result<PathFd, SandboxError> {
     let cause = |error: landlock::PathFdError| match error {
         landlock::PathFdError::OpenCall { source, .. } => source,
         other => io::Error::other(other),
     };
-    PathFd::new(path).map_err(|error| ConfineError::Open { path: path.to_owned(), source: cause(error) })
+    PathFd::new(path).map_err(|error| SandboxError::Open { path: path.to_owned(), source: cause(error) })
 }
 
 /// Everything but running what was received and making devices, sockets and named pipes.
@@ -517,12 +517,12 @@ fn close_descriptors() -> io::Result<()> {
 /// # Errors
 ///
 /// If this process cannot become the user, or it is root.
-pub fn end_all(id: u32) -> Result<(), ConfineError> {
+pub fn end_all(id: u32) -> Result<(), SandboxError> {
     let (uid, gid) = (Uid::from_raw(id), Gid::from_raw(id));
     if uid.is_root() {
-        return Err(ConfineError::Root);
+        return Err(SandboxError::Root);
     }
-    let failed = |source| ConfineError::Become { user: id.to_string(), source };
+    let failed = |source| SandboxError::Become { user: id.to_string(), source };
     setgroups(&[]).map_err(failed)?;
     setresgid(gid, gid, gid).map_err(failed)?;
     setresuid(uid, uid, uid).map_err(failed)?;
@@ -533,8 +533,8 @@ pub fn end_all(id: u32) -> Result<(), ConfineError> {
     }
 }
 
-fn become_user(user: &User, parent: Option<u32>) -> Result<(), ConfineError> {
-    let failed = |source| ConfineError::Become { user: user.name.clone(), source };
+fn become_user(user: &User, parent: Option<u32>) -> Result<(), SandboxError> {
+    let failed = |source| SandboxError::Become { user: user.name.clone(), source };
     setgroups(&[]).map_err(failed)?;
     let (uid, gid): (Uid, Gid) = (user.uid, user.gid);
     setresgid(gid, gid, gid).map_err(failed)?;
@@ -543,90 +543,11 @@ fn become_user(user: &User, parent: Option<u32>) -> Result<(), ConfineError> {
         // Only now: with a change of user the kernel forgets whom this process must not outlive.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;
         if u32::try_from(getppid().as_raw()) != Ok(parent) {
-            return Err(ConfineError::Orphan);
+            return Err(SandboxError::Orphan);
         }
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::exec::{Exec, System};
-
-    #[test]
-    fn the_words_before_a_program_say_what_it_may_do() {
-        let confinement = Confinement {
-            user: "puller".to_owned(),
-            alias: Some(Alias { id: 70_001, passwd: "/run/users".into() }),
-            lookup: Lookup::Servers,
-            folder: "/backup/holding/luv".into(),
-            read: vec!["/etc/keys/luv.key".into()],
-            ports: vec![22],
-            parent: Some(7),
-        };
-        let words = confinement.words(Path::new("/usr/local/bin/puller"));
-        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
-        assert_eq!(
-            words.join(" "),
-            "/usr/local/bin/puller confined --user puller --alias 70001 --passwd /run/users --folder /backup/holding/luv \
-             --read /etc/keys/luv.key --connect 22 --lookup servers --parent 7"
-        );
-        let call = confinement.confine(Path::new("/no/puller"), Invocation::new("true"));
-        assert_eq!(call.to_string(), "true", "messages show the program that counts");
-        assert!(System::default().run(&call).is_err(), "it is started through the puller");
-    }
-
-    #[test]
-    fn who_is_asked_for_names_is_read_from_the_systems_settings() {
-        assert_eq!(Lookup::parse("passwd: files\nhosts:  files dns # mdns"), Lookup::Servers);
-        assert_eq!(Lookup::parse("hosts: files myhostname [NOTFOUND=return] dns"), Lookup::Servers);
-        assert_eq!(Lookup::parse("hosts: files mdns4_minimal [NOTFOUND=return] dns"), Lookup::Services);
-        assert_eq!(Lookup::parse("hosts: resolve [!UNAVAIL=return] files dns"), Lookup::Services);
-        assert_eq!(Lookup::parse(""), Lookup::Servers);
-    }
-
-    #[test]
-    fn nobody_is_confined_as_root_or_as_a_user_that_is_not_there() {
-        assert!(matches!(find_user("root"), Err(ConfineError::Root)));
-        let error = find_user("no-such-user").unwrap_err();
-        assert!(error.to_string().contains("useradd --system no-such-user"), "{error}");
-    }
-
-    #[test]
-    fn a_secret_is_lent_to_one_user_and_taken_back() {
-        use std::os::unix::fs::MetadataExt;
-        let nobody = find_user("nobody").unwrap();
-        let scratch = tempfile::tempdir().unwrap();
-        let (original, folder) = (scratch.path().join("key"), scratch.path().join("run/pull"));
-        fs::write(&original, "secret").unwrap();
-        if !nix::unistd::geteuid().is_root() {
-            let error = Lent::new(&original, nobody.uid.as_raw(), &folder, "luv.key").unwrap_err();
-            assert!(error.to_string().starts_with("cannot lend "), "{error}");
-            return;
-        }
-        for mode in [0o755, 0o700] {
-            // As an earlier run with another umask may have left it.
-            fs::create_dir_all(&folder).unwrap();
-            fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
-            let lent = Lent::new(&original, nobody.uid.as_raw(), &folder, "luv.key").unwrap();
-            let metadata = fs::metadata(lent.path()).unwrap();
-            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));
-            assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o711);
-            assert_eq!(fs::read_to_string(lent.path()).unwrap(), "secret");
-            fs::copy(lent.path(), folder.join("left")).unwrap();
-            lent.close().unwrap();
-            assert!(!folder.join("luv.key").exists());
-            fs::rename(folder.join("left"), folder.join("luv.key")).unwrap();
-        }
-        let error = Lent::new(Path::new("/no/key"), nobody.uid.as_raw(), &folder, "luv.key").unwrap_err();
-        assert!(error.to_string().starts_with("cannot lend /no/key as "), "{error}");
-    }
-
-    #[test]
-    fn a_shortfall_is_told_and_nothing_else() {
-        assert_eq!(Support::Whole.shortfall(), None);
-        assert!(Support::None.shortfall().unwrap().contains("has no Landlock"));
-        assert!(Support::Files.shortfall().unwrap().contains("network"));
-    }
-}
+mod tests;
