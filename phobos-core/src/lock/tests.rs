@@ -1,3 +1,5 @@
+//! Locks between threads and processes: who waits for whom, who is named, what is left behind.
+
 use super::*;
 use std::{fmt, fs};
 

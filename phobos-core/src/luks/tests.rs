@@ -1,3 +1,5 @@
+//! crypttab as it is written out there, and what is asked of cryptsetup and systemd.
+
 use super::*;
 use crate::exec::fake::Script;
 

@@ -1,3 +1,5 @@
+//! rsync's lines as real versions write them, and the calls that make it write them.
+
 use super::*;
 use crate::exec::fake::Script;
 

@@ -1,3 +1,5 @@
+//! What a confined program gets to see, by the words of the call and by the kernel.
+
 use super::*;
 use crate::exec::{Exec, System};
 

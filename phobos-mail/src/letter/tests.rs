@@ -1,3 +1,5 @@
+//! Letters as files: what is written is what is read again.
+
 use super::*;
 use crate::unit::{End, Facts};
 

@@ -1,3 +1,5 @@
+//! The server's answers, read from bytes.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! A spool that is full, torn, locked or used by two at once.
+
 use super::*;
 use crate::letter;
 use std::fs;

@@ -1,3 +1,5 @@
+//! Which way a letter takes, and what each end of it means.
+
 use super::*;
 use crate::letter;
 use phobos_core::exec::fake::Script;

@@ -1,3 +1,5 @@
+//! What the words of ssh and rsync mean for a pull.
+
 use super::*;
 
 fn end(code: i32, lines: &[&str]) -> String {

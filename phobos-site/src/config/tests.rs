@@ -1,3 +1,5 @@
+//! Configurations with mistakes: each is named with its line.
+
 use super::*;
 use phobos_core::luks::Uuid;
 

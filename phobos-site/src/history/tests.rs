@@ -1,3 +1,5 @@
+//! A history that grows, is torn, or is written by many.
+
 use super::*;
 
 fn run(job: &str, minutes: i64, exit: u8) -> Run {

@@ -1,3 +1,5 @@
+//! The mail's settings, right and wrong.
+
 use super::*;
 use crate::config::Config;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Hosts as they are written in pull.d, right and wrong.
+
 use super::*;
 
 fn host(text: &str) -> Result<Host, String> {

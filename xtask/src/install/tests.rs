@@ -1,3 +1,5 @@
+//! What is put where, and what is taken away again.
+
 use super::*;
 
 /// A folder that is removed with its contents.

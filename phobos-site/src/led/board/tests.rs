@@ -1,3 +1,5 @@
+//! Many jobs on one light.
+
 use super::*;
 use crate::led::choose;
 use std::fs;
