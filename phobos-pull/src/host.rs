@@ -28,6 +28,7 @@ use crate::allowed::USER;
 use crate::deletions::{self, Limits, TEMPORARY, Tallies};
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State, Success};
+use crate::reserve::Keeper;
 use crate::scope::Scope;
 use crate::screen::Screen;
 use crate::secrets::Secrets;
@@ -209,8 +210,14 @@ impl Puller<'_> {
 
     /// Copies from all of the host's connections, and stops at the first that fails.
     fn copy_all(&self, host: &Host, earlier: Option<&Mark>, done: &mut Done) -> Result<(), anyhow::Error> {
-        let Space { path: space, owner } =
-            space::prepare(&self.config.backup.holding, host, self.config.backup.uid_base, self.scope)?;
+        let holding: &Path = &self.config.backup.holding;
+        let keeper = Keeper::new(holding, &host.name, self.config.backup.reserve)
+            .with_context(|| format!("cannot open {}", holding.display()))?;
+        let keeper = (self.scope != Scope::DryRun).then_some(keeper);
+        if let Some(Err(reason)) = keeper.as_ref().map(Keeper::check) {
+            return Err(Stop::new(Exit::Failed, reason).into());
+        }
+        let Space { path: space, owner } = space::prepare(holding, host, self.config.backup.uid_base, self.scope)?;
         // Nobody but this pull may be at work for the host, and when it ends nobody is.
         self.sweep(owner)?;
         if earlier.is_some_and(|mark| mark.state == State::Running) {
@@ -232,20 +239,26 @@ impl Puller<'_> {
                 program: &self.program,
                 deadline,
                 echoes: self.scope == Scope::DryRun,
+                keeper: keeper.as_ref(),
             };
             self.copy(&transfer, earlier, done)
         });
         let work = teardown::join(work.map_err(boxed), self.sweep(owner).map_err(boxed));
         let work = teardown::join(work, temporary.remove().map_err(boxed));
+        let work = match keeper.filter(Keeper::was_hit) {
+            // What was cut off would keep the room from the others that it has taken from them.
+            Some(_) => teardown::join(work, remove_parts(&space).map_err(boxed)),
+            None => work,
+        };
         let work = teardown::join(work, users.map_or(Ok(()), Lent::close));
         teardown::join(work, secrets.map_or(Ok(()), Secrets::close))?;
         if self.scope == Scope::DryRun {
             return Ok(());
         }
-        let failed = || format!("cannot bring {} to the disk", space.display());
         if earlier.is_some_and(|mark| mark.state != State::Ok) {
-            deletions::remove_parts(&space).with_context(failed)?;
+            remove_parts(&space)?;
         }
+        let failed = || format!("cannot bring {} to the disk", space.display());
         if done.changed {
             // What is marked as good must be on the disk.
             File::open(&space).and_then(|space| Ok(rustix::fs::syncfs(space)?)).with_context(failed)?;
@@ -509,6 +522,11 @@ impl Drop for Temporary {
             log::error!("{error:#}");
         }
     }
+}
+
+/// Removes what was cut off in `space`.
+fn remove_parts(space: &Path) -> Result<(), anyhow::Error> {
+    deletions::remove_parts(space).with_context(|| format!("cannot remove what was cut off in {}", space.display()))
 }
 
 /// The name of the host's pull on the light and in records of locks.

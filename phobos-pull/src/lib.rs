@@ -13,6 +13,7 @@ mod list;
 mod mark;
 mod pull;
 mod remote;
+mod reserve;
 mod scope;
 mod screen;
 mod secrets;

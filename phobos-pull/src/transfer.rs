@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use phobos_core::exec::{Exec, ExecError, Invocation};
-use phobos_core::rsync::{self, Backoff, Fetched, Progress, Teller};
+use phobos_core::rsync::{self, Backoff, Change, Fetched, Progress, Teller};
 use phobos_core::sandbox::Alias;
 use phobos_site::config::Size;
 use phobos_site::exit::{Exit, Stop};
@@ -15,6 +15,7 @@ use crate::allowed;
 use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
 use crate::ending::{self, Complaints, Ending};
 use crate::remote::{self, Files};
+use crate::reserve::Keeper;
 use crate::screen::Screen;
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
@@ -60,6 +61,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) deadline: Instant,
     /// Whether changes are printed.
     pub(crate) echoes: bool,
+    /// Ends the copy when it takes too much room; none where nothing is written.
+    pub(crate) keeper: Option<&'a Keeper<'a>>,
 }
 
 /// What a copy did.
@@ -92,6 +95,7 @@ impl Transfer<'_> {
             complaints: Complaints::default(),
             echoes: self.echoes,
             has_changes: false,
+            keeper: self.keeper,
         };
         screen.show(&self.host.name, &format!("asking {}", self.connection.origin));
         let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -180,6 +184,9 @@ impl Transfer<'_> {
                 let limit = humantime::format_duration(self.host.time_limit.0);
                 Stop::new(Exit::Failed, format!("cannot copy from {}: it took longer than {limit}", self.from())).into()
             }
+            ExecError::Stopped { reason, .. } => {
+                Stop::new(Exit::Failed, format!("cannot copy from {}: {reason}", self.from())).into()
+            }
             other => anyhow::Error::new(other).context(format!("cannot copy from {}", self.from())),
         }
     }
@@ -234,10 +241,14 @@ struct HostTeller<'a> {
     complaints: Complaints,
     echoes: bool,
     has_changes: bool,
+    keeper: Option<&'a Keeper<'a>>,
 }
 
 impl Teller for HostTeller<'_> {
     fn progress(&mut self, progress: Progress<'_>) {
+        if let Some(keeper) = self.keeper {
+            keeper.brings(progress.bytes);
+        }
         if self.screen.is_watched() {
             self.screen.show(&self.host.name, &progress.bar(BAR_WIDTH));
         } else if self.backoff.is_due() {
@@ -247,6 +258,9 @@ impl Teller for HostTeller<'_> {
 
     fn change(&mut self, line: &str) {
         self.tallies.take(line);
+        if let (Some(keeper), Some(Change::Created(_))) = (self.keeper, Change::parse(line)) {
+            keeper.makes_file();
+        }
         self.has_changes = true;
         if self.echoes {
             phobos_site::logging::say(format_args!("{}: {line}", self.host.name));
@@ -258,7 +272,7 @@ impl Teller for HostTeller<'_> {
     }
 
     fn may_go_on(&mut self) -> Result<(), String> {
-        Ok(())
+        self.keeper.map_or(Ok(()), Keeper::check)
     }
 }
 
@@ -289,6 +303,7 @@ mod tests {
             program: Path::new("/usr/local/bin/phobos-pull"),
             deadline: Instant::now() + Duration::from_secs(60),
             echoes: false,
+            keeper: None,
         };
         transfer.run(&script, &Screen::new(), deletions).unwrap();
         script.calls().remove(0)

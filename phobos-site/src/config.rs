@@ -22,7 +22,7 @@ use crate::{led, mail};
 
 pub use self::backup::Backup;
 pub use self::external::{Container, Drive, DriveName, External};
-pub use crate::values::{AbsolutePath, Size, Span};
+pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+/// The largest share that can be kept back: with more, nothing could be pulled at all.
+const MOST_PERCENT: u8 = 90;
+
 /// An absolute path without `..` and `.` parts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PathBuf")]
@@ -15,6 +18,14 @@ pub struct AbsolutePath(PathBuf);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Span(pub Duration);
+
+/// How much of a file system nothing may take: a share such as `5%`, a size such as `20GiB`, or the smaller: `5% up to 20GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Reserve {
+    percent: u8,
+    most: u64,
+}
 
 /// A size as rsync takes it: a number of bytes, or one with K, M, G or T, `iB` or `B` behind it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -105,5 +116,72 @@ impl Size {
     /// The size as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The size in bytes, as rsync reckons it: `K` and `KiB` are 1024 of them, `KB` is 1000 (rsync(1), `--max-size`).
+    pub fn bytes(&self) -> u64 {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = self.0.split_at_checked(digits).unwrap_or_default();
+        let unit = unit.to_ascii_lowercase();
+        let base: u64 = if unit.len() == 2 { 1000 } else { 1024 };
+        let power = ["k", "m", "g", "t"].iter().position(|letter| unit.starts_with(letter));
+        let power = power.and_then(|index| u32::try_from(index).ok()).map_or(0, |index| index.saturating_add(1));
+        number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(base.saturating_pow(power))
+    }
+}
+
+impl Reserve {
+    /// What is kept where nothing is configured: a twentieth, but no more than any host can miss.
+    pub(crate) const USUAL: Self = Self { percent: 5, most: 20 << 30 };
+
+    /// How much it is of `total`.
+    pub fn of(self, total: u64) -> u64 {
+        let share = u128::from(total).saturating_mul(u128::from(self.percent)).checked_div(100).unwrap_or_default();
+        u64::try_from(share).unwrap_or(u64::MAX).min(self.most)
+    }
+}
+
+impl TryFrom<String> for Reserve {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no reserve such as \"5%\", \"20GiB\" or \"5% up to 20GiB\"");
+        let share = |text: &str| {
+            let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+            percent.filter(|percent| *percent <= MOST_PERCENT).ok_or_else(wrong)
+        };
+        let size = |text: &str| Size::try_from(text.to_owned()).map(|size| size.bytes()).map_err(|_| wrong());
+        Ok(match text.split_once(" up to ") {
+            Some((percent, most)) => Self { percent: share(percent)?, most: size(most)? },
+            None if text.ends_with('%') => Self { percent: share(&text)?, most: u64::MAX },
+            None => Self { percent: 100, most: size(&text)? },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_what_rsync_takes_them_for() {
+        let bytes = |text: &str| Size::try_from(text.to_owned()).unwrap().bytes();
+        let sizes = ["7", "7B", "1K", "1kb", "2KiB", "3m", "4GB", "20GiB", "1T", "99999999999999999999"];
+        let expected = [7, 7, 1024, 1000, 2048, 3 << 20, 4_000_000_000, 20 << 30, 1 << 40, u64::MAX];
+        assert_eq!(sizes.map(bytes), expected);
+    }
+
+    #[test]
+    fn a_reserve_is_a_share_or_a_size() {
+        let of = |text: &str, total| Reserve::try_from(text.to_owned()).map(|reserve| reserve.of(total));
+        assert_eq!(of("5%", 1000), Ok(50));
+        assert_eq!(of("0%", u64::MAX), Ok(0));
+        assert_eq!(of("20GiB", 2_000_000_000_000), Ok(20 << 30));
+        assert_eq!(of("1T", 1000), Ok(1000), "no more than there is");
+        assert_eq!(Reserve::try_from("5% up to 20GiB".to_owned()), Ok(Reserve::USUAL));
+        assert_eq!((Reserve::USUAL.of(1000), Reserve::USUAL.of(u64::MAX)), (50, 20 << 30));
+        for wrong in ["", "0", "91%", "-1%", "x%", "5 %", "20 GiB", "lots", "1GiB up to 5%", "5% up to 5%"] {
+            assert!(of(wrong, 1000).is_err(), "{wrong}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::reading::{Mistake, Step};
-use crate::values::AbsolutePath;
+use crate::values::{AbsolutePath, Reserve};
 
 /// `[backup]`: the backup file system and its namespace.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Backup {
     pub namespace: AbsolutePath,
     /// The first of a thousand user numbers, one for each host that is pulled.
     pub uid_base: u32,
+    /// How much of the file system of the holding spaces no pull may take, bytes and inodes alike.
+    pub reserve: Reserve,
 }
 
 impl Default for Backup {
@@ -30,6 +32,7 @@ impl Default for Backup {
             holding: AbsolutePath::fixed("/backup/holding"),
             namespace: AbsolutePath::fixed("/run/phobos/ns/backup"),
             uid_base: 70_000,
+            reserve: Reserve::USUAL,
         }
     }
 }
