@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags
 use rustix::io::Errno;
 
 pub use self::shared::make_shared;
-pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
+pub use self::told::{Entry, FsError, Kind, Stat, same_time, shown, shown_text};
 
 mod shared;
 mod told;

@@ -1,15 +1,17 @@
 //! The gate: what a repository must prove before it may replace the copy on a drive.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::os::unix::fs::FileExt;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use phobos_core::borg::LOCK_FILES;
-use phobos_core::borg::config::{Config, Key, MAX_CONFIG};
-use phobos_core::borg::descent;
-use phobos_core::borg::state::State;
-use phobos_core::copy::{self, CopyError, Item, Plan, Survey, Watch};
+use phobos_core::borg::config::{Config, MAX_CONFIG};
+use phobos_core::borg::descent::{self, Contents, Whose};
+use phobos_core::borg::segment::{Checker, Summary};
+use phobos_core::borg::state::{Segment, State, path_of};
+use phobos_core::copy::{self, CopyError, Plan, Survey, Watch};
 use phobos_core::fs::{Dir, Kind, shown};
 use phobos_core::human;
 use phobos_site::exit::{Exit, Stop};
@@ -17,8 +19,8 @@ use phobos_site::exit::{Exit, Stop};
 /// A copy that is smaller than this needs no guarding, in bytes.
 const SMALL: u64 = 1024 * 1024;
 
-/// How a segment ends in which a transaction was completed: an entry of 9 bytes, COMMIT, with its checksum.
-const COMMIT: [u8; 9] = [0x40, 0xf4, 0x3c, 0x25, 9, 0, 0, 0, 2];
+/// How much of a segment is read at once, in bytes.
+const PIECE: usize = 1024 * 1024;
 
 /// A difference that may be right, and that a person has to accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,22 +31,27 @@ pub(crate) struct Finding {
     pub(crate) exactly: String,
 }
 
-/// A repository, as far as the gate has to know it.
-#[derive(Debug)]
-pub(crate) struct Side {
+/// What a repository's folder has in it.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
     pub(crate) survey: Survey,
     /// Whether there is a lock or something half written, which no copy may have.
     pub(crate) has_passing: bool,
-    /// The segments, by number.
-    segments: BTreeMap<u64, (PathBuf, Item)>,
-    /// The segment that the last transaction ended in.
-    pub(crate) transaction: Option<u64>,
+    /// Which repository its `config` says that it is.
     pub(crate) id: Option<String>,
-    key: Key,
 }
 
-/// Looks at the repository in the folder `dir`, which is shown in messages as what it is: `the repository` or `the copy`.
-pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Side, anyhow::Error> {
+/// A repository, as far as the gate has to know it.
+#[derive(Debug)]
+pub(crate) struct Side<'d> {
+    /// What belongs to its last transaction: what a killed Borg has left behind it is left out.
+    pub(crate) survey: Survey,
+    pub(crate) state: State,
+    dir: &'d Dir,
+}
+
+/// Looks into the folder `dir`; nothing is believed yet.
+pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Look, anyhow::Error> {
     let is_passing = |path: &Path| {
         let name = path.to_string_lossy();
         LOCK_FILES.iter().any(|lock| path.starts_with(lock)) || name.ends_with(".tmp") || name.starts_with("lock.")
@@ -53,148 +60,75 @@ pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Side, anyhow::Error> {
     let all = survey.items.len();
     let survey = survey.without(&is_passing);
     let has_passing = survey.items.len() != all;
-    // A copy's that cannot be understood has no id; the source's has been read before.
-    let config = dir.read(Path::new("config"), MAX_CONFIG)?.and_then(|config| Config::parse(&config).ok());
-    let per_dir = config.as_ref().map_or(1000, |config| config.segments_per_dir);
-    let mut segments = BTreeMap::new();
-    for (path, item) in survey.files() {
-        if let Some((folder, number)) = segment_of(path) {
-            if folder != number / per_dir {
-                continue;
-            }
-            segments.insert(number, (path.to_owned(), *item));
-        }
-    }
-    let mut transaction = None;
-    for (number, (path, item)) in segments.iter().rev() {
-        if is_committed(dir, path, item.size)? {
-            transaction = Some(*number);
-            break;
-        }
-    }
-    Ok(Side {
-        survey,
-        has_passing,
-        segments,
-        transaction,
-        id: config.as_ref().map(|config| config.id.as_str().to_owned()),
-        key: config.map_or(Key::Absent, |config| config.key),
-    })
+    // One that is no file was seen in the survey already.
+    let is_file = survey.items.get(Path::new("config")).is_some_and(|item| item.kind == Kind::File);
+    let config = if is_file { dir.read(Path::new("config"), MAX_CONFIG)? } else { None };
+    let id = config.and_then(|config| Config::parse(&config).ok()).map(|config| config.id.as_str().to_owned());
+    Ok(Look { survey, has_passing, id })
 }
 
-/// Refuses a source that no drive may get, whatever is on it.
-pub(crate) fn is_sound(source: &Side) -> Result<u64, Stop> {
-    if let Some((path, kind)) = source.survey.strange() {
+/// Reads what the repository in `dir` is, which has been looked at.
+pub(crate) fn read(dir: &Dir, survey: Survey) -> Result<Side<'_>, anyhow::Error> {
+    let state = State::read(dir).with_context(|| format!("cannot judge the repository in {}", shown(dir.path())))?;
+    Ok(Side { survey: settled(survey, &state), state, dir })
+}
+
+/// A survey without what no transaction has completed: a killed Borg has left it, and drops it when it writes again.
+pub(crate) fn settled(survey: Survey, state: &State) -> Survey {
+    let Some(committed) = state.committed else { return survey };
+    survey.without(&|path| segment_of(path).is_some_and(|(_, number)| number > committed.into()))
+}
+
+/// Refuses a source with something in it that is none of Borg's, whatever is on the drive.
+pub(crate) fn is_borgs(source: &Survey, segments_per_dir: u64) -> Result<(), Stop> {
+    if let Some((path, kind)) = source.strange() {
         return Err(refused(format!(
             "the repository is damaged: {} in it is {}, which Borg never makes",
             shown(path),
             kind.name()
         )));
     }
-    for (path, _) in source.survey.files().filter(|(path, _)| path.starts_with("data")) {
-        if segment_of(path).is_none_or(|(_, number)| source.segments.get(&number).is_none_or(|(own, _)| own != path)) {
-            return Err(refused(format!("the repository is damaged: {} is no segment of Borg", shown(path))));
-        }
-    }
-    let Some(transaction) = source.transaction else {
-        return Err(refused("the repository is damaged: no segment of it ends a transaction".to_owned()));
+    let is_stray = |path: &&Path| {
+        path.starts_with("data")
+            && segment_of(path).is_none_or(|(folder, number)| folder != number / segments_per_dir.max(1))
     };
-    if let Some(hints) = last_of(&source.survey, "hints.").max(last_of(&source.survey, "index.")) {
-        if hints > transaction {
-            return Err(refused(format!(
-                "the repository is damaged: it has hints or an index of the transaction {hints}, and the last segment \
-                 that ends a transaction is {transaction}"
-            )));
-        }
-    }
-    Ok(transaction)
+    let mut strays = source.files().map(|(path, _)| path).filter(is_stray);
+    let Some(first) = strays.next() else { return Ok(()) };
+    let more = match strays.count() {
+        0 => String::new(),
+        more => format!(", and so are {more} more"),
+    };
+    Err(refused(format!(
+        "the repository is damaged: {} is no segment of Borg{more}; Borg never makes such files: they were renamed by \
+         something else, as ransomware does, or do not belong there",
+        shown(first)
+    )))
 }
 
-/// What the repository lacks by its own hints and index: what a person has to accept.
-///
-/// Hints and index that are missing or damaged say nothing, because Borg makes them anew.
-///
-/// # Errors
-///
-/// A refusal of what nothing can accept.
-pub(crate) fn is_whole(source: &State) -> Result<Vec<Finding>, Stop> {
-    let found = descent::judge(source, None, |_| Ok::<_, std::convert::Infallible>(true));
-    let found = found.unwrap_or_else(|never| match never {});
-    if let Some(worst) = found.iter().find(|finding| !finding.may_be_accepted()) {
-        return Err(refused(worst.to_string()));
-    }
-    Ok(found.iter().map(|finding| Finding { text: finding.to_string(), exactly: format!("{finding:?}") }).collect())
-}
-
-/// Compares the source with the copy on the drive; `plan` keeps what is found to be the same.
+/// Judges the source by itself and against the copy on the drive, if there is one; `plan` keeps what is found to be the same.
 ///
 /// # Errors
 ///
 /// A refusal that nothing can accept.
 pub(crate) fn judge(
-    (source, state, source_dir): (&Side, &State, &Dir),
-    (copy, copy_dir): (&Side, &Dir),
+    source: &Side<'_>,
+    copy: Option<&Side<'_>>,
     plan: &mut Plan,
     watch: Watch<'_>,
 ) -> Result<Vec<Finding>, anyhow::Error> {
-    check_key(source, copy)?;
-    let committed =
-        |path: &Path| segment_of(path).map(|(_, number)| number).filter(|number| Some(*number) <= copy.transaction);
-    let mut findings = Vec::new();
-    let mut changed: Vec<PathBuf> = plan.resized.iter().filter(|path| committed(path).is_some()).cloned().collect();
-    let touched: Vec<PathBuf> = plan.touched.iter().filter(|path| committed(path).is_some()).cloned().collect();
-    for path in touched {
-        let mut from = source_dir.open_file(&path)?;
-        let to = copy_dir.open_file(&path)?;
-        let same = copy::same_content(&mut from, &to, watch)?;
-        if same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
-            plan.keep(&path);
-        } else {
-            changed.push(path);
-        }
+    let mut contents = OnDisks { source, copy, same: BTreeSet::new(), watch };
+    let found = descent::judge(&source.state, copy.map(|copy| &copy.state), &mut contents)?;
+    plan.keep(&contents.same);
+    if found.iter().any(|finding| !finding.may_be_accepted()) {
+        let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+        return Err(refused(format!("{}; the drive is left as it was", texts.join("; and "))).into());
     }
-    changed.sort();
-    if let Some(first) = changed.first() {
-        findings.push(Finding {
-            text: format!(
-                "{} of the copy's segments are other files in the repository, {} first. Borg never changes a segment: \
-                 the repository is damaged there, or encrypted by somebody else, or it is an older one that was put back \
-                 and has gone another way since",
-                changed.len(),
-                shown(first)
-            ),
-            exactly: exactly(&changed, &source.survey, &copy.survey),
-        });
-    }
-    let older = source.transaction < copy.transaction;
-    if older {
-        let words = |number: Option<u64>| number.map_or("none".to_owned(), |number| number.to_string());
-        let mut text = format!(
-            "the repository is older than the copy on the drive: its last transaction is {}, the copy's is {}; restore it \
-             from the drive, or empty the drive if the copy is not needed",
-            words(source.transaction),
-            words(copy.transaction)
-        );
-        for finding in &findings {
-            write!(text, "; and {}", finding.text)?;
-        }
-        return Err(refused(text).into());
-    }
-    let gone: Vec<PathBuf> = plan.gone.iter().filter(|path| committed(path).is_some()).cloned().collect();
-    let is_told = state.noted == state.committed && (state.hints.is_some() || state.index.is_some());
-    let unexplained = source.transaction == copy.transaction || !is_told;
-    if let Some(first) = gone.first().filter(|_| unexplained) {
-        findings.push(Finding {
-            text: format!(
-                "{} segments that the copy has are gone, {} first, and no later transaction with hints or an index of \
-                 its own explains it: the repository has lost them, or Borg has to make those anew, which any backup does",
-                gone.len(),
-                shown(first)
-            ),
-            exactly: exactly(&gone, &source.survey, &copy.survey),
-        });
-    }
-    let (now, before) = (segment_bytes(source), segment_bytes(copy));
+    let mut findings: Vec<_> = found
+        .iter()
+        .map(|finding| Finding { text: finding.to_string(), exactly: exactly(finding, source, copy) })
+        .collect();
+    let Some(copy) = copy else { return Ok(findings) };
+    let (now, before) = (segment_bytes(&source.state), segment_bytes(&copy.state));
     if before > SMALL && now < before / 2 {
         findings.push(Finding {
             text: format!(
@@ -202,7 +136,7 @@ pub(crate) fn judge(
                 human::size(now),
                 human::size(before)
             ),
-            exactly: format!("{now} {before} {:?}", source.transaction),
+            exactly: format!("{now} {before} {:?}", source.state.committed),
         });
     }
     Ok(findings)
@@ -229,16 +163,6 @@ pub(crate) fn pass(findings: &[Finding], accepted: Option<&str>) -> Result<(), S
     )))
 }
 
-/// A copy whose `config` has a key needs one for good; whether it is a whole one the source alone tells.
-fn check_key(source: &Side, copy: &Side) -> Result<(), Stop> {
-    if source.key != Key::Absent || copy.key == Key::Absent {
-        return Ok(());
-    }
-    let text = "the repository's config has no key, and the copy's has one: without it nothing can be read; restore the \
-                config from the drive";
-    Err(refused(text.to_owned()))
-}
-
 /// `data/D/N` as its two numbers.
 pub(crate) fn segment_of(path: &Path) -> Option<(u64, u64)> {
     let mut parts = path.components().map(|part| part.as_os_str().to_str());
@@ -247,28 +171,18 @@ pub(crate) fn segment_of(path: &Path) -> Option<(u64, u64)> {
     Some((folder.parse().ok()?, number.parse().ok()?))
 }
 
-fn last_of(survey: &Survey, prefix: &str) -> Option<u64> {
-    survey.files().filter_map(|(path, _)| path.to_str()?.strip_prefix(prefix)?.parse().ok()).max()
+fn segment_bytes(state: &State) -> u64 {
+    state.segments.values().fold(0, |sum, segment| sum.saturating_add(segment.size))
 }
 
-fn is_committed(dir: &Dir, path: &Path, size: u64) -> Result<bool, anyhow::Error> {
-    let Some(at) = size.checked_sub(COMMIT.len() as u64) else { return Ok(false) };
-    let mut tail = [0; COMMIT.len()];
-    match dir.open_file(path)?.read_exact_at(&mut tail, at) {
-        Ok(()) => Ok(tail == COMMIT),
-        Err(source) => Err(CopyError::Read { path: dir.path().join(path), source }.into()),
-    }
-}
-
-fn segment_bytes(side: &Side) -> u64 {
-    side.segments.values().fold(0, |sum, (_, item)| sum.saturating_add(item.size))
-}
-
-/// The difference in these files, exactly.
-fn exactly(paths: &[PathBuf], source: &Survey, copy: &Survey) -> String {
-    let of = |survey: &Survey, path: &Path| survey.items.get(path).map(|item| (item.size, item.mtime));
-    let lines = paths.iter().map(|path| format!("{} {:?} {:?}", shown(path), of(source, path), of(copy, path)));
-    lines.collect::<Vec<_>>().join("\n")
+/// What was found, and the segments that it is about, exactly.
+fn exactly(finding: &descent::Finding, source: &Side<'_>, copy: Option<&Side<'_>>) -> String {
+    let of =
+        |side: &Side<'_>, segment| side.state.segments.get(&segment).map(|Segment { size, mtime }| (*size, *mtime));
+    let lines = finding.segments().iter().map(|segment| {
+        format!("\n{segment} {:?} {:?}", of(source, *segment), copy.and_then(|copy| of(copy, *segment)))
+    });
+    format!("{finding:?}{}", lines.collect::<String>())
 }
 
 /// Eight digits that stand for `text` (FNV-1a, folded): enough to tell what a person has looked at from anything else.
@@ -283,28 +197,62 @@ fn refused(text: String) -> Stop {
     Stop::new(Exit::Refused, text)
 }
 
-impl Side {
-    /// Takes out what no transaction has completed: a killed Borg has left it, and drops it when it writes again.
-    pub(crate) fn drop_uncommitted(&mut self) {
-        let Some(transaction) = self.transaction else { return };
-        let later: Vec<_> = self.segments.range(transaction.saturating_add(1)..).map(|(number, _)| *number).collect();
-        for (path, _) in later.iter().filter_map(|number| self.segments.remove(number)) {
-            self.survey.items.remove(&path);
+/// What the segments of both sides have in them.
+struct OnDisks<'s, 'w> {
+    source: &'s Side<'s>,
+    copy: Option<&'s Side<'s>>,
+    /// Those that were found to be the same.
+    same: BTreeSet<PathBuf>,
+    watch: Watch<'w>,
+}
+
+impl OnDisks<'_, '_> {
+    fn open(&self, whose: Whose, segment: u32) -> Result<Option<(PathBuf, File)>, CopyError> {
+        let side = match whose {
+            Whose::Source => Some(self.source),
+            Whose::Copy => self.copy,
+        };
+        let Some(side) = side else { return Ok(None) };
+        let path = path_of(segment, side.state.config.segments_per_dir);
+        let file = side.dir.open_file(&path)?;
+        Ok(Some((path, file)))
+    }
+}
+
+impl Contents for OnDisks<'_, '_> {
+    type Error = CopyError;
+
+    fn is_same(&mut self, segment: u32) -> Result<bool, CopyError> {
+        let sides = (self.open(Whose::Source, segment)?, self.open(Whose::Copy, segment)?);
+        let (Some((path, mut from)), Some((_, to))) = sides else { return Ok(false) };
+        let same = copy::same_content(&mut from, &to, self.watch)?;
+        let same = same.map_err(|source| CopyError::Read { path: path.clone(), source })?;
+        if same {
+            self.same.insert(path);
         }
+        Ok(same)
     }
 
-    /// A side without anything: a drive that has no copy yet.
-    pub(crate) fn nothing() -> Self {
-        Self {
-            survey: Survey::default(),
-            has_passing: false,
-            segments: BTreeMap::new(),
-            transaction: None,
-            id: None,
-            key: Key::Absent,
+    fn prove(&mut self, whose: Whose, segment: u32) -> Result<Option<Summary>, CopyError> {
+        let Some((path, mut file)) = self.open(whose, segment)? else { return Ok(None) };
+        let mut checker = Checker::new();
+        let mut piece = vec![0; PIECE];
+        loop {
+            let count = match file.read(&mut piece) {
+                Ok(0) => return Ok(checker.finish().ok()),
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(source) => return Err(CopyError::Read { path, source }),
+            };
+            (self.watch)(count.try_into().unwrap_or(u64::MAX))?;
+            if checker.feed(piece.get(..count).unwrap_or_default()).is_err() {
+                return Ok(None);
+            }
         }
     }
+}
 
+impl Look {
     /// Whether there is any file.
     pub(crate) fn has_files(&self) -> bool {
         self.survey.items.values().any(|item| item.kind == Kind::File)

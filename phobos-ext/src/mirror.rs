@@ -4,11 +4,9 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
-use phobos_core::borg::state::State;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
 use phobos_core::exec::Exec;
@@ -21,7 +19,7 @@ use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 
 use crate::drive::Target;
-use crate::gate::{self, Side};
+use crate::gate::{self, Look, Side};
 use crate::proof::SegmentProof;
 use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
 use crate::session::Session;
@@ -54,30 +52,32 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) borg: &'a RefCell<RepositoryLock>,
 }
 
-/// The source, held open from the beginning.
-struct Source {
+/// The folders of the source, held open from the beginning.
+struct Place {
     root: Dir,
     dir: Dir,
-    side: Side,
-    state: Rc<State>,
-    /// What is missing in it, which has to be accepted.
-    lacks: Vec<gate::Finding>,
-    transaction: u64,
     /// The repository's place below the mount.
     inner: PathBuf,
+}
+
+/// The source, as it was when the run began.
+struct Source<'p> {
+    place: &'p Place,
+    side: Side<'p>,
 }
 
 impl Mirroring<'_> {
     /// Mirrors onto the drive, and closes it whatever happens.
     pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
-        let source = self.look_at_source(repository)?;
+        let place = self.open_source()?;
+        let source = self.look_at_source(&place, repository)?;
         let access = if self.cli.dry_run { Access::Look } else { Access::Write };
         let session = Session::open(self.exec, self.config, self.target, access)?;
         let work = self.mirror(repository, &source, &session);
         Ok(teardown::join(work.map_err(boxed), session.close())?)
     }
 
-    fn look_at_source(&self, repository: &Repository) -> Result<Source, anyhow::Error> {
+    fn open_source(&self) -> Result<Place, anyhow::Error> {
         let backup = &self.config.backup;
         let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
         let root = Dir::open(&backup.mount)?;
@@ -86,52 +86,53 @@ impl Mirroring<'_> {
             let text = format!("{} is not on the file system of the backups", backup.repository.display());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        let mut side = gate::look(&dir, &mut self.pulse().watch())?;
-        if side.id.as_deref() != Some(repository.id().as_str()) {
-            return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
-        }
-        let transaction = gate::is_sound(&side)?;
-        side.drop_uncommitted();
-        let refused = |error| Stop::new(Exit::Refused, format!("cannot judge the repository: {error}"));
-        let state = State::read(&dir).map_err(refused)?;
-        let lacks = gate::is_whole(&state)?;
-        Ok(Source { root, dir, side, state: Rc::new(state), lacks, transaction, inner: inner.to_owned() })
+        Ok(Place { root, dir, inner: inner.to_owned() })
     }
 
-    fn mirror(&self, repository: &Repository, source: &Source, session: &Session<'_>) -> Result<Stats, anyhow::Error> {
+    fn look_at_source<'p>(&self, place: &'p Place, repository: &Repository) -> Result<Source<'p>, anyhow::Error> {
+        let look = gate::look(&place.dir, &mut self.pulse().watch())?;
+        if look.id.as_deref() != Some(repository.id().as_str()) {
+            return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
+        }
+        gate::is_borgs(&look.survey, repository.segments_per_dir())?;
+        Ok(Source { place, side: gate::read(&place.dir, look.survey)? })
+    }
+
+    fn mirror(
+        &self,
+        repository: &Repository,
+        source: &Source<'_>,
+        session: &Session<'_>,
+    ) -> Result<Stats, anyhow::Error> {
         let root = session.root()?;
-        let inner = source.inner.as_path();
+        let (inner, from) = (source.place.inner.as_path(), &source.place.root);
         let id = repository.id().as_str();
         let copy_dir = match root.stat(inner)? {
             None => None,
             Some(_) => Some(root.open_dir(inner)?),
         };
-        let mut copy = match &copy_dir {
+        let look = match &copy_dir {
             Some(dir) => gate::look(dir, &mut self.pulse().watch())?,
-            None => Side::nothing(),
+            None => Look::default(),
         };
-        if let Some((path, kind)) = copy.survey.strange() {
+        if let Some((path, kind)) = look.survey.strange() {
             let text = format!("{} in the copy on the drive is {}; remove it", shown(path), kind.name());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        let tops = tops(&source.root, inner)?;
-        let record = self.claim(root, id, &copy, &tops)?;
-        let exact = copy.survey.clone();
-        copy.drop_uncommitted();
-        let mut plan = Plan::of(&source.side.survey, &exact);
-        let mut findings = source.lacks.clone();
-        if let Some(dir) = &copy_dir {
-            let from = (&source.side, source.state.as_ref(), &source.dir);
-            findings.extend(gate::judge(from, (&copy, dir), &mut plan, &mut self.pulse().watch())?);
-        }
+        let tops = tops(from, inner)?;
+        let record = self.claim(root, id, &look, &tops)?;
+        let copy = copy_dir.as_ref().filter(|_| look.has_files());
+        let copy = copy.map(|dir| gate::read(dir, look.survey.clone())).transpose()?;
+        let mut plan = Plan::of(&source.side.survey, &look.survey);
+        let mut findings = gate::judge(&source.side, copy.as_ref(), &mut plan, &mut self.pulse().watch())?;
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let holding = holding.filter(|_| self.config.external.holding);
         let mut judged = tops.clone();
         judged.extend(record.names.iter().map(OsString::from).filter(|name| !is_own(name, inner)));
         let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
-        let spaces = spaces::list(&source.root, root, &judged, inner, holding)?;
-        let (lost, needed) = spaces::judge(&source.root, root, &spaces, &mut self.pulse().watch())?;
+        let spaces = spaces::list(from, root, &judged, inner, holding)?;
+        let (lost, needed) = spaces::judge(from, root, &spaces, &mut self.pulse().watch())?;
         findings.extend(lost);
         gate::pass(&findings, self.cli.accept.as_deref())?;
         let foreign = self.foreign(root, &judged, inner)?;
@@ -140,6 +141,7 @@ impl Mirroring<'_> {
             return self.rehearse(&plan, inner, &filters);
         }
         let unproved = RunRecord::read(root)?;
+        let transaction = source.side.state.last().map(u64::from);
         self.make_room(
             root,
             &plan,
@@ -150,7 +152,7 @@ impl Mirroring<'_> {
         let names: BTreeSet<_> = judged.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
         let record = DriveRecord { names: names.into_iter().collect(), ..record };
         record.write(root)?;
-        let run = RunRecord::new(Utc::now(), Some(source.transaction));
+        let run = RunRecord::new(Utc::now(), transaction);
         if let Some(before) = &unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
             spaces::distrust(root, &spaces, before.since, &mut self.pulse().watch())?;
@@ -159,14 +161,14 @@ impl Mirroring<'_> {
         RunRecord { since: unproved.map_or(run.since, |before| before.since.min(run.since)), ..run.clone() }
             .write(root)?;
 
-        let fresh = (copy.has_passing || source.side.survey != exact)
+        let fresh = (look.has_passing || source.side.survey != look.survey)
             .then(|| self.build(source, root, copy_dir.as_ref(), &plan));
         let fresh = fresh.transpose()?;
         session.prove()?;
         let stats = self.copy_rest(&filters, session)?;
         root.sync_file_system()?;
         session.prove()?;
-        if let Some(wrong) = spaces::verify(&source.root, root, &spaces, run.since, &mut self.pulse().watch())? {
+        if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.pulse().watch())? {
             return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
         }
         self.look_again(source, session)?;
@@ -178,8 +180,7 @@ impl Mirroring<'_> {
         let names =
             judged.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str().map(str::to_owned));
         let names = names.collect();
-        DriveRecord { transaction: Some(source.transaction), mirrored: Some(Utc::now()), names, ..record }
-            .write(root)?;
+        DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record }.write(root)?;
         root.replace(Path::new(GUIDE), GUIDE_TEXT.as_bytes(), 0o644, Durability::Synced)?;
         RunRecord::take_back(root)?;
         let written = fresh.unwrap_or_default();
@@ -199,7 +200,7 @@ impl Mirroring<'_> {
         &self,
         root: &Dir,
         id: &str,
-        copy: &Side,
+        copy: &Look,
         tops: &BTreeSet<OsString>,
     ) -> Result<DriveRecord, anyhow::Error> {
         let refused = |text: String| Err(Stop::new(Exit::Refused, text).into());
@@ -299,20 +300,20 @@ impl Mirroring<'_> {
     /// Makes the new copy beside the old one, and proves that the drive has it.
     fn build(
         &self,
-        source: &Source,
+        source: &Source<'_>,
         root: &Dir,
         copy: Option<&Dir>,
         plan: &Plan,
     ) -> Result<Vec<copy::Written>, anyhow::Error> {
         let fresh = root.open_dir(Path::new(FOLDER))?.make_dir(Path::new(INCOMING), 0o700)?;
-        let proof = |path: &Path| -> Box<dyn Proof> {
+        let proof = |path: &Path| -> Box<dyn Proof + '_> {
             match gate::segment_of(path) {
-                Some((_, number)) => Box::new(SegmentProof::new(number, &source.state)),
+                Some((_, number)) => Box::new(SegmentProof::new(number, &source.side.state)),
                 None => Box::new(Unproved),
             }
         };
         let mut pulse = self.pulse();
-        let written = copy::build(&source.dir, copy, &fresh, plan, &proof, &mut pulse.watch())?;
+        let written = copy::build(&source.place.dir, copy, &fresh, plan, &proof, &mut pulse.watch())?;
         root.sync_file_system()?;
         copy::verify(&fresh, &written, &mut self.pulse().quiet())?;
         Ok(written)
@@ -355,7 +356,7 @@ impl Mirroring<'_> {
     }
 
     /// Proves, right before anything is put in place, that the source and the drive are still what they were.
-    fn look_again(&self, source: &Source, session: &Session<'_>) -> Result<(), anyhow::Error> {
+    fn look_again(&self, source: &Source<'_>, session: &Session<'_>) -> Result<(), anyhow::Error> {
         session.prove()?;
         let backup = &self.config.backup;
         if !mount::is_mount_point(&backup.mount)? {
@@ -364,11 +365,11 @@ impl Mirroring<'_> {
                 backup.mount.display()
             ));
         }
-        let seen = Dir::open(&backup.mount)?.open_dir(&source.inner)?.stat_self()?;
-        let held = source.dir.stat_self()?;
-        let mut side = gate::look(&source.dir, &mut self.pulse().watch())?;
-        side.drop_uncommitted();
-        if (seen.dev, seen.ino) != (held.dev, held.ino) || side.survey != source.side.survey {
+        let seen = Dir::open(&backup.mount)?.open_dir(&source.place.inner)?.stat_self()?;
+        let held = source.place.dir.stat_self()?;
+        let look = gate::look(&source.place.dir, &mut self.pulse().watch())?;
+        let survey = gate::settled(look.survey, &source.side.state);
+        if (seen.dev, seen.ino) != (held.dev, held.ino) || survey != source.side.survey {
             return Err(CopyError::Changed { path: backup.repository.to_path_buf() }.into());
         }
         if !self.borg.borrow_mut().is_held() {

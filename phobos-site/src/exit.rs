@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use phobos_core::borg::BorgError;
+use phobos_core::borg::state::StateError;
 use phobos_core::copy::CopyError;
 use phobos_core::error::{Chain, Class, Classified};
 use phobos_core::exec::{ExecError, MissingPrograms};
@@ -162,6 +163,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
         CopyError,
         ExecError,
         FsError,
+        StateError,
         LockError,
         LuksError,
         MissingPrograms,

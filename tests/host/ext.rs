@@ -89,7 +89,7 @@ fn an_older_or_much_smaller_source_leaves_the_drive_as_it_was() {
         inside borg create /backup/borg::two /etc/hostname
         ext; before=$(content A)
         inside mv /backup/borg /backup/new; inside mv /backup/old /backup/borg
-        expect 65 "the repository is older than the copy on the drive" ext
+        expect 65 "the source is older than the copy" ext
         test "$(content A)" = "$before"; safe A
         inside rm -r /backup/borg; inside mv /backup/new /backup/borg
         inside borg delete /backup/borg::one; inside borg delete /backup/borg::two

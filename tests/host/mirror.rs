@@ -16,12 +16,12 @@ fn damage_to_the_source_never_reaches_the_drive() {
             test "$(content A)" = "$before"; safe A
             inside sh -c "rm -rf $R; cp -a $STORY/good $R"
         }
-        damaged "are other files in the repository" 'truncate -s -1000 $big'
-        damaged "are other files in the repository" 'truncate -s 9 $big'
-        damaged "are other files in the repository" 'printf x | dd of=$big bs=1 seek=200000 conv=notrunc'
-        damaged "are other files in the repository" 's=$(stat -c %s $big); rm $big; truncate -s $s $big'
-        damaged "are other files in the repository" 'head -c 5000 /dev/urandom >>$big'
-        damaged "the repository is damaged: it has hints or an index of the transaction" 'truncate -s -4 $new'
+        damaged "differ from the copy's and are damaged" 'truncate -s -1000 $big'
+        damaged "differ from the copy's and are damaged" 'truncate -s 9 $big'
+        damaged "differ from the copy's and are damaged" 'printf x | dd of=$big bs=1 seek=200000 conv=notrunc'
+        damaged "differ from the copy's and are damaged" 's=$(stat -c %s $big); rm $big; truncate -s $s $big'
+        damaged "differ from the copy's and are damaged" 'head -c 5000 /dev/urandom >>$big'
+        damaged "in which its last transaction ended, is missing or does not end with a commit" 'truncate -s -4 $new'
         damaged "" 'rm $big'
         damaged "" 'rm $new'
         damaged "no Borg repository" ': >config'
@@ -29,6 +29,8 @@ fn damage_to_the_source_never_reaches_the_drive() {
         damaged "is a symbolic link" 'mv $big /backup/away; ln -s /backup/away $big; rm -rf /backup/away'
         damaged "is a FIFO" 'rm $big; mkfifo $big'
         damaged "" 'rm -r data/*'
+        damaged "overwritten or encrypted by something that is not Borg" 'for file in data/0/*; do if [ $file != $new ]; then s=$(stat -c %s $file); head -c $s /dev/urandom >$file; fi; done'
+        damaged "is no segment of Borg, and so are" 'for file in data/0/*; do mv $file $file.enc; done'
         damaged "luv is gone or empty" 'rm -rf /backup/holding/luv'
         "#,
     );
@@ -72,8 +74,9 @@ END
         expect 65 "cut off before the objects that the index finds in them" ext; test "$(content A)" = "$before"; safe A; back
         inside rm "$segment"
         expect 65 "" ext; test "$(content A)" = "$before"; safe A; back
-        inside sh -c 'for file in /backup/borg/hints.* /backup/borg/index.*; do echo garbage >$file; done'
-        ext; safe A; sound A
+        inside sh -c 'echo garbage | tee /backup/borg/hints.* /backup/borg/index.*'
+        expect 65 "lost both its hints and its index" ext; test "$(content A)" = "$before"; safe A
+        inside borg create /backup/borg::three /etc/hostname; ext; safe A; sound A
         "#,
     );
 }
@@ -87,9 +90,9 @@ fn an_older_repository_does_not_win_by_patience() {
         for name in two three; do inside borg create /backup/borg::$name /etc/hostname; done
         ext; before=$(content A)
         inside sh -c "rm -r /backup/borg; cp -a $STORY/old /backup/borg"
-        for try in 1 2 3 4; do expect 65 "older than the copy on the drive" ext; test "$(content A)" = "$before"; done
+        for try in 1 2 3 4; do expect 65 "the source is older than the copy" ext; test "$(content A)" = "$before"; done
         export BORG_BASE_DIR=$STORY/another; for name in a b c d; do inside borg create /backup/borg::$name /etc/passwd; done
-        expect 65 "has gone another way since" ext; test "$(content A)" = "$before"; safe A
+        expect 65 "went different ways from segment" ext; test "$(content A)" = "$before"; safe A
         "#,
     );
 }

@@ -11,6 +11,7 @@ use super::config::{Config, ConfigError, MAX_CONFIG};
 use super::hints::{Hints, HintsError};
 use super::index::{Index, IndexError, Integrity, MAX_INTEGRITY, Summing};
 use super::segment;
+use crate::error::{Class, Classified};
 use crate::fs::{Dir, FsError, Kind};
 
 /// More names than that in one folder are not read, where Borg has a thousand.
@@ -69,6 +70,16 @@ pub enum StateError {
         /// The folder.
         path: PathBuf,
     },
+}
+
+impl Classified for StateError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NoConfig | Self::Config(_) | Self::TooMany { .. } => Class::Refused,
+            Self::Read { .. } => Class::Failed,
+            Self::Fs(error) => error.class(),
+        }
+    }
 }
 
 impl State {

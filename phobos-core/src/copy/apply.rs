@@ -64,12 +64,12 @@ impl Proof for Unproved {
 /// # Errors
 ///
 /// When something could not be read, proved or written: `old` is as it was, and `fresh` has to be thrown away.
-pub fn build(
+pub fn build<'p>(
     source: &Dir,
     old: Option<&Dir>,
     fresh: &Dir,
     plan: &Plan,
-    proof: &dyn Fn(&Path) -> Box<dyn Proof>,
+    proof: &dyn Fn(&Path) -> Box<dyn Proof + 'p>,
     watch: Watch<'_>,
 ) -> Result<Vec<Written>, CopyError> {
     let mut written = Vec::new();
@@ -112,7 +112,7 @@ fn copy(
     source: &Dir,
     fresh: &Dir,
     step: &Step,
-    mut proof: Box<dyn Proof>,
+    mut proof: Box<dyn Proof + '_>,
     buffer: &mut Buffer,
     watch: Watch<'_>,
 ) -> Result<Written, CopyError> {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::plan::same_time;
 use super::{CopyError, Watch};
-use crate::fs::{Dir, FsError, Kind, Stat};
+use crate::fs::{Dir, FsError, Kind, Stat, same_time};
 
 /// How deep the trees may be: each level holds a descriptor.
 const DEPTH: usize = 400;

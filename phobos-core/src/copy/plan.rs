@@ -1,9 +1,10 @@
 //! A plan: what makes of a copy what the source is, as a pure function of two surveys.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::survey::{Item, Survey};
-use crate::fs::Kind;
+use crate::fs::{Kind, same_time};
 
 /// What has to be done so that the copy becomes what the source is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,18 +83,13 @@ impl Plan {
         self.copied().fold(0, |sum, step| sum.saturating_add(step.item.size))
     }
 
-    /// Takes the copy's own file for `path`: its content was found to be the source's.
-    pub fn keep(&mut self, path: &Path) {
-        for step in self.steps.iter_mut().filter(|step| step.path == path && step.make == Make::Copy) {
+    /// Takes the copy's own files for `same`: their content was found to be the source's.
+    pub fn keep(&mut self, same: &BTreeSet<PathBuf>) {
+        for step in self.steps.iter_mut().filter(|step| step.make == Make::Copy && same.contains(&step.path)) {
             step.make = Make::Keep;
         }
-        self.touched.retain(|touched| touched != path);
+        self.touched.retain(|touched| !same.contains(touched));
     }
-}
-
-/// Whether a copy's time is that of its source; some file systems keep whole seconds only.
-pub(super) fn same_time(source: (i64, u32), copy: (i64, u32)) -> bool {
-    source == copy || (copy.1 == 0 && source.0 == copy.0)
 }
 
 /// Folders first, then files whose names are numbers, in the order of these, then the others: a disk is written in the order

@@ -157,6 +157,47 @@ const OTHERS: &[(&str, &str, Happening)] = &[
     ("hints of a later transaction", "its last transaction ended", |s| note(s, "hints", s.last, s.last + 7)),
     ("an index of a later transaction", "its last transaction ended", |s| note(s, "index", s.last, s.last + 7)),
     ("hints of a transaction that cannot be", "its last transaction ended", |s| note(s, "hints", s.last, u32::MAX)),
+    ("a new segment cut between entries", "cut off before the objects", |s| cut_between(&file(&s.source, s.new))),
+    ("a new segment cut between entries, the hints lost", "cut off before the objects", |s| {
+        fs::remove_file(s.source.join(format!("hints.{}", s.last))).unwrap();
+        cut_between(&file(&s.source, s.new));
+    }),
+    ("a new segment cut between entries, the index lost", "does not hold what", |s| {
+        fs::remove_file(s.source.join(format!("index.{}", s.last))).unwrap();
+        cut_between(&file(&s.source, s.new));
+    }),
+    ("a new segment lost, the index too", "missing", |s| {
+        fs::remove_file(s.source.join(format!("index.{}", s.last))).unwrap();
+        fs::remove_file(file(&s.source, s.new)).unwrap();
+    }),
+    ("hints and index lost, and a new segment", "lost both its hints and its index", |s| {
+        notes(s, |path| fs::remove_file(path).unwrap());
+        fs::remove_file(file(&s.source, s.new)).unwrap();
+    }),
+    ("hints and index lost, and a new segment cut between entries", "lost both its hints and its index", |s| {
+        notes(s, |path| fs::remove_file(path).unwrap());
+        cut_between(&file(&s.source, s.new));
+    }),
+    ("hints and index damaged, and a new segment cut between entries", "lost both its hints and its index", |s| {
+        notes(s, |path| edit(path, |bytes| fill(bytes, 2, 40)));
+        cut_between(&file(&s.source, s.new));
+    }),
+    ("most segments encrypted, the last transaction not", "overwritten or encrypted", |s| {
+        let last = s.last;
+        each(s, |path| {
+            if *path != file(&s.source, last) {
+                edit(path, |bytes| *bytes = noise(bytes.len()));
+            }
+        });
+    }),
+    ("most segments encrypted but for their beginnings", "overwritten or encrypted", |s| {
+        let last = s.last;
+        each(s, |path| {
+            if *path != file(&s.source, last) {
+                edit(path, |bytes| bytes.iter_mut().skip(64).for_each(|byte| *byte ^= 0x55));
+            }
+        });
+    }),
     ("hints and index lost, and a segment", "no sound hints or index", |s| {
         notes(s, |path| fs::remove_file(path).unwrap());
         fs::remove_file(file(&s.source, s.old)).unwrap();
@@ -181,7 +222,7 @@ const OTHERS: &[(&str, &str, Happening)] = &[
     }),
     ("a byte order mark", "cannot be understood", |s| config(s, &|text| format!("\u{feff}{text}"), false)),
     ("another repository", "another repository", |s| replace(s, &s.stranger)),
-    ("another repository under the same id", "differ", |s| {
+    ("another repository under the same id", "another repository under the same id", |s| {
         let config = fs::read(s.source.join("config")).unwrap();
         replace(s, &s.stranger);
         fs::write(s.source.join("config"), config).unwrap();
@@ -272,6 +313,15 @@ fn swap(scene: &Scene, one: u32, other: u32) {
 
 fn each(scene: &Scene, change: impl Fn(&Path)) {
     state(&scene.source).segments.keys().for_each(|segment| change(&file(&scene.source, *segment)));
+}
+
+/// Cuts a segment behind its first entry: all that is left in it is sound.
+fn cut_between(path: &Path) {
+    edit(path, |bytes| {
+        let size = u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
+        assert!(8 + size < bytes.len(), "it has one entry alone");
+        bytes.truncate(8 + size);
+    });
 }
 
 fn note(scene: &Scene, kind: &str, from: u32, to: u32) {

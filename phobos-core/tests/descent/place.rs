@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use phobos_core::borg::descent::{judge, judge_segment};
-use phobos_core::borg::segment::Checker;
+use phobos_core::borg::descent::{Contents, Whose, judge, judge_segment};
+use phobos_core::borg::segment::{Checker, SegmentError, Summary};
 use phobos_core::borg::state::{State, path_of};
 use phobos_core::exec::{Exec, Invocation, System};
-use phobos_core::fs::Dir;
+use phobos_core::fs::{Dir, FsError};
 
 /// The largest segment of a test, in bytes.
 const LIMIT: u64 = 64 * 1024 * 1024;
@@ -70,6 +70,40 @@ impl Place {
     }
 }
 
+/// Both sides, to be read.
+struct Folders<'f> {
+    source: (&'f Dir, &'f State),
+    copy: (&'f Dir, &'f State),
+}
+
+impl Folders<'_> {
+    fn read(&self, whose: Whose, segment: u32) -> Result<Vec<u8>, FsError> {
+        let (dir, state) = match whose {
+            Whose::Source => self.source,
+            Whose::Copy => self.copy,
+        };
+        dir.read(&path_of(segment, state.config.segments_per_dir), LIMIT).map(Option::unwrap_or_default)
+    }
+}
+
+impl Contents for Folders<'_> {
+    type Error = FsError;
+
+    fn is_same(&mut self, segment: u32) -> Result<bool, FsError> {
+        Ok(self.read(Whose::Source, segment)? == self.read(Whose::Copy, segment)?)
+    }
+
+    fn prove(&mut self, whose: Whose, segment: u32) -> Result<Option<Summary>, FsError> {
+        Ok(prove(&self.read(whose, segment)?).ok())
+    }
+}
+
+fn prove(bytes: &[u8]) -> Result<Summary, SegmentError> {
+    let mut checker = Checker::new();
+    bytes.chunks(4096).try_for_each(|chunk| checker.feed(chunk))?;
+    checker.finish()
+}
+
 /// What a mirror of `source` over `copy` says before it has put anything in place: every reason to refuse.
 pub(crate) fn refusals(source: &Path, copy: &Path) -> Vec<String> {
     let (source_dir, copy_dir) = (Dir::open(source).unwrap(), Dir::open(copy).unwrap());
@@ -78,13 +112,8 @@ pub(crate) fn refusals(source: &Path, copy: &Path) -> Vec<String> {
         Ok(state) => state,
         Err(error) => return vec![error.to_string()],
     };
-    let read = |dir: &Dir, state: &State, segment| {
-        dir.read(&path_of(segment, state.config.segments_per_dir), LIMIT).map(Option::unwrap_or_default)
-    };
-    let same = |segment| {
-        Ok::<_, phobos_core::fs::FsError>(read(&source_dir, &source, segment)? == read(&copy_dir, &copy, segment)?)
-    };
-    let mut refusals: Vec<_> = match judge(&source, Some(&copy), same) {
+    let mut contents = Folders { source: (&source_dir, &source), copy: (&copy_dir, &copy) };
+    let mut refusals: Vec<_> = match judge(&source, Some(&copy), &mut contents) {
         Ok(findings) => findings.iter().map(ToString::to_string).collect(),
         Err(error) => vec![error.to_string()],
     };
@@ -98,9 +127,7 @@ pub(crate) fn refusals(source: &Path, copy: &Path) -> Vec<String> {
         .filter(is_settled)
         .collect();
     for segment in fresh {
-        let mut checker = Checker::new();
-        let bytes = read(&source_dir, &source, segment).unwrap();
-        let proved = bytes.chunks(4096).try_for_each(|chunk| checker.feed(chunk)).and_then(|()| checker.finish());
+        let proved = prove(&contents.read(Whose::Source, segment).unwrap());
         match proved {
             Ok(summary) => {
                 refusals.extend(judge_segment(&source, segment, &summary).map(|finding| finding.to_string()));

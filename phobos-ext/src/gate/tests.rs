@@ -96,19 +96,14 @@ impl Two {
 
     /// What the gate says: nothing, what has to be accepted, or a refusal.
     fn judged(&self) -> Result<(), String> {
+        let told = |error: anyhow::Error| format!("{error:#}");
         let (source_dir, copy_dir) = (Dir::open(&self.path("source")).unwrap(), Dir::open(&self.path("copy")).unwrap());
-        let mut source = look(&source_dir, &mut on).map_err(|error| error.to_string())?;
-        let mut copy = look(&copy_dir, &mut on).unwrap();
-        is_sound(&source).map_err(|error| error.to_string())?;
-        let state = State::read(&source_dir).map_err(|error| error.to_string())?;
-        let mut findings = is_whole(&state).map_err(|error| error.to_string())?;
-        source.drop_uncommitted();
-        let exact = copy.survey.clone();
-        copy.drop_uncommitted();
+        let (source, copy) = (look(&source_dir, &mut on).map_err(told)?, look(&copy_dir, &mut on).unwrap());
+        is_borgs(&source.survey, 1000).map_err(|error| error.to_string())?;
+        let (source, exact) = (read(&source_dir, source.survey).map_err(told)?, copy.survey.clone());
+        let copy = read(&copy_dir, copy.survey).unwrap();
         let mut plan = Plan::of(&source.survey, &exact);
-        let from = (&source, &state, &source_dir);
-        let judged = judge(from, (&copy, &copy_dir), &mut plan, &mut on);
-        findings.extend(judged.map_err(|error| error.to_string())?);
+        let findings = judge(&source, Some(&copy), &mut plan, &mut on).map_err(told)?;
         pass(&findings, None).map_err(|error| error.to_string())
     }
 }
@@ -127,16 +122,16 @@ fn damage_to_the_source_does_not_pass() {
         bytes
     };
     let garbage = [segment(3, 1000, true), vec![7; 500]].concat();
-    let (other, swapped) = (segment(9, 1000, true), segment(4, 1000, true));
-    let contents =
-        [cut(9), cut(500), cut(0), flipped(3), flipped(9), flipped(600), vec![0; 1067], garbage, other, swapped];
-    for content in contents {
+    let contents = [cut(9), cut(500), cut(0), flipped(3), flipped(9), flipped(600), vec![0; 1067], garbage];
+    let elsewhere = [segment(9, 1000, true), segment(4, 1000, true)];
+    let said = contents.into_iter().map(|content| (content, "differ from the copy's and are damaged: 3;"));
+    for (content, why) in said.chain(elsewhere.map(|content| (content, "put there from elsewhere"))) {
         let two = two();
         two.write("data/0/3", &content);
         if content.len() == segment(3, 1000, true).len() {
             two.touch("data/0/3");
         }
-        refused_with(&two, "of the copy's segments are other files in the repository, data/0/3 first");
+        refused_with(&two, why);
     }
 }
 
@@ -145,21 +140,18 @@ fn the_last_segment_is_guarded_like_the_others() {
     for content in [segment(5, 1000, false), segment(5, 1000, true)[..1050].to_vec(), vec![0; 20]] {
         let two = two();
         two.write("data/0/5", &content);
-        refused_with(&two, "hints or an index of the transaction 5, and the last segment that ends a transaction is 4");
+        refused_with(&two, "segment 5, in which its last transaction ended, is missing or does not end with a commit");
     }
     let two = two();
     two.remove("data/0/5");
     two.remove("hints.5");
     two.remove("index.5");
-    refused_with(
-        &two,
-        "the repository is older than the copy on the drive: its last transaction is 4, the copy's is 5",
-    );
+    refused_with(&two, "the source is older than the copy: its last transaction is 4, the copy's is 5");
 }
 
 #[test]
 fn what_borg_never_makes_is_damage() {
-    let kinds: [Damage<'_>; 6] = [
+    let kinds: [Damage<'_>; 7] = [
         ("data/0/3 in it is a symbolic link", &|two| {
             two.remove("data/0/3");
             std::os::unix::fs::symlink("/etc/passwd", two.source("data/0/3")).unwrap();
@@ -172,11 +164,17 @@ fn what_borg_never_makes_is_damage() {
             fs::create_dir(two.source("data/1")).unwrap();
             fs::copy(two.source("data/0/3"), two.source("data/1/3")).unwrap();
         }),
-        ("hints or an index of the transaction 999", &|two| {
+        ("segment 999, in which its last transaction ended, is missing", &|two| {
             fs::rename(two.source("hints.5"), two.source("hints.999")).unwrap();
         }),
-        ("no segment of it ends a transaction", &|two| fs::remove_dir_all(two.source("data/0")).unwrap()),
+        ("the source has no complete transaction", &|two| fs::remove_dir_all(two.source("data/0")).unwrap()),
         ("data/0/3.enc is no segment", &|two| fs::write(two.source("data/0/3.enc"), "x").unwrap()),
+        ("is no segment of Borg, and so are 4 more; Borg never makes such files: they were renamed", &|two| {
+            for number in 1..=5 {
+                fs::rename(two.source(&format!("data/0/{number}")), two.source(&format!("data/0/{number}.enc")))
+                    .unwrap();
+            }
+        }),
     ];
     for (why, damage) in kinds {
         let two = two();
@@ -191,13 +189,13 @@ fn a_history_that_went_another_way_is_no_later_one() {
     for number in 4..=9 {
         two.write(&format!("data/0/{number}"), &segment(number + 100, 2000, true));
     }
-    refused_with(&two, "2 of the copy's segments are other files");
+    refused_with(&two, "the source and the copy went different ways from segment 4 on (4, 5)");
     let said = two.judged().unwrap_err();
     let plan = said.rsplit(' ').next().unwrap().to_owned();
     assert!(said.contains(&format!("--accept {plan}")) && plan.len() == 8, "{said}");
     two.write("data/0/9", &segment(1, 1, true));
     assert_eq!(said, two.judged().unwrap_err(), "the same difference has the same name");
-    two.write("data/0/4", &segment(1, 1, true));
+    two.write("data/0/4", &segment(1, 3, true));
     assert!(!two.judged().unwrap_err().contains(&plan), "another one has another");
 }
 
@@ -205,12 +203,41 @@ fn a_history_that_went_another_way_is_no_later_one() {
 fn lost_segments_need_a_later_transaction() {
     let two = two();
     two.remove("data/0/2");
-    refused_with(&two, "1 segments that the copy has are gone, data/0/2 first");
+    refused_with(&two, "segments of the copy are gone from the source without any transaction since: 2;");
     two.write("data/0/6", &segment(6, 1000, true));
     fs::rename(two.source("hints.5"), two.source("hints.6")).unwrap();
     two.judged().unwrap();
     two.remove("hints.6");
-    refused_with(&two, "are gone, data/0/2 first");
+    refused_with(&two, "the source has lost both its hints and its index");
+    refused_with(&two, "no sound hints or index to tell whether they were compacted: 2;");
+}
+
+/// Each cause in its own words: what was overwritten by somebody else is no fork, and a drive that rots is no bad source.
+#[test]
+fn who_has_changed_the_segments_is_told() {
+    let scrambled = |number: u8| {
+        let mut bytes = segment(number, 1000, true);
+        bytes.iter_mut().skip(20).for_each(|byte| *byte ^= 0x5a);
+        bytes
+    };
+    let two = two();
+    for number in 1..=4 {
+        two.write(&format!("data/0/{number}"), &scrambled(number));
+        two.touch(&format!("data/0/{number}"));
+    }
+    refused_with(&two, "most segments differ from the copy's and are none of Borg's any more (1, 2, 3, 4)");
+    assert!(!two.judged().unwrap_err().contains("--accept"), "what is damaged is not copied, whoever accepts it");
+
+    let two = self::two();
+    fs::write(two.path("copy/data/0/2"), scrambled(2)).unwrap();
+    refused_with(&two, "segments of the copy are damaged: 2; the source's differ and are sound");
+    assert!(two.judged().unwrap_err().contains("--accept"), "the drive may be made whole");
+
+    let two = self::two();
+    for number in 1..=6 {
+        two.write(&format!("data/0/{number}"), &segment(number + 50, 700, true));
+    }
+    refused_with(&two, "it is another repository under the same id");
 }
 
 #[test]
@@ -244,9 +271,9 @@ fn honest_changes_pass() {
     two.judged().expect("a killed Borg's segment");
     two.write("data/0/7", &segment(7, 5000, true));
     two.judged().expect("a later transaction of two segments");
-    two.remove("hints.5");
     two.remove("index.5");
-    two.judged().expect("Borg makes them anew");
+    two.judged().expect("Borg makes it anew");
+    fs::rename(two.source("hints.5"), two.source("hints.7")).unwrap();
     two.write(
         "config",
         format!("[repository]\nversion = 1\nsegments_per_dir = 1000\nid = {ID}\nappend_only = 1\n").as_bytes(),
@@ -271,7 +298,7 @@ fn a_key_is_kept() {
     two.copied();
     two.judged().unwrap();
     two.write("config", config("").as_bytes());
-    refused_with(&two, "config has no key, and the copy's has one");
+    refused_with(&two, "the key is gone from the source's `config`");
     for garbled in [&key[..20], "!!!!", &key.replacen("hq", "iq", 1), &format!("{key}AAAA")] {
         two.write("config", config(garbled).as_bytes());
         refused_with(&two, "the key in the source's `config` is damaged");
