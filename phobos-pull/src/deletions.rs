@@ -1,262 +1,141 @@
-//! How much a pull may delete: counted for each source, so that an empty one never empties its folder because another
-//! source of the host is full.
+//! How much a pull may delete: a pure function of counts and limits.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-
-use phobos_core::rsync::Change;
 use phobos_site::pull::MaxDelete;
-use rustix::fs::FileType;
 
-use crate::walk::{self, Step};
+/// How many folders may go with a few files, without asking rsync for a list.
+const FOLDERS: u64 = 16;
 
-/// Where rsync keeps what it has of a file that was cut off: below each folder, and never deleted with it.
-pub(crate) const PARTIAL: &str = ".phobos-partial";
-
-/// Where rsync makes files before they get their names: at the top of the holding space, and only while a pull runs.
-pub(crate) const TEMPORARY: &str = ".phobos-temp";
-
-/// How many names a refusal gives.
-const EXAMPLES: usize = 3;
-
-/// What a copy did, or would do, to one source's files in the holding space.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    /// Files, links and the like that were not there before.
-    pub(crate) created: u64,
-    /// Those that went.
-    pub(crate) deleted: u64,
-    /// Those that went, and folders.
-    pub(crate) deletions: u64,
-    /// Some of their names.
-    pub(crate) examples: Vec<String>,
+/// What is to be done about deletions that rsync has kept back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// rsync may delete so many files and folders, whatever source they are of: each source can bear it alone.
+    AtOnce(u64),
+    /// rsync must say first of which source they are.
+    Ask,
 }
 
-/// The tallies of a connection's sources, by their place below the folder that rsync copies into.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tallies(BTreeMap<PathBuf, Tally>);
-
-/// What deleting must not go beyond.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits<'a> {
-    /// How much of each source.
-    pub(crate) most: MaxDelete,
-    /// The folder that rsync copies into, below the holding space.
-    pub(crate) landing: &'a Path,
-    /// How many files each source had before the pull, by the place that the tallies have.
-    pub(crate) before: &'a BTreeMap<PathBuf, u64>,
-}
-
-impl Tallies {
-    /// Nothing yet, for sources in these places; none is within another.
-    pub(crate) fn new(places: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self(places.into_iter().map(|place| (place, Tally::default())).collect())
-    }
-
-    /// Takes a line with which rsync itemizes a change.
-    pub(crate) fn take(&mut self, line: &str) {
-        let Some(change) = Change::parse(line) else { return };
-        let (Change::Created(name) | Change::Deleted(name) | Change::Changed(name)) = change;
-        let Some((_, tally)) = self.0.iter_mut().find(|(place, _)| Path::new(name).starts_with(place)) else {
-            return;
-        };
-        let is_folder = name.ends_with('/');
-        match change {
-            Change::Created(_) if !is_folder => tally.created += 1,
-            Change::Deleted(_) => {
-                tally.deletions += 1;
-                tally.deleted += u64::from(!is_folder);
-                if !is_folder && tally.examples.len() < EXAMPLES {
-                    tally.examples.push(name.to_owned());
-                }
-            }
-            Change::Created(_) | Change::Changed(_) => {}
-        }
-    }
-
-    /// The tally of each place.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PathBuf, &Tally)> {
-        self.0.iter()
-    }
-
-    /// Adds what another copy did.
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (place, tally) in &other.0 {
-            let sum = self.0.entry(place.clone()).or_default();
-            sum.created += tally.created;
-            sum.deleted += tally.deleted;
-            sum.deletions += tally.deletions;
-            let room = EXAMPLES.saturating_sub(sum.examples.len());
-            sum.examples.extend(tally.examples.iter().take(room).cloned());
-        }
-    }
-
-    /// How many deletions there are, those of folders included.
-    pub(crate) fn deletions(&self) -> u64 {
-        self.0.values().map(|tally| tally.deletions).sum()
-    }
-
-    /// Why the deletions are too many, if they are.
-    pub(crate) fn objection(&self, limits: Limits<'_>) -> Option<String> {
-        let objections: Vec<String> = self
-            .0
-            .iter()
-            .filter_map(|(place, tally)| {
-                let before = limits.before.get(place).copied().unwrap_or_default();
-                (tally.deleted > limits.most.of(before)).then(|| {
-                    let rest = tally.deleted.saturating_sub(u64::try_from(tally.examples.len()).unwrap_or(u64::MAX));
-                    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-                    let examples = tally.examples.iter().map(|name| limits.landing.join(name).display().to_string());
-                    let examples: Vec<_> = examples.collect();
-                    let which =
-                        if tally.deleted >= before { "all".to_owned() } else { format!("{} of", tally.deleted) };
-                    let place = shown(&limits.landing.join(place));
-                    format!("{which} {before} files in {place} ({}{more})", examples.join(", "))
-                })
-            })
-            .collect();
-        (!objections.is_empty()).then(|| objections.join("; "))
-    }
-}
-
-impl Limits<'_> {
-    /// How many files may be deleted whatever source they are of; folders count as files then.
-    pub(crate) fn of_any(&self) -> u64 {
-        self.before.values().filter(|files| **files > 0).map(|files| self.most.of(*files)).min().unwrap_or_default()
-    }
-}
-
-/// A place below a holding space, for people.
-fn shown(place: &Path) -> String {
-    Path::new("/").join(place).components().collect::<PathBuf>().display().to_string()
-}
-
-/// Counts what is at `path` and below, folders left out; nothing there is 0 files.
+/// What is to be done about `kept_back` files; `before` says how many good files each source has.
 ///
-/// # Errors
-///
-/// When a folder cannot be read.
-pub(crate) fn count(path: &Path) -> io::Result<u64> {
-    let kind = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        other => other?.file_type(),
-    };
-    if !kind.is_dir() {
-        return Ok(1);
+/// rsync is given some more than it has kept back, for folders that go with them, but never more than the source with the
+/// least room for deletions can bear.
+pub(crate) fn plan(most: MaxDelete, before: impl Iterator<Item = u64>, kept_back: u64) -> Plan {
+    // A source without files has none to lose.
+    let of_any = before.filter(|files| *files > 0).map(|files| most.of(files)).min().unwrap_or_default();
+    if kept_back > of_any {
+        return Plan::Ask;
     }
-    let mut files = 0;
-    walk::through(walk::open(path)?, &mut |_, name, kind| {
-        if kind != FileType::Directory {
-            files += 1;
-            return Ok(Step::Over);
-        }
-        Ok(if name.to_bytes() == PARTIAL.as_bytes() { Step::Over } else { Step::In })
-    })?;
-    Ok(files)
+    Plan::AtOnce(of_any.min(kept_back.saturating_mul(2).saturating_add(FOLDERS)))
 }
 
-/// Removes the parts of files that were cut off and that no later pull has completed.
-///
-/// # Errors
-///
-/// When a folder cannot be read or removed.
-pub(crate) fn remove_parts(path: &Path) -> io::Result<()> {
-    walk::through(walk::open(path)?, &mut |folder, name, kind| {
-        if kind != FileType::Directory || name.to_bytes() != PARTIAL.as_bytes() {
-            return Ok(Step::In);
-        }
-        // By the descriptor: the folder's own path may be too long.
-        let here = format!("/proc/self/fd/{}/{PARTIAL}", folder.as_raw_fd());
-        fs::remove_dir_all(here)?;
-        Ok(Step::Over)
-    })
+/// Whether a source that has `before` good files may lose so many.
+pub(crate) fn is_allowed(most: MaxDelete, before: u64, deleted: u64) -> bool {
+    deleted <= most.of(before)
+}
+
+/// How many of the files that a source has `now` are good: what this pull has created is not, nor what an earlier one copied
+/// and then refused to delete for; the last good pull left `recorded`.
+pub(crate) fn good(now: u64, created: u64, recorded: Option<u64>) -> u64 {
+    now.saturating_sub(created).min(recorded.unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    fn tallies(lines: &[&str]) -> Tallies {
-        let mut tallies = Tallies::new(["home".into(), "etc".into()]);
-        for line in lines {
-            tallies.take(line);
+    fn limit() -> impl Strategy<Value = MaxDelete> {
+        prop_oneof![(0..=100_u8).prop_map(MaxDelete::Percent), any::<u64>().prop_map(MaxDelete::Files)]
+    }
+
+    /// Two limits of one kind, the first no larger than the second.
+    fn two_limits() -> impl Strategy<Value = (MaxDelete, MaxDelete)> {
+        let percent = (0..=100_u8, 0..=100_u8);
+        prop_oneof![
+            percent.prop_map(|(a, b)| (MaxDelete::Percent(a.min(b)), MaxDelete::Percent(a.max(b)))),
+            any::<(u64, u64)>().prop_map(|(a, b)| (MaxDelete::Files(a.min(b)), MaxDelete::Files(a.max(b)))),
+        ]
+    }
+
+    /// Small numbers of files as often as any others.
+    fn files() -> impl Strategy<Value = u64> {
+        prop_oneof![0..300_u64, any::<u64>()]
+    }
+
+    proptest! {
+        #[test]
+        fn no_source_loses_its_last_file(most in limit(), before in files(), deleted in files()) {
+            prop_assert!(!(before > 0 && deleted >= before && is_allowed(most, before, deleted)));
         }
-        tallies
-    }
 
-    fn tally(tallies: &Tallies, place: &str) -> Tally {
-        tallies.0[Path::new(place)].clone()
-    }
+        #[test]
+        fn what_is_deleted_at_once_is_allowed_whatever_source_it_is_of(
+            most in limit(),
+            before in prop::collection::vec(files(), 0..6),
+            kept_back in files(),
+        ) {
+            if let Plan::AtOnce(deletions) = plan(most, before.iter().copied(), kept_back) {
+                for files in before.iter().filter(|files| **files > 0) {
+                    prop_assert!(is_allowed(most, *files, deletions));
+                }
+                prop_assert!(deletions >= kept_back);
+            }
+        }
 
-    fn objection(lines: &[&str], home: u64, etc: u64) -> Option<String> {
-        let before = [("home".into(), home), ("etc".into(), etc)].into();
-        tallies(lines).objection(Limits { most: MaxDelete::Percent(50), landing: Path::new(""), before: &before })
-    }
+        #[test]
+        fn a_larger_limit_forbids_nothing_that_a_smaller_one_allows(
+            (small, large) in two_limits(),
+            before in prop::collection::vec(files(), 0..6),
+            (deleted, kept_back) in (files(), files()),
+        ) {
+            for files in &before {
+                prop_assert!(!is_allowed(small, *files, deleted) || is_allowed(large, *files, deleted));
+            }
+            if let Plan::AtOnce(deletions) = plan(small, before.iter().copied(), kept_back) {
+                let Plan::AtOnce(more) = plan(large, before.iter().copied(), kept_back) else {
+                    return Err(TestCaseError::fail("asks with the larger limit alone"));
+                };
+                prop_assert!(more >= deletions);
+            }
+        }
 
-    #[test]
-    fn files_are_counted_and_folders_are_not() {
-        let tallies = tallies(&[
-            "*deleting   home/d/",
-            "*deleting   home/d/f1",
-            ">f+++++++++ home/new",
-            "cd+++++++++ home/newer/",
-            ">f.st...... etc/fstab",
-            "*deleting   homework",
-            "sent 5 bytes",
-        ]);
-        let home = tally(&tallies, "home");
-        assert_eq!((home.created, home.deleted, home.deletions), (1, 1, 2));
-        assert_eq!(tally(&tallies, "etc"), Tally::default());
-        assert_eq!(tallies.deletions(), 2);
-    }
+        #[test]
+        fn who_may_lose_some_may_lose_fewer(most in limit(), before in files(), deleted in files(), fewer in files()) {
+            prop_assert!(!is_allowed(most, before, deleted) || is_allowed(most, before, deleted.min(fewer)));
+        }
 
-    #[test]
-    fn an_empty_source_never_empties_its_folder_although_another_is_full() {
-        let gone = ["*deleting   etc/a", "*deleting   etc/b"];
-        assert_eq!(objection(&gone, 100_000, 3), None);
-        assert_eq!(objection(&gone, 100_000, 2).unwrap(), "all 2 files in /etc (etc/a, etc/b)");
-    }
+        /// Among few files, any but the last may go; among many, a share: so more files before can forbid, but never below
+        /// the share of what there was.
+        #[test]
+        fn a_share_is_kept_of_many(percent in 0..=100_u8, before in 101..u64::MAX, deleted in files()) {
+            let share = u64::try_from(u128::from(before) * u128::from(percent) / 100).unwrap();
+            let allowed = is_allowed(MaxDelete::Percent(percent), before, deleted);
+            prop_assert_eq!(allowed, deleted <= share.min(before - 1));
+        }
 
-    #[test]
-    fn a_refusal_names_places_as_they_are_in_the_holding_space() {
-        let mut tallies = Tallies::new([PathBuf::new()]);
-        tallies.take("*deleting   song");
-        let before = [(PathBuf::new(), 1)].into();
-        let limits = Limits { most: MaxDelete::Percent(50), landing: Path::new("music"), before: &before };
-        assert_eq!(tallies.objection(limits).unwrap(), "all 1 files in /music (music/song)");
-    }
-
-    #[test]
-    fn half_of_many_is_the_limit() {
-        let lines: Vec<_> = (0..52).map(|n| format!("*deleting   home/{n}")).collect();
-        let lines: Vec<_> = lines.iter().map(String::as_str).collect();
-        assert_eq!(objection(&lines, 104, 0), None);
-        let said = objection(&lines, 103, 0).unwrap();
-        assert_eq!(said, "52 of 103 files in /home (home/0, home/1, home/2 and 49 more)");
-        assert_eq!(objection(&lines, 100, 0), None, "of few, any but the last");
+        /// Whatever an attacker creates and has refused, twice or more, does not raise what may be deleted.
+        #[test]
+        fn what_was_created_since_the_last_good_pull_counts_for_nothing(
+            most in limit(),
+            recorded in files(),
+            created in prop::collection::vec(files(), 0..5),
+            deleted in files(),
+        ) {
+            let mut now = recorded;
+            for more in created {
+                now = now.saturating_add(more);
+                let good = good(now, more, Some(recorded));
+                prop_assert!(good <= recorded);
+                prop_assert!(!is_allowed(most, good, deleted) || is_allowed(most, recorded, deleted) || recorded > 100);
+            }
+        }
     }
 
     #[test]
     fn what_any_source_can_bear_is_the_least_of_all() {
-        let before = [("home".into(), 1000), ("etc".into(), 30), ("new".into(), 0)].into();
-        assert_eq!(Limits { most: MaxDelete::Percent(50), landing: Path::new(""), before: &before }.of_any(), 29);
-    }
-
-    #[test]
-    fn files_on_disk_are_counted_without_parts_and_without_following_links() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        assert_eq!(count(&path("none")).unwrap(), 0);
-        fs::create_dir_all(path("a/.phobos-partial")).unwrap();
-        fs::write(path("a/.phobos-partial/x"), "").unwrap();
-        fs::write(path("a/f"), "").unwrap();
-        std::os::unix::fs::symlink("/", path("a/link")).unwrap();
-        assert_eq!(count(folder.path()).unwrap(), 2);
-        assert_eq!(count(&path("a/f")).unwrap(), 1);
-        remove_parts(folder.path()).unwrap();
-        assert!(!path("a/.phobos-partial").exists() && path("a/f").exists());
+        let plan = |kept_back| plan(MaxDelete::Percent(50), [1000, 30, 0].into_iter(), kept_back);
+        assert_eq!(
+            [plan(0), plan(5), plan(29), plan(30)],
+            [Plan::AtOnce(16), Plan::AtOnce(26), Plan::AtOnce(29), Plan::Ask]
+        );
     }
 }

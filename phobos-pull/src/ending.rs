@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use phobos_core::rsync;
 use phobos_site::exit::Exit;
 
-use crate::deletions::TEMPORARY;
+use crate::parts::TEMPORARY;
 
 /// How many of the first lines that rsync and ssh complain with are kept, and how many of the last.
 const KEPT: usize = 20;

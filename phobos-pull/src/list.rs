@@ -18,8 +18,8 @@ use phobos_site::paths::Paths;
 use phobos_site::pull::Host;
 use serde::Serialize;
 
-use crate::host::days;
 use crate::mark::{Mark, Marks, State};
+use crate::outcome::days;
 use crate::pull;
 use crate::{Cli, TABLES};
 

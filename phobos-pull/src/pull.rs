@@ -20,8 +20,9 @@ use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName, Origin};
 
 use crate::client;
-use crate::host::{Outcome, Puller};
+use crate::host::Puller;
 use crate::mark::Marks;
+use crate::outcome::Outcome;
 use crate::scope::Scope;
 use crate::screen::Screen;
 use crate::{Cli, TABLES};

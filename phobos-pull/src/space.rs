@@ -4,11 +4,11 @@
 //! the kernel knows of confinement. Who owns a space is its own record: there is no list that could be lost.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use phobos_site::pull::Host;
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, chownat, fchmod, fchown, flock, mkdirat, statat};
 
 use crate::allowed::USER;
+use crate::parts::TEMPORARY;
 use crate::scope::Scope;
 use crate::walk::{self, Step};
 
@@ -27,6 +28,9 @@ const HOSTS: u32 = 1000;
 
 /// The permissions of a space.
 const MODE: Mode = Mode::RWXU;
+
+/// The permissions of the folder in which rsync makes files.
+const TEMPORARY_MODE: u32 = 0o700;
 
 /// A holding space that is there and its owner's alone.
 #[derive(Debug)]
@@ -137,6 +141,57 @@ fn give(space: &Path, from: u32, to: u32) -> io::Result<()> {
     })?;
     fchown(&top, Some(uid), Some(gid))?;
     Ok(fchmod(&top, MODE)?)
+}
+
+/// The folder in which rsync makes files: what a killed one leaves there is not taken for the host's.
+#[derive(Debug)]
+pub(crate) struct Temporary(Option<PathBuf>);
+
+impl Temporary {
+    /// Makes it anew, for the owner of `space`.
+    pub(crate) fn make(space: &Path, scope: Scope) -> Result<Self, anyhow::Error> {
+        if scope == Scope::DryRun {
+            return Ok(Self(None));
+        }
+        let temporary = Self(Some(space.join(TEMPORARY)));
+        temporary.clear()?;
+        let make = |folder: &Path| {
+            let owner = fs::metadata(space)?;
+            DirBuilder::new().mode(TEMPORARY_MODE).create(folder)?;
+            // Of the link, should the host have put one there.
+            lchown(folder, Some(owner.uid()), Some(owner.gid()))
+        };
+        if let Some(folder) = &temporary.0 {
+            make(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        Ok(temporary)
+    }
+
+    fn clear(&self) -> Result<(), anyhow::Error> {
+        let Some(folder) = &self.0 else { return Ok(()) };
+        // It follows no link, and nobody else works here while the host's lock is held.
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(anyhow::Error::new(error).context(format!("cannot remove {}", folder.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes it and what rsync has left in it.
+    pub(crate) fn remove(mut self) -> Result<(), anyhow::Error> {
+        let result = self.clear();
+        self.0 = None;
+        result
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            log::error!("{error:#}");
+        }
+    }
 }
 
 #[cfg(test)]

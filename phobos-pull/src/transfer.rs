@@ -12,11 +12,12 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::{Connection, Host, Origin, Tolerated};
 
 use crate::allowed;
-use crate::deletions::{PARTIAL, TEMPORARY, Tallies};
 use crate::ending::{self, Complaints, Ending};
+use crate::parts::{PARTIAL, TEMPORARY};
 use crate::remote::{self, Files};
 use crate::reserve::Keeper;
 use crate::screen::Screen;
+use crate::tallies::Tallies;
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
 const SILENCE: u32 = 600;

@@ -333,7 +333,10 @@ impl MaxDelete {
         let any_but_the_last = files.saturating_sub(1);
         match self {
             Self::Percent(_) if files <= SMALL => any_but_the_last,
-            Self::Percent(percent) => (files * u64::from(percent) / 100).min(any_but_the_last),
+            Self::Percent(percent) => {
+                let share = u128::from(files).saturating_mul(u128::from(percent)).checked_div(100).unwrap_or_default();
+                u64::try_from(share).unwrap_or(u64::MAX).min(any_but_the_last)
+            }
             Self::Files(most) => most.min(any_but_the_last),
         }
     }
