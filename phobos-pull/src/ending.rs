@@ -8,13 +8,16 @@ use std::collections::VecDeque;
 use phobos_core::rsync;
 use phobos_site::exit::Exit;
 
-use crate::parts::TEMPORARY;
+use crate::parts;
 
 /// How many of the first lines that rsync and ssh complain with are kept, and how many of the last.
 const KEPT: usize = 20;
 
 /// How many of them an error shows.
 const SHOWN: usize = 3;
+
+/// How much is shown of both ends of a long path, in characters.
+const PATH_SHOWN: usize = 60;
 
 /// rsync's exit codes with a meaning of their own here (rsync(1), "EXIT VALUES").
 const PROTOCOL: i32 = 2;
@@ -109,10 +112,11 @@ pub(crate) fn of(code: i32, complaints: &Complaints, host: &str) -> Ending {
         ),
         PROTOCOL => far_side(complaints, host),
         _ if NO_PROGRAM.contains(&code) => far_side(complaints, host),
-        PARTIAL => match complaints.lines().find_map(too_many_attributes) {
-            Some(file) => ending(Exit::Failed, attributes_text(file)),
-            None => ending(Exit::Failed, format!("some files could not be copied: {said}")),
-        },
+        PARTIAL => ending(Exit::Failed, {
+            let attributes = || complaints.lines().find_map(too_many_attributes).map(attributes_text);
+            let path = || complaints.lines().find_map(too_long).map(path_text);
+            attributes().or_else(path).unwrap_or_else(|| format!("some files could not be copied: {said}"))
+        }),
         _ => match rsync::meaning(code) {
             Some(meaning) => ending(Exit::Failed, format!("{meaning}: {said}")),
             None => ending(Exit::Failed, format!("rsync ended with exit code {code}: {said}")),
@@ -269,9 +273,7 @@ fn too_many_attributes(line: &str) -> Option<&str> {
         return None;
     }
     let path = line.split('"').nth(1)?;
-    // rsync makes `two` as `two.z98eIa` in a folder of its own.
-    let made = path.rsplit_once(&format!("{TEMPORARY}/")).and_then(|(_, name)| name.rsplit_once('.'));
-    Some(made.map_or(path, |(name, _)| name))
+    Some(parts::made(path).unwrap_or(path))
 }
 
 fn attributes_text(file: &str) -> String {
@@ -279,6 +281,22 @@ fn attributes_text(file: &str) -> String {
         "{file} has more extended attributes or ACL entries than the file system of the holding spaces keeps for one file \
          (ext4: 4 KB); leave it out with `exclude`, or set `xattrs = false` or `acls = false` for this host, or let ext4 \
          keep more: `tune2fs -O ea_inode DEVICE`"
+    )
+}
+
+/// The path of a line that says that it is too long (ENAMETOOLONG): rsync gives up some bytes before the kernel would.
+fn too_long(line: &str) -> Option<&str> {
+    line.contains("File name too long").then(|| line.split('"').nth(1)).flatten()
+}
+
+fn path_text(path: &str) -> String {
+    let ends: (String, String) =
+        (path.chars().take(PATH_SHOWN).collect(), path.chars().rev().take(PATH_SHOWN).collect());
+    format!(
+        "the path {}…{} has {} bytes, too many for rsync here; shorten it on the host, or leave it out with `exclude`",
+        ends.0,
+        ends.1.chars().rev().collect::<String>(),
+        path.len()
     )
 }
 

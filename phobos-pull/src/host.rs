@@ -23,7 +23,7 @@ use crate::allowed::USER;
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State};
 use crate::outcome::{Done, Outcome, days};
-use crate::parts;
+use crate::parts::{self, Scratch};
 use crate::passes::Passes;
 use crate::reserve::Keeper;
 use crate::scope::Scope;
@@ -103,12 +103,13 @@ impl Puller<'_> {
         let earlier = self.marks.read(&host.name);
         if self.scope == Scope::DryRun {
             outcome.state = "rehearsed";
-            return self.copy_all(host, earlier.as_ref(), &mut outcome.done);
+            let mark = Mark::begin(&host.name, earlier.as_ref(), outcome.start);
+            return self.copy_all(host, &mark.scratch, earlier.as_ref(), &mut outcome.done);
         }
         let mut mark = Mark::begin(&host.name, earlier.as_ref(), outcome.start);
         let cannot_mark = || format!("cannot mark the holding space of {}", host.name);
         self.marks.write(&mark).with_context(cannot_mark)?;
-        let mut result = self.copy_all(host, earlier.as_ref(), &mut outcome.done);
+        let mut result = self.copy_all(host, &mark.scratch, earlier.as_ref(), &mut outcome.done);
         mark.end = Some(Utc::now());
         mark.note = outcome.done.notes.join("; ");
         mark.state = match &result {
@@ -137,7 +138,13 @@ impl Puller<'_> {
     }
 
     /// Copies from all of the host's connections, and stops at the first that fails.
-    fn copy_all(&self, host: &Host, earlier: Option<&Mark>, done: &mut Done) -> Result<(), anyhow::Error> {
+    fn copy_all(
+        &self,
+        host: &Host,
+        scratch: &Scratch,
+        earlier: Option<&Mark>,
+        done: &mut Done,
+    ) -> Result<(), anyhow::Error> {
         let holding: &Path = &self.config.backup.holding;
         let keeper = Keeper::new(holding, &host.name, self.config.backup.reserve)
             .with_context(|| format!("cannot open {}", holding.display()))?;
@@ -152,7 +159,7 @@ impl Puller<'_> {
             let failed = || format!("cannot end what an earlier pull has left in {}", space.display());
             leftovers::end(&space).with_context(failed)?;
         }
-        let temporary = Temporary::make(&space, self.scope)?;
+        let temporary = Temporary::make(&space, scratch, self.scope)?;
         let secrets = Secrets::lend(self.config, self.paths, host, owner, "")?;
         let users = (owner != 0).then(|| self.lend_users(host, owner)).transpose()?;
         let alias = users.as_ref().map(|users| Alias { id: owner, passwd: users.path().to_owned() });
@@ -163,6 +170,7 @@ impl Puller<'_> {
                 host,
                 connection,
                 space: &space,
+                scratch,
                 alias: alias.as_ref(),
                 files: Secrets::files(secrets.as_ref()),
                 program: &self.program,
@@ -176,7 +184,7 @@ impl Puller<'_> {
         let work = teardown::join(work, temporary.remove().map_err(boxed));
         let work = match keeper.filter(Keeper::was_hit) {
             // What was cut off would keep the room from the others that it has taken from them.
-            Some(_) => teardown::join(work, remove_parts(&space).map_err(boxed)),
+            Some(_) => teardown::join(work, remove_parts(&space, scratch).map_err(boxed)),
             None => work,
         };
         let work = teardown::join(work, users.map_or(Ok(()), Lent::close));
@@ -185,7 +193,7 @@ impl Puller<'_> {
             return Ok(());
         }
         if earlier.is_some_and(|mark| mark.state != State::Ok) {
-            remove_parts(&space)?;
+            remove_parts(&space, scratch)?;
         }
         let failed = || format!("cannot bring {} to the disk", space.display());
         if done.changed {
@@ -224,8 +232,8 @@ impl Puller<'_> {
 }
 
 /// Removes what was cut off in `space`.
-fn remove_parts(space: &Path) -> Result<(), anyhow::Error> {
-    parts::remove(space).with_context(|| format!("cannot remove what was cut off in {}", space.display()))
+fn remove_parts(space: &Path, scratch: &Scratch) -> Result<(), anyhow::Error> {
+    parts::remove(space, scratch).with_context(|| format!("cannot remove what was cut off in {}", space.display()))
 }
 
 /// The name of the host's pull on the light and in records of locks.

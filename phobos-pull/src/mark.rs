@@ -13,6 +13,8 @@ use chrono::{DateTime, Utc};
 use phobos_site::pull::HostName;
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Scratch;
+
 /// The folder of the marks, among the holding spaces; no host can have this name.
 const FOLDER: &str = ".phobos";
 
@@ -43,6 +45,8 @@ pub(crate) struct Mark {
     /// What is to be known of a good pull, such as files that vanished.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) note: String,
+    /// What phobos's own folders in the holding space are called, until a pull went well.
+    pub(crate) scratch: Scratch,
     /// When the host was to be pulled for the first time.
     pub(crate) known_since: DateTime<Utc>,
     /// The last good pull.
@@ -127,6 +131,10 @@ impl Mark {
             end: None,
             error: String::new(),
             note: String::new(),
+            // What a pull that did not go well has left is found by its name.
+            scratch: earlier
+                .filter(|mark| mark.state != State::Ok)
+                .map_or_else(Scratch::new, |mark| mark.scratch.clone()),
             known_since: earlier.map_or(now, |mark| mark.known_since),
             success: earlier.and_then(|mark| mark.success.clone()),
         }
@@ -174,6 +182,8 @@ mod tests {
         mark.state = State::Ok;
         marks.write(&mark).unwrap();
         let next = Mark::begin(&host, marks.read(&host).as_ref(), at(900));
+        assert_ne!(next.scratch, mark.scratch, "after a good pull nothing is left");
+        assert_eq!(Mark::begin(&host, Some(&next), at(901)).scratch, next.scratch);
         marks.write(&next).unwrap();
         let read = marks.read(&host).unwrap();
         assert_eq!((read.state, read.end, read.fresh_at(), read.known_since), (State::Running, None, at(100), at(100)));

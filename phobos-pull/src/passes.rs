@@ -167,7 +167,8 @@ impl Known<'_> {
 
     fn count(&self, place: &Path) -> Result<u64, anyhow::Error> {
         let path = self.transfer.space.join(&self.landing).join(place);
-        parts::count(&path).with_context(|| format!("cannot count the files in {}", path.display()))
+        parts::count(&path, self.transfer.scratch)
+            .with_context(|| format!("cannot count the files in {}", path.display()))
     }
 
     /// How many files the source at `place` has, and how many of them are good; this pull has created some.

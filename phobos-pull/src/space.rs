@@ -19,7 +19,7 @@ use phobos_site::pull::Host;
 use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, chownat, fchmod, fchown, flock, mkdirat, statat};
 
 use crate::allowed::USER;
-use crate::parts::TEMPORARY;
+use crate::parts::Scratch;
 use crate::scope::Scope;
 use crate::walk::{self, Step};
 
@@ -149,11 +149,11 @@ pub(crate) struct Temporary(Option<PathBuf>);
 
 impl Temporary {
     /// Makes it anew, for the owner of `space`.
-    pub(crate) fn make(space: &Path, scope: Scope) -> Result<Self, anyhow::Error> {
+    pub(crate) fn make(space: &Path, scratch: &Scratch, scope: Scope) -> Result<Self, anyhow::Error> {
         if scope == Scope::DryRun {
             return Ok(Self(None));
         }
-        let temporary = Self(Some(space.join(TEMPORARY)));
+        let temporary = Self(Some(space.join(scratch.temporary())));
         temporary.clear()?;
         let make = |folder: &Path| {
             let owner = fs::metadata(space)?;

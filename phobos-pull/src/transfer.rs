@@ -13,7 +13,7 @@ use phobos_site::pull::{Connection, Host, Origin, Tolerated};
 
 use crate::allowed;
 use crate::ending::{self, Complaints, Ending};
-use crate::parts::{PARTIAL, TEMPORARY};
+use crate::parts::Scratch;
 use crate::remote::{self, Files};
 use crate::reserve::Keeper;
 use crate::screen::Screen;
@@ -52,6 +52,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) connection: &'a Connection<'a>,
     /// The holding space.
     pub(crate) space: &'a Path,
+    /// The names of what is phobos's own in it.
+    pub(crate) scratch: &'a Scratch,
     /// Who receives, for sources elsewhere.
     pub(crate) alias: Option<&'a Alias>,
     /// What ssh reads, as the one who runs it can.
@@ -132,11 +134,12 @@ impl Transfer<'_> {
         args.extend(host.filter_files.iter().map(|file| format!("--filter=merge {}", file.display())));
         args.extend(host.exclude.iter().map(|pattern| format!("--exclude={}", pattern.as_str())));
         args.extend(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
-        args.extend([format!("--partial-dir={PARTIAL}"), format!("--timeout={SILENCE}")]);
+        args.extend([format!("--partial-dir={}", self.scratch.partial()), format!("--timeout={SILENCE}")]);
         let landing = host.landing(self.connection.origin);
         if landing.as_os_str().is_empty() {
-            args.push(format!("--filter=protect /{TEMPORARY}/"));
-            args.extend((deletions != Deletions::Rehearsed).then(|| format!("--temp-dir={TEMPORARY}")));
+            let temporary = self.scratch.temporary();
+            args.push(format!("--filter=protect /{temporary}/"));
+            args.extend((deletions != Deletions::Rehearsed).then(|| format!("--temp-dir={temporary}")));
         }
         args.extend(match deletions {
             Deletions::Never => vec![],
@@ -299,6 +302,7 @@ mod tests {
             host: &host,
             connection: &host.connections()[0],
             space: Path::new("/backup/holding/luv"),
+            scratch: &Scratch::try_from("77".to_owned()).unwrap(),
             alias: None,
             files: files(),
             program: Path::new("/usr/local/bin/phobos-pull"),
@@ -317,7 +321,7 @@ mod tests {
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
                 "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
-                 --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --delete-after --max-delete=0 --outbuf=Line \
+                 --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
                 rsync::rsh(&ssh).replace('\'', r"'\''")
@@ -328,7 +332,7 @@ mod tests {
         assert_eq!(
             call(all, Deletions::Never),
             "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
-             --bwlimit=5B --partial-dir=.phobos-partial --timeout=600 '--filter=protect /.phobos-temp/' --temp-dir=.phobos-temp --outbuf=Line --no-human-readable \
+             --bwlimit=5B --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );
         let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));

@@ -30,9 +30,13 @@ fn three_hosts_are_pulled_side_by_side_and_can_be_given_back() {
         deep=$home; for i in $(seq 60); do deep=$deep/deep; done; mkdir -p $deep; echo deep >$deep/er
         # Folders within folders.
         mkdir -p chew/home/{1..20}/{1..5}; for folder in chew/home/*/*; do echo $folder >$folder/file; done
+        # What is called like phobos's own folders is theirs all the same.
+        for folder in .phobos-partial .phobos-partial-0123456789abcdef .phobos-temp .phobos; do
+            mkdir -p chew/home/$folder chew/home/1/$folder; echo $folder | tee chew/home/$folder/f >chew/home/1/$folder/f
+        done
         # rsync gives a link or pipe the fraction of its second only where the second is another one than now.
         find luv/home nuhc/home chew/home -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
-        expect 0 "chew: copied 100 files with " pull --all --jobs 3
+        expect 0 "chew: copied 108 files with " pull --all --jobs 3
         same nuhc; same chew
         test "$(inside stat -c %b $HOLDING/luv/home/sparse)" -lt 100
         # Each host's files belong to a user of its own, and nobody gets at another's.
@@ -90,7 +94,7 @@ fn a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time() {
         big_file luv photo; rm luv/home/kept
         phobos-pull --config "$CONFIG" luv >said.pull 2>&1 & job=$!
         under_way luv photo $job
-        until inside find $HOLDING/luv/.phobos-temp -name 'photo.*' -size +2500k | grep .; do kill -0 $job; done
+        until inside find $HOLDING/luv -path '*/.phobos-temp-*' -name 'photo.*' -size +2500k | grep .; do kill -0 $job; done
         ip -n luv link set eth0 down
         code=0; wait $job || code=$?
         cat said.pull
@@ -98,7 +102,7 @@ fn a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time() {
         test "$(mark luv state)" = offline
         inside test -f $HOLDING/luv/home/kept
         inside test ! -e $HOLDING/luv/home/photo
-        inside find $HOLDING/luv/home/.phobos-partial/photo -size +2000k | grep .
+        inside find $HOLDING/luv/home -path '*/.phobos-partial-*/photo' -size +2000k | grep .
         ip -n luv link set eth0 up
         # What has come is not sent again.
         sed -i /bandwidth/d pull.d/luv.toml
@@ -106,6 +110,15 @@ fn a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time() {
         expect 0 "luv: copied 1 files with 6 MB, deleted 1" pull luv
         test $(($(received luv) - before)) -lt 4500000
         same luv
+        never inside sh -c "find $HOLDING/luv | grep -F .phobos-"
+        # Where what was cut off is given back to the host with the rest, it is pulled with the rest.
+        big_file luv film; echo "bandwidth-limit = '600KiB'" >>pull.d/luv.toml
+        phobos-pull --config "$CONFIG" luv & job=$!
+        under_way luv film $job; kill -TERM $job; wait $job || true
+        part=$(inside sh -c "cd $HOLDING/luv/home; ls -d .phobos-partial-*")
+        mkdir "luv/home/$part"; echo part >"luv/home/$part/film"; sed -i /bandwidth/d pull.d/luv.toml
+        expect 0 "" pull luv; expect 0 "" pull luv; same luv
+        inside grep -x part "$HOLDING/luv/home/$part/film"
         "#,
     );
 }
@@ -409,7 +422,7 @@ fn a_full_disk_and_a_client_that_hangs_fail_and_leave_the_copy_as_it_was() {
         inside cmp $HOLDING/luv/home/photo "$STORY/was"
         inside rm /backup/full
         expect 0 "" pull luv; same luv
-        never inside sh -c "find $HOLDING -name .phobos-partial | grep ."
+        never inside sh -c "find $HOLDING -name '.phobos-*' | grep ."
 
         # It lets us in and then says nothing.
         let_in luv 'restrict,command="sleep 1000"'
@@ -495,7 +508,7 @@ fn a_killed_pull_leaves_a_mark_and_the_next_one_goes_on() {
         sed -i /bandwidth/d pull.d/*.toml
         expect 0 "" pull luv nuhc
         same luv; same nuhc
-        never inside sh -c "find $HOLDING -name .phobos-partial | grep ."
+        never inside sh -c "find $HOLDING -name '.phobos-*' | grep ."
         "#,
     );
 }

@@ -107,7 +107,7 @@ big_file() { head -c 6000000 /dev/urandom >"$1/home/$2"; }
 # under_way NAME FILE: waits until the file has come in part.
 under_way() {
     until [ "$(stat -fc %T $NS 2>/dev/null)" = nsfs ]; do kill -0 "$3"; done
-    until inside sh -c "ls -A $HOLDING/$1/.phobos-temp 2>/dev/null" | grep -q "^$2\."; do kill -0 "$3"; done
+    until inside sh -c "ls -A $HOLDING/$1/.phobos-temp-* 2>/dev/null" | grep -q "^$2\."; do kill -0 "$3"; done
 }
 
 # received NAME: how many bytes have come from the client so far.

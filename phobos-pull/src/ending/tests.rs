@@ -124,11 +124,20 @@ fn what_the_host_said_tells_what_is_wrong_there() {
 fn a_file_with_too_many_attributes_is_named() {
     let line = "rsync: [receiver] rsync_xal_set: lsetxattr(\"home/two\",\"user.com.apple\") failed: No space left on device (28)";
     assert!(end(23, &[line]).starts_with("1 home/two has more extended attributes or ACL entries than "));
-    let made = "rsync: [receiver] rsync_xal_set: fsetxattr(\"/backup/holding/chew/.phobos-temp/two.txt.z98eIa\",\"user.x\") \
+    let made = "rsync: [receiver] rsync_xal_set: fsetxattr(\"/backup/holding/chew/.phobos-temp-00ff00ff00ff00ff/two.txt.z98eIa\",\"user.x\") \
                 failed: No space left on device (28)";
     assert!(end(23, &[made]).starts_with("1 two.txt has more extended attributes "), "{}", end(23, &[made]));
     let full = "rsync: [receiver] write failed on \"/home/photo\": No space left on device (28)";
     assert!(end(11, &[full]).starts_with("1 an error of file I/O"));
+}
+
+#[test]
+fn a_path_that_is_too_long_is_told_by_its_ends() {
+    let path = format!("/backup/holding/luv/{}/f", "d/".repeat(2030));
+    let line = format!("rsync: [generator] recv_generator: failed to stat \"{path}\": File name too long (36)");
+    let said = end(23, &[&line]);
+    assert!(said.starts_with("1 the path /backup/holding/luv/d/d/"), "{said}");
+    assert!(said.contains("/d/d//f has 4082 bytes, too many for rsync here; ") && said.len() < 300, "{said}");
 }
 
 #[test]
