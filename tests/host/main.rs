@@ -1,22 +1,130 @@
 //! What can be tested without the rig: real mount namespaces, loop-mounted ext4, borg and rsync, as root on any Linux.
+//!
+//! A story is a file `stories/MODULE/NAME.sh`, which `story` tells by hand, and a name here. Tests begin in the order of their
+//! names, so the module that takes longest is `endurance`: no core stands idle beside the last of them.
 
-#[cfg(test)]
-mod attacks;
-#[cfg(test)]
-mod endurance;
-#[cfg(test)]
-mod ext;
-#[cfg(test)]
-mod guard;
-#[cfg(test)]
-mod jobs;
 #[cfg(test)]
 mod miniature;
 #[cfg(test)]
-mod mirror;
-#[cfg(test)]
-mod ns;
-#[cfg(test)]
 mod outside;
-#[cfg(test)]
-mod pull;
+
+/// A test for each story, and the list of them.
+macro_rules! stories {
+    ($($module:ident: $($name:ident),+;)+) => {
+        $(
+            #[cfg(test)]
+            mod $module {
+                $(
+                    #[test]
+                    fn $name() {
+                        crate::miniature::tell(concat!(stringify!($module), "/", stringify!($name)));
+                    }
+                )+
+            }
+        )+
+
+        #[cfg(test)]
+        const STORIES: &[&str] = &[$($(concat!(stringify!($module), "/", stringify!($name), ".sh")),+),+];
+    };
+}
+
+stories! {
+    attacks:
+        no_local_user_can_hold_up_a_job_or_its_failure;
+    endurance:
+        ten_jobs_at_once_never_disturb_each_other,
+        two_hundred_thousand_small_files_are_pulled_and_then_left_alone;
+    ext:
+        a_mirror_is_whole_and_the_second_one_copies_only_what_is_new,
+        metadata_of_the_holding_spaces_is_kept,
+        a_dry_run_changes_nothing,
+        a_source_that_is_not_the_repository_leaves_the_drive_as_it_was,
+        an_older_or_much_smaller_source_leaves_the_drive_as_it_was,
+        a_drive_that_holds_something_else_is_refused_and_the_originals_copy_is_adopted,
+        a_full_drive_keeps_its_old_copy,
+        a_repository_in_use_is_waited_for_by_name,
+        one_run_at_a_time_and_leftovers_are_cleared,
+        killed_or_stopped_in_the_middle_it_leaves_no_mount,
+        progress_is_a_line_now_and_then_and_a_bar_for_a_person,
+        a_run_that_could_not_begin_stays_red_until_one_succeeds,
+        bad_input_is_one_line_and_does_nothing,
+        nobody_who_reads_the_two_lines_is_no_reason_not_to_mirror;
+    guard:
+        a_confined_program_writes_in_its_folder_and_nowhere_else,
+        a_confined_program_is_nobody_and_sees_little,
+        a_key_reads_what_is_configured_and_can_do_nothing_else,
+        a_daemon_is_checked_too,
+        a_client_that_lies_changes_nothing_outside_its_holding_space,
+        a_receiver_taken_over_by_its_client_is_kept_in_by_landlock,
+        a_killed_pull_leaves_neither_processes_nor_the_key,
+        a_pull_after_a_boot_works_under_the_units_umask;
+    jobs:
+        a_command_runs_in_the_namespace_as_if_called_directly,
+        a_failure_of_a_scheduled_job_stays_red_until_the_job_succeeds,
+        a_signal_reaches_the_command_and_its_end_is_passed_on,
+        a_holder_is_named_and_its_death_frees_the_lock,
+        the_holder_says_when_it_should_end_and_the_history_who_waited_and_who_failed,
+        a_borg_that_phobos_did_not_start_is_waited_for,
+        an_interactive_shell_has_its_terminal_and_job_control,
+        the_namespace_is_shown_and_removed_only_when_nothing_runs_in_it,
+        what_excludes_each_other_never_overlaps;
+    mirror:
+        damage_to_the_source_never_reaches_the_drive,
+        a_damaged_new_segment_is_not_copied,
+        what_hints_and_index_name_has_to_be_there,
+        an_older_repository_does_not_win_by_patience,
+        a_source_behind_a_link_is_refused,
+        a_hostile_drive_reaches_nothing,
+        foreign_names_are_left_alone_and_refused_at_adoption,
+        what_a_killed_run_wrote_is_copied_again,
+        an_rsync_that_lies_is_found_out_and_a_lost_mount_ends_the_run,
+        the_generation_before_is_a_whole_repository,
+        a_place_behind_a_link_is_used_where_it_is,
+        the_backup_disk_itself_and_a_file_system_with_errors_are_no_drive,
+        sparse_files_stay_sparse_and_what_rsync_keeps_in_attributes_comes_along,
+        another_partition_in_use_is_not_green,
+        the_line_on_the_drive_gives_pulled_files_back_as_they_were;
+    ns:
+        it_is_made_once_and_invisible_outside,
+        calls_at_once_make_one,
+        a_plain_file_is_used_and_a_dead_namespace_is_replaced,
+        a_backup_that_everybody_can_see_is_refused,
+        without_fstab_entry_or_disk_nothing_is_kept,
+        in_a_namespace_of_its_own_it_says_so,
+        it_pins_nothing_that_was_mounted_when_it_was_made;
+    pull:
+        three_hosts_are_pulled_side_by_side_and_can_be_given_back,
+        without_a_host_or_a_disk_nothing_is_done_and_one_line_says_so,
+        a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time,
+        whoever_is_not_there_is_offline_and_a_laptop_may_be_for_a_while,
+        a_changed_host_key_and_a_key_that_is_not_let_in_are_told,
+        a_host_that_is_there_is_never_told_to_be_away,
+        a_key_restricted_with_any_rrsync_reads_its_folder,
+        a_host_behind_another_is_reached_through_it_with_the_same_key,
+        an_authority_vouches_for_its_hosts,
+        an_empty_source_and_a_mass_of_deletions_delete_nothing,
+        files_that_vanish_are_noted_and_files_that_cannot_be_read_are_named,
+        a_full_disk_and_a_client_that_hangs_fail_and_leave_the_copy_as_it_was,
+        a_host_that_sends_without_end_fills_the_disk_for_nobody,
+        a_killed_pull_leaves_a_mark_and_the_next_one_goes_on,
+        pulls_wait_for_the_nightly_job_and_start_with_the_oldest,
+        no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work,
+        whoever_watches_sees_a_line_for_each_host_and_the_light;
+}
+
+/// A story that nobody tells proves nothing.
+#[test]
+fn every_story_is_told() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("host/stories");
+    let mut untold = Vec::new();
+    for module in std::fs::read_dir(&folder).unwrap() {
+        for story in std::fs::read_dir(module.unwrap().path()).unwrap() {
+            let path = story.unwrap().path();
+            let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+            if !STORIES.contains(&name.as_str()) && !name.starts_with("outside/") {
+                untold.push(name);
+            }
+        }
+    }
+    assert!(untold.is_empty(), "add them to `stories!`: {untold:?}");
+}

@@ -1,13 +1,27 @@
 # The shell of a story: a machine with a backup disk and room for drives.
+# shellcheck shell=bash
 set -euo pipefail
 cd "$STORY"
 exec >said 2>&1
-trap 'echo "story: line $LINENO failed: $BASH_COMMAND"' ERR
+trap 'echo "story: ${BASH_SOURCE[0]##*/} line $LINENO failed: $BASH_COMMAND"' ERR
+
+# require PROGRAM…: ends the story if one of them is not on this machine.
+require() {
+    local program
+    for program; do
+        if ! type "$program" >/dev/null 2>&1; then
+            echo "story: $program is not installed here, for instance by \`cargo xtask setup\`"
+            exit 1
+        fi
+    done
+}
+require borg rsync losetup mkfs.ext4 unshare setpriv
+
 trap 'umount -l "$STORY"/disk.* 2>/dev/null || true; for loop in $(cat loops 2>/dev/null); do if ours "$loop"; then losetup -d "$loop" || true; fi; done' EXIT
 PATH=$STORY:$PATH
 export BORG_BASE_DIR=$STORY/borg-base BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes BORG_RELOCATED_REPO_ACCESS_IS_OK=yes
 # Borg knows a machine by its network card; without one its number is another one each time.
-export BORG_HOST_ID="$(uname -n)@1"
+BORG_HOST_ID=$(uname -n)@1; export BORG_HOST_ID
 CONFIG=$STORY/phobos.toml
 NS=/run/phobos/ns/backup
 
@@ -120,9 +134,12 @@ sound() {
     umount "disk.$1"
 }
 
-# content NAME: a digest of everything on the drive, to tell whether it changed.
+# content NAME [FIND…]: a digest of everything on the drive that find's words choose, to tell whether it changed.
 content() {
     mount -o ro "${!1}" "disk.$1"
-    (cd "disk.$1" && find . -type f -print0 | sort -z | xargs -0r sha256sum) | sha256sum
+    (cd "disk.$1" && find . -type f "${@:2}" -print0 | sort -z | xargs -0r sha256sum) | sha256sum
     umount "disk.$1"
 }
+
+# copy NAME: the same without what phobos itself keeps on the drive.
+copy() { content "$1" ! -path './.phobos/*'; }

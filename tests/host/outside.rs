@@ -33,13 +33,6 @@ fn a_tool_outside_the_workspace_locks_mounts_copies_and_closes() {
     System::default().run(&call).unwrap();
     tell_with(
         &[("outside", &built.join("target/debug/outside"))],
-        r#"
-        backup_disk; drive A; ns
-        expect 0 "/backup/borg was copied while nobody wrote to it" inside outside /backup/borg /backup/holding "$A" /extbackup
-        safe A
-        mount "$A" disk.A; cmp disk.A/luv/photo <(inside cat /backup/holding/luv/photo); umount disk.A
-        expect 1 "no Borg repository in /backup/holding" inside outside /backup/holding /backup/holding "$A" /extbackup
-        safe A
-        "#,
+        "outside/a_tool_outside_the_workspace_locks_mounts_copies_and_closes",
     );
 }

@@ -1,4 +1,7 @@
 # The shell of stories about pulls: clients with a network, an sshd and a /home of their own.
+# shellcheck shell=bash source=miniature.sh
+. "$HOST/miniature.sh"
+require sshd ssh rrsync getfacl getfattr script ip
 set -E
 { cat /etc/passwd; echo 'phobos-pull:x:990:990::/nonexistent:/usr/sbin/nologin'; } >passwd
 { cat /etc/group; echo 'phobos-pull:x:990:'; } >group

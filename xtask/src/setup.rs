@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 26] = [
+const NEEDS: [Need; 27] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -39,6 +39,7 @@ const NEEDS: [Need; 26] = [
     need("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", "package sources over https"),
     need("qemu-system-x86", "qemu-system-x86_64", "the rig's machine"),
     need("qemu-utils", "qemu-img", "the rig's disk"),
+    need("shellcheck", "shellcheck", "reads the stories, which are shell scripts"),
     need("procps", "sysctl", "what runs in tests"),
     need(
         "systemd-container",

@@ -97,6 +97,14 @@ fn check(sh: &Shell, parts: &mut Parts) {
     } else {
         parts.skip("lints", "the toolchain has no clippy");
     }
+    parts.run("stories as shell scripts", || shell(sh));
+}
+
+/// The stories on a NAS in miniature, and what they have at hand.
+fn shell(sh: &Shell) -> Result<()> {
+    let scripts =
+        cmd!(sh, "git ls-files --cached --others --exclude-standard tests/host/story tests/host/*.sh").read()?;
+    Ok(cmd!(sh, "shellcheck").args(scripts.lines()).run()?)
 }
 
 fn has(sh: &Shell, component: &str) -> bool {

@@ -1,0 +1,16 @@
+# shellcheck source=../../pull.sh
+. "$HOST/pull.sh"
+
+# So many files are made, read and removed faster where each fits into its inode.
+disk home 1000; mkdir chew; mount "$home" chew
+disk back 1000; mkdir chew/back; mount "$back" chew/back
+client chew
+mkdir chew/home/{1..200}
+(cd chew/home && seq 200000 | awk '{ file = ($1 % 200 + 1) "/" $1; print $1 >file; close(file) }')
+expect 0 "chew: copied 200000 files with 1." pull chew
+inside rsync -aHAX --numeric-ids --fake-super -M--super $HOLDING/chew/ "$STORY/chew/back/"
+list() { (cd "$1/home" && find . -printf '%P %y %m %u %g %T@ %l\n' | sort; find . -type f -print0 | sort -z | xargs -0 cat); }
+list chew >is; list chew/back >was
+cmp is was
+expect 0 "chew: copied 0 files with 0 B, deleted 0" pull chew
+umount -l chew
