@@ -9,22 +9,18 @@ use std::time::{Duration, Instant};
 use phobos_core::borg::Repository;
 use phobos_core::exec::System;
 use phobos_core::lock::Patience;
-use phobos_core::rsync::{self, Extras, Mirror, Progress, Teller};
+use phobos_core::progress::{CopyEvent, Halt};
+use phobos_core::rsync::{self, Extras, Mirror};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 
-/// Says nothing while the copy runs.
-struct Quiet;
-
-impl Teller for Quiet {
-    fn progress(&mut self, _progress: Progress<'_>) {}
-    fn change(&mut self, _line: &str) {}
-    fn complaint(&mut self, line: &str) {
-        log::warn!("{line}");
+/// Says what goes wrong, and lets the copy go on.
+#[expect(clippy::unnecessary_wraps, reason = "a handler could end the copy")]
+fn tell(event: CopyEvent<'_>) -> Result<(), Halt> {
+    if let CopyEvent::Warning(line) = event {
+        eprintln!("{line}");
     }
-    fn may_go_on(&mut self) -> Result<(), String> {
-        Ok(())
-    }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -50,8 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         extras: Extras::All,
         rehearsal: false,
         progress: true,
+        expected: None,
     };
-    let stats = teardown::join(rsync::mirror(&system, &mirror, &mut Quiet), lock.close())?;
+    let stats = teardown::join(rsync::mirror(&system, &mirror, &mut tell), lock.close())?;
     println!("copied {} files", stats.files_transferred);
     Ok(())
 }

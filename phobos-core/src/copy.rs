@@ -4,7 +4,7 @@
 //! [`survey()`] walks a side once and never through a link. [`Plan::of`] is a pure function of two surveys. [`build`] makes
 //! the new tree beside the old one: what is the same is a second name of the old file, what is new is read once, proved by
 //! a [`Proof`] while it is written, and has to be read back past the page cache ([`verify`]) before [`exchange`] puts the
-//! whole tree in place with one rename.
+//! whole tree in place with one rename. Each tells a handler how far it has come ([`crate::progress`]).
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -38,9 +38,7 @@ use std::path::PathBuf;
 
 use crate::error::{Class, Classified};
 use crate::fs::{FsError, shown};
-
-/// Is asked about after every few megabytes, with the number of bytes since it was asked last; what it returns ends the work.
-pub type Watch<'w> = &'w mut dyn FnMut(u64) -> Result<(), CopyError>;
+use crate::progress::Halt;
 
 /// Why a copy was not made.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +97,15 @@ pub enum CopyError {
     /// A signal ended the work.
     #[error("stopped by signal {0} while copying")]
     Interrupted(i32),
+}
+
+impl From<Halt> for CopyError {
+    fn from(halt: Halt) -> Self {
+        match halt {
+            Halt::Because(reason) => Self::Stopped(reason),
+            Halt::Signal(signal) => Self::Interrupted(signal),
+        }
+    }
 }
 
 impl Classified for CopyError {

@@ -5,10 +5,10 @@
 //! | programs: a call as data, one trait that runs it, and a fake of it | [`exec`], [`signal`] |
 //! | what has to be closed again, and both errors where work and clean-up fail | [`teardown`], [`error`] |
 //! | drives: LUKS mappings, mounts, private mount namespaces | [`luks`], [`mount`], [`namespace`] |
-//! | copies: rsync, and trees that are surveyed, planned, proved and put in place as one | [`rsync`], [`copy`] |
+//! | copies: rsync, trees that are surveyed, planned, proved and put in place as one, and what both tell | [`rsync`], [`copy`], [`progress`] |
 //! | Borg's repositories: what they are, whether they are whole, their lock as a guard | [`borg`] |
 //! | jobs that keep out of each other's way | [`lock`], [`process`] |
-//! | strangers: files that others may have prepared, programs that handle what others send | [`fs`], [`confine`], [`ssh`] |
+//! | strangers: files that others may have prepared, programs that handle what others send | [`fs`], [`sandbox`], [`ssh`] |
 //! | systemd's units and names | [`systemd`] |
 //!
 //! The library wraps and guards; it prints nothing, decides nothing and knows no particular machine. It logs through `log`.
@@ -43,6 +43,7 @@ pub mod luks;
 pub mod mount;
 pub mod namespace;
 pub mod process;
+pub mod progress;
 pub mod rsync;
 pub mod sandbox;
 pub mod signal;

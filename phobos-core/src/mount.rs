@@ -203,14 +203,27 @@ pub fn is_mount_point(target: &Path) -> Result<bool, MountError> {
     }
 }
 
-/// How many bytes of the file system at `target` are in use, those that are still to be written included.
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes in use, those that are still to be written included.
+    pub used: u64,
+    /// Bytes that root may still write.
+    pub free: u64,
+    /// Bytes that everybody else may still write.
+    pub available: u64,
+}
+
+/// How full the file system at `target` is.
 ///
 /// # Errors
 ///
 /// When the file system does not say so.
-pub fn used_bytes(target: &Path) -> io::Result<u64> {
+pub fn usage(target: &Path) -> io::Result<Usage> {
     let all = rustix::fs::statvfs(target)?;
-    Ok(all.f_blocks.saturating_sub(all.f_bfree).saturating_mul(all.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(all.f_frsize);
+    let used = all.f_blocks.saturating_sub(all.f_bfree);
+    Ok(Usage { used: bytes(used), free: bytes(all.f_bfree), available: bytes(all.f_bavail) })
 }
 
 /// The fstab entry of `target`, if there is one.

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
 use crate::human;
+use crate::progress::{Change, ChangeKind, CopyEvent, Halt, Handler, Phase, Progress};
 
 /// What rsync keeps of this process's environment: variables of its own would change what it does.
 const ENVIRONMENT: &[&str] = &["PATH", "TMPDIR"];
 
 /// How long a copy may do nothing at all before it is ended.
 const STALL: Duration = Duration::from_secs(30 * 60);
-
-/// How often progress is told, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// A mirror to be made: the target gets what the source has, and loses what the source has not.
 #[derive(Debug, Clone)]
@@ -33,6 +31,8 @@ pub struct Mirror<'a> {
     pub rehearsal: bool,
     /// Whether rsync says how far it has come: it does so after each file, which makes many small ones a tenth slower.
     pub progress: bool,
+    /// How many bytes will be copied, where that is known.
+    pub expected: Option<u64>,
 }
 
 /// Metadata that costs time: rsync asks for it file by file, on both sides.
@@ -72,61 +72,6 @@ pub struct Fetched {
     pub kept_back: u64,
 }
 
-/// A change as rsync itemizes it with `--out-format='%i %n%L'`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change<'a> {
-    /// Something that was not there before.
-    Created(&'a str),
-    /// Something that was there.
-    Changed(&'a str),
-    /// Something that goes.
-    Deleted(&'a str),
-}
-
-/// How far a copy has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress<'a> {
-    /// Bytes copied so far.
-    pub bytes: u64,
-    /// Part of what is known to be copied, in percent.
-    pub percent: u8,
-    /// Speed, as rsync writes it: `12.34MB/s`.
-    pub speed: &'a str,
-}
-
-impl Progress<'_> {
-    /// In words, for the journal.
-    pub fn words(&self) -> String {
-        format!("copied {}, {} % of what was found, {}", human::size(self.bytes), self.percent, self.speed)
-    }
-
-    /// As a bar of `width` characters and the words, for a terminal.
-    pub fn bar(&self, width: u8) -> String {
-        let full = usize::from(u16::from(self.percent.min(100)) * u16::from(width) / 100);
-        let empty = usize::from(width) - full;
-        format!("[{}{}] {}", "#".repeat(full), " ".repeat(empty), self.words())
-    }
-}
-
-/// What is told while a copy runs.
-pub trait Teller {
-    /// Takes progress as often as rsync gives it, several times a second.
-    fn progress(&mut self, progress: Progress<'_>);
-
-    /// Takes a file that a rehearsal would copy, create or delete, as rsync itemizes it.
-    fn change(&mut self, line: &str);
-
-    /// Takes a line that rsync wrote to standard error.
-    fn complaint(&mut self, line: &str);
-
-    /// Is asked about once a second.
-    ///
-    /// # Errors
-    ///
-    /// The reason why the copy must end now.
-    fn may_go_on(&mut self) -> Result<(), String>;
-}
-
 /// Why a mirror was not made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot mirror {from} to {to}{}", .meaning.map_or(String::new(), |meaning| format!(" ({meaning})")))]
@@ -144,20 +89,18 @@ pub struct RsyncError {
 ///
 /// # Errors
 ///
-/// When rsync ends with anything but 0: the target may have got new files, and has lost none unless all were read.
-pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
-    run(exec, mirror, invocation(mirror), teller)
-}
-
-fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn Teller) -> Result<Stats, RsyncError> {
+/// When rsync ends with anything but 0, or the handler ends it: the target may have got new files, and has lost none unless
+/// all were read.
+pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, handler: Handler<'_>) -> Result<Stats, RsyncError> {
     // A slash at the end of the source means its content.
     let folder = |path: &Path| {
         let mut text: OsString = path.into();
         text.push("/");
         text
     };
-    let call = call.arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
-    let mut lines = Lines { teller, stats: Stats::default(), kept_back: 0 };
+    let call = invocation(mirror).arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
+    let mut lines = Lines::new(handler, mirror.expected);
+    lines.tell(CopyEvent::Phase(Phase::Copying));
     match exec.stream(&call, &mut lines) {
         Ok(_) => Ok(lines.stats),
         Err(source) => {
@@ -176,8 +119,9 @@ fn run(exec: &dyn Exec, mirror: &Mirror<'_>, call: Invocation, teller: &mut dyn 
 /// # Errors
 ///
 /// When rsync could not be started, was ended, or was killed; an exit code of its own is no error.
-pub fn fetch(exec: &dyn Exec, call: &Invocation, teller: &mut dyn Teller) -> Result<Fetched, ExecError> {
-    let mut lines = Lines { teller, stats: Stats::default(), kept_back: 0 };
+pub fn fetch(exec: &dyn Exec, call: &Invocation, handler: Handler<'_>) -> Result<Fetched, ExecError> {
+    let mut lines = Lines::new(handler, None);
+    lines.tell(CopyEvent::Phase(Phase::Copying));
     let code = match exec.stream(call, &mut lines) {
         Ok(_) => 0,
         Err(ExecError::Failed { status: Status::Code(code), .. }) => code,
@@ -205,31 +149,6 @@ pub fn rsh(words: &[String]) -> String {
     });
     let bound = ["setpriv", "--pdeathsig", "KILL", "--"].into_iter().map(str::to_owned);
     bound.chain(quoted).collect::<Vec<_>>().join(" ")
-}
-
-/// A moment for each telling, so that the journal gets a line every so often and not a thousand.
-#[derive(Debug)]
-pub struct Backoff {
-    last: Instant,
-    pause: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { last: Instant::now(), pause: Duration::from_secs(10) }
-    }
-}
-
-impl Backoff {
-    /// Whether it is time to tell: after 10 s, then after pauses that double up to 5 minutes.
-    pub fn is_due(&mut self) -> bool {
-        let due = self.last.elapsed() >= self.pause;
-        if due {
-            self.last = Instant::now();
-            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        }
-        due
-    }
 }
 
 fn invocation(mirror: &Mirror<'_>) -> Invocation {
@@ -279,31 +198,55 @@ pub fn meaning(code: i32) -> Option<&'static str> {
     })
 }
 
-/// Sorts rsync's lines into progress, statistics and changes.
+/// Sorts rsync's lines into events and statistics.
 struct Lines<'a> {
-    teller: &'a mut dyn Teller,
+    handler: Handler<'a>,
+    /// How many bytes will be copied, where the caller knows.
+    expected: Option<u64>,
+    begun: Instant,
     stats: Stats,
     kept_back: u64,
+    /// What the handler has said, until rsync can be ended for it.
+    halt: Option<Halt>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(handler: Handler<'a>, expected: Option<u64>) -> Self {
+        Self { handler, expected, begun: Instant::now(), stats: Stats::default(), kept_back: 0, halt: None }
+    }
+
+    fn tell(&mut self, event: CopyEvent<'_>) {
+        if self.halt.is_none() {
+            self.halt = (self.handler)(event).err();
+        }
+    }
 }
 
 impl Observer for Lines<'_> {
     fn out(&mut self, line: &str) {
-        if let Some(progress) = parse_progress(line) {
-            self.teller.progress(progress);
-        } else if !self.stats.take(line) && is_change(line) {
-            self.teller.change(line);
+        if let Some(progress) = parse_progress(line, self.expected, self.begun.elapsed()) {
+            self.tell(CopyEvent::Progress(progress));
+        } else if !self.stats.take(line) {
+            if let Some(change) = change(line) {
+                self.tell(CopyEvent::Change(change));
+            }
         }
     }
 
     fn err(&mut self, line: &str) {
         match parse_kept_back(line) {
             Some(files) => self.kept_back = self.kept_back.max(files),
-            None => self.teller.complaint(line),
+            None => self.tell(CopyEvent::Warning(line)),
         }
     }
 
     fn tick(&mut self) -> Result<(), String> {
-        self.teller.may_go_on()
+        self.tell(CopyEvent::Tick);
+        match &self.halt {
+            Some(Halt::Because(reason)) => Err(reason.clone()),
+            // Whoever runs rsync sees the signal, and ends rsync as one that was interrupted.
+            Some(Halt::Signal(_)) | None => Ok(()),
+        }
     }
 }
 
@@ -327,12 +270,32 @@ impl Stats {
 }
 
 /// Reads a line of `--info=progress2`: `  1,234,567  12%   11.77MB/s    0:00:10 (xfr#5, to-chk=10/100)`.
-fn parse_progress(line: &str) -> Option<Progress<'_>> {
+fn parse_progress(line: &str, total: Option<u64>, so_far: Duration) -> Option<Progress> {
     let mut fields = line.split_whitespace();
-    let bytes = fields.next()?.replace(',', "").parse().ok()?;
-    let percent = fields.next()?.strip_suffix('%')?.parse().ok()?;
-    let speed = fields.next().filter(|speed| speed.ends_with("B/s"))?;
-    Some(Progress { bytes, percent, speed })
+    let done = fields.next()?.replace(',', "").parse().ok()?;
+    let percent: u8 = fields.next()?.strip_suffix('%')?.parse().ok()?;
+    let speed = fields.next().and_then(parse_speed)?;
+    let by_total = Progress { speed, ..Progress::new(done, total, so_far) };
+    if total.is_some() {
+        return Some(by_total);
+    }
+    let left = human::remaining(percent.into(), 100, so_far);
+    Some(Progress { percent: Some(percent), left, ..by_total })
+}
+
+/// Reads `11.77MB/s`, in which a kB has 1024 bytes (rsync's `progress.c`).
+fn parse_speed(text: &str) -> Option<u64> {
+    let number = text.strip_suffix("B/s")?;
+    let (number, unit) = match number.chars().last()? {
+        'k' | 'K' => (number.get(..number.len().checked_sub(1)?)?, 1 << 10),
+        'M' => (number.get(..number.len().checked_sub(1)?)?, 1 << 20),
+        'G' => (number.get(..number.len().checked_sub(1)?)?, 1 << 30),
+        _ => (number, 1_u64),
+    };
+    let (whole, hundredths) = number.split_once('.').unwrap_or((number, "0"));
+    let hundredths: u64 = format!("{hundredths:0<2}").get(..2)?.parse().ok()?;
+    let whole: u64 = whole.parse().ok()?;
+    Some(whole.saturating_mul(unit).saturating_add(hundredths.saturating_mul(unit) / 100))
 }
 
 /// Reads `Deletions stopped due to --max-delete limit (6 skipped)`.
@@ -341,24 +304,20 @@ fn parse_kept_back(line: &str) -> Option<u64> {
     number.parse().ok()
 }
 
-impl<'a> Change<'a> {
-    /// Reads a line that itemizes a change.
-    pub fn parse(line: &'a str) -> Option<Self> {
-        if !is_change(line) {
-            return None;
-        }
-        let (item, name) = (line.get(..11)?, line.get(12..)?);
-        Some(match item.get(2..) {
-            _ if item.starts_with('*') => Self::Deleted(name),
-            Some("+++++++++") => Self::Created(name),
-            _ => Self::Changed(name),
-        })
+/// Reads a line with which rsync itemizes a change: `>f+++++++++ name` or `*deleting   name` (rsync(1),
+/// `--itemize-changes`).
+pub fn change(line: &str) -> Option<Change<'_>> {
+    let is_gone = line.starts_with("*deleting ");
+    if !is_gone && !line.starts_with(['<', '>', 'c', 'h', '.']) {
+        return None;
     }
-}
-
-/// Whether a line itemizes a change: `>f+++++++++ name` or `*deleting   name` (rsync(1), `--itemize-changes`).
-fn is_change(line: &str) -> bool {
-    line.starts_with("*deleting ") || (line.get(11..12) == Some(" ") && line.starts_with(['<', '>', 'c', 'h', '.']))
+    let (item, name) = (line.get(..11)?, line.get(11..)?.strip_prefix(' ')?);
+    let kind = match item.get(2..) {
+        _ if is_gone => ChangeKind::Deleted,
+        Some("+++++++++") => ChangeKind::Created,
+        _ => ChangeKind::Changed,
+    };
+    Some(Change { kind, item, name })
 }
 
 #[cfg(test)]

@@ -11,9 +11,10 @@ use phobos_core::borg::config::{Config, MAX_CONFIG};
 use phobos_core::borg::descent::{self, Contents, Whose};
 use phobos_core::borg::segment::{Checker, Summary};
 use phobos_core::borg::state::{Segment, State, path_of};
-use phobos_core::copy::{self, CopyError, Plan, Survey, Watch};
+use phobos_core::copy::{self, CopyError, Plan, Survey};
 use phobos_core::fs::{Dir, Kind, shown};
 use phobos_core::human;
+use phobos_core::progress::{CopyEvent, Handler};
 use phobos_site::exit::{Exit, Stop};
 
 /// A copy that is smaller than this needs no guarding, in bytes.
@@ -51,12 +52,12 @@ pub(crate) struct Side<'d> {
 }
 
 /// Looks into the folder `dir`; nothing is believed yet.
-pub(crate) fn look(dir: &Dir, watch: Watch<'_>) -> Result<Look, anyhow::Error> {
+pub(crate) fn look(dir: &Dir, handler: Handler<'_>) -> Result<Look, anyhow::Error> {
     let is_passing = |path: &Path| {
         let name = path.to_string_lossy();
         LOCK_FILES.iter().any(|lock| path.starts_with(lock)) || name.ends_with(".tmp") || name.starts_with("lock.")
     };
-    let survey = copy::survey(dir, watch)?;
+    let survey = copy::survey(dir, handler)?;
     let all = survey.items.len();
     let survey = survey.without(&is_passing);
     let has_passing = survey.items.len() != all;
@@ -114,9 +115,9 @@ pub(crate) fn judge(
     source: &Side<'_>,
     copy: Option<&Side<'_>>,
     plan: &mut Plan,
-    watch: Watch<'_>,
+    handler: Handler<'_>,
 ) -> Result<Vec<Finding>, anyhow::Error> {
-    let mut contents = OnDisks { source, copy, same: BTreeSet::new(), watch };
+    let mut contents = OnDisks { source, copy, same: BTreeSet::new(), handler };
     let found = descent::judge(&source.state, copy.map(|copy| &copy.state), &mut contents)?;
     plan.keep(&contents.same);
     if found.iter().any(|finding| !finding.may_be_accepted()) {
@@ -203,7 +204,7 @@ struct OnDisks<'s, 'w> {
     copy: Option<&'s Side<'s>>,
     /// Those that were found to be the same.
     same: BTreeSet<PathBuf>,
-    watch: Watch<'w>,
+    handler: Handler<'w>,
 }
 
 impl OnDisks<'_, '_> {
@@ -225,7 +226,7 @@ impl Contents for OnDisks<'_, '_> {
     fn is_same(&mut self, segment: u32) -> Result<bool, CopyError> {
         let sides = (self.open(Whose::Source, segment)?, self.open(Whose::Copy, segment)?);
         let (Some((path, mut from)), Some((_, to))) = sides else { return Ok(false) };
-        let same = copy::same_content(&mut from, &to, self.watch)?;
+        let same = copy::same_content(&mut from, &to, self.handler)?;
         let same = same.map_err(|source| CopyError::Read { path: path.clone(), source })?;
         if same {
             self.same.insert(path);
@@ -244,7 +245,7 @@ impl Contents for OnDisks<'_, '_> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(source) => return Err(CopyError::Read { path, source }),
             };
-            (self.watch)(count.try_into().unwrap_or(u64::MAX))?;
+            (self.handler)(CopyEvent::Tick)?;
             if checker.feed(piece.get(..count).unwrap_or_default()).is_err() {
                 return Ok(None);
             }

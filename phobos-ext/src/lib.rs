@@ -7,12 +7,12 @@ mod drive;
 mod gate;
 mod job;
 mod mirror;
+mod progress;
 mod proof;
 mod record;
 mod session;
 mod source;
 mod spaces;
-mod teller;
 mod words;
 
 use std::error::Error;

@@ -13,19 +13,20 @@ use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
 use phobos_core::human;
 use phobos_core::mount::{self, Access};
-use phobos_core::rsync::{self, Extras, Mirror, Stats};
+use phobos_core::progress::{Change, CopyEvent};
+use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 
 use crate::drive::Target;
 use crate::gate::{self, Look, Side};
+use crate::progress::Monitor;
 use crate::proof::SegmentProof;
 use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
 use crate::session::Session;
-use crate::spaces;
-use crate::teller::{MirrorTeller, Pulse};
-use crate::{Cli, boxed, say};
+use crate::spaces::{self, Room};
+use crate::{Cli, boxed};
 
 /// Where a new copy is made.
 const INCOMING: &str = "incoming";
@@ -90,7 +91,7 @@ impl Mirroring<'_> {
     }
 
     fn look_at_source<'p>(&self, place: &'p Place, repository: &Repository) -> Result<Source<'p>, anyhow::Error> {
-        let look = gate::look(&place.dir, &mut self.pulse().watch())?;
+        let look = gate::look(&place.dir, &mut self.monitor().handler())?;
         if look.id.as_deref() != Some(repository.id().as_str()) {
             return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
         }
@@ -112,7 +113,7 @@ impl Mirroring<'_> {
             Some(_) => Some(root.open_dir(inner)?),
         };
         let look = match &copy_dir {
-            Some(dir) => gate::look(dir, &mut self.pulse().watch())?,
+            Some(dir) => gate::look(dir, &mut self.monitor().handler())?,
             None => Look::default(),
         };
         if let Some((path, kind)) = look.survey.strange() {
@@ -124,7 +125,7 @@ impl Mirroring<'_> {
         let copy = copy_dir.as_ref().filter(|_| look.has_files());
         let copy = copy.map(|dir| gate::read(dir, look.survey.clone())).transpose()?;
         let mut plan = Plan::of(&source.side.survey, &look.survey);
-        let mut findings = gate::judge(&source.side, copy.as_ref(), &mut plan, &mut self.pulse().watch())?;
+        let mut findings = gate::judge(&source.side, copy.as_ref(), &mut plan, &mut self.monitor().handler())?;
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let holding = holding.filter(|_| self.config.external.holding);
         let mut judged = tops.clone();
@@ -132,13 +133,13 @@ impl Mirroring<'_> {
         let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
         let spaces = spaces::list(from, root, &judged, inner, holding)?;
-        let (lost, needed) = spaces::judge(from, root, &spaces, &mut self.pulse().watch())?;
+        let (lost, needed) = spaces::judge(from, root, &spaces, &mut self.monitor().handler())?;
         findings.extend(lost);
         gate::pass(&findings, self.cli.accept.as_deref())?;
         let foreign = self.foreign(root, &judged, inner)?;
         let filters = filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
         if self.cli.dry_run {
-            return self.rehearse(&plan, inner, &filters);
+            return self.show_plan(&plan, inner, &filters);
         }
         let unproved = RunRecord::read(root)?;
         let transaction = source.side.state.last().map(u64::from);
@@ -155,7 +156,7 @@ impl Mirroring<'_> {
         let run = RunRecord::new(Utc::now(), transaction);
         if let Some(before) = &unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
-            spaces::distrust(root, &spaces, before.since, &mut self.pulse().watch())?;
+            spaces::distrust(root, &spaces, before.since, &mut self.monitor().handler())?;
         }
         // The time of the first run that is not proved counts until one is.
         RunRecord { since: unproved.map_or(run.since, |before| before.since.min(run.since)), ..run.clone() }
@@ -165,10 +166,10 @@ impl Mirroring<'_> {
             .then(|| self.build(source, root, copy_dir.as_ref(), &plan));
         let fresh = fresh.transpose()?;
         session.prove()?;
-        let stats = self.copy_rest(&filters, session)?;
+        let stats = self.copy_rest(&filters, session, needed)?;
         root.sync_file_system()?;
         session.prove()?;
-        if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.pulse().watch())? {
+        if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.monitor().handler())? {
             return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
         }
         self.look_again(source, session)?;
@@ -252,17 +253,20 @@ impl Mirroring<'_> {
         Ok(foreign)
     }
 
-    fn rehearse(&self, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
-        let mut teller = self.teller(&|| Ok(()));
-        let result = rsync::mirror(self.exec, &self.rsync(filters, &teller), &mut teller);
-        let changes = teller.finish();
-        let stats = result?;
-        let new: Vec<_> = plan.copied().map(|step| (">f+++++++++", step.path.as_path())).collect();
-        let gone = plan.gone.iter().map(|path| ("*deleting  ", path.as_path()));
-        for (mark, path) in new.iter().copied().chain(gone) {
-            say(format_args!("{mark} {}", shown(&inner.join(path))));
+    /// Says what would be changed on the drive.
+    fn show_plan(&self, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
+        let mut monitor = self.monitor();
+        let mirror = self.rsync(filters, &monitor);
+        let stats = rsync::mirror(self.exec, &mirror, &mut monitor.handler())?;
+        for step in plan.copied() {
+            let name = shown(&inner.join(&step.path));
+            monitor.take(CopyEvent::Change(Change::created(&name))).map_err(CopyError::from)?;
         }
-        let all = changes + new.len() as u64 + plan.gone.len() as u64;
+        for path in &plan.gone {
+            let name = shown(&inner.join(path));
+            monitor.take(CopyEvent::Change(Change::deleted(&name))).map_err(CopyError::from)?;
+        }
+        let all = monitor.changes();
         log::info!("{all} changes would be made, with {} of the repository", human::size(plan.bytes()));
         Ok(stats)
     }
@@ -271,10 +275,9 @@ impl Mirroring<'_> {
     fn make_room(&self, root: &Dir, plan: &Plan, copy: Option<&Dir>, needed: u64) -> Result<(), anyhow::Error> {
         let needed = needed.saturating_add(SPARE);
         let own = root.make_dir(Path::new(FOLDER), 0o700)?;
-        let mut watch = self.pulse();
-        copy::remove_tree(&own, Path::new(INCOMING), &mut watch.watch())?;
+        copy::remove_tree(&own, Path::new(INCOMING), &mut self.monitor().handler())?;
         if root.room()? < needed || self.cli.delete_first {
-            copy::remove_tree(&own, Path::new(GENERATION), &mut watch.watch())?;
+            copy::remove_tree(&own, Path::new(GENERATION), &mut self.monitor().handler())?;
         }
         if self.cli.delete_first {
             if let Some(copy) = copy {
@@ -312,14 +315,13 @@ impl Mirroring<'_> {
                 None => Box::new(Unproved),
             }
         };
-        let mut pulse = self.pulse();
-        let written = copy::build(&source.place.dir, copy, &fresh, plan, &proof, &mut pulse.watch())?;
+        let written = copy::build(&source.place.dir, copy, &fresh, plan, &proof, &mut self.monitor().handler())?;
         root.sync_file_system()?;
-        copy::verify(&fresh, &written, &mut self.pulse().quiet())?;
+        copy::verify(&fresh, &written, &mut self.monitor().handler())?;
         Ok(written)
     }
 
-    fn copy_rest(&self, filters: &[String], session: &Session<'_>) -> Result<Stats, anyhow::Error> {
+    fn copy_rest(&self, filters: &[String], session: &Session<'_>, needed: Room) -> Result<Stats, anyhow::Error> {
         let still_there = || {
             let backup = &self.config.backup.mount;
             match mount::is_mount_point(backup) {
@@ -329,30 +331,22 @@ impl Mirroring<'_> {
             }
         };
         still_there().map_err(|why| anyhow!("{why}"))?;
-        let mut teller = self.teller(&still_there);
-        let result = rsync::mirror(self.exec, &self.rsync(filters, &teller), &mut teller);
-        teller.finish();
-        Ok(result?)
+        let mut monitor = self.monitor().until_gone(&still_there).filling(needed.added);
+        let mirror = self.rsync(filters, &monitor).expecting(needed.copied);
+        Ok(rsync::mirror(self.exec, &mirror, &mut monitor.handler())?)
     }
 
-    fn rsync<'m>(&'m self, filters: &'m [String], teller: &MirrorTeller<'_>) -> Mirror<'m> {
-        Mirror {
-            source: &self.config.backup.mount,
-            target: &self.config.external.mount,
-            max_alloc: self.config.external.max_alloc.as_str(),
-            filters,
-            extras: if self.config.external.attributes { Extras::All } else { Extras::Attributes },
-            rehearsal: self.cli.dry_run,
-            progress: teller.shows_progress(),
-        }
+    fn rsync<'m>(&'m self, filters: &'m [String], monitor: &Monitor<'_>) -> Mirror<'m> {
+        Mirror::new(&self.config.backup.mount, &self.config.external.mount)
+            .max_alloc(self.config.external.max_alloc.as_str())
+            .filters(filters)
+            .extras(if self.config.external.attributes { Extras::All } else { Extras::Attributes })
+            .pass(if self.cli.dry_run { Pass::DryRun } else { Pass::Real })
+            .progress(monitor.is_watched())
     }
 
-    fn teller<'t>(&'t self, still_there: &'t dyn Fn() -> Result<(), String>) -> MirrorTeller<'t> {
-        MirrorTeller::new(self.borg, &self.config.external.mount, still_there)
-    }
-
-    fn pulse(&self) -> Pulse<'_> {
-        Pulse::new(self.borg, self.interrupted)
+    fn monitor(&self) -> Monitor<'_> {
+        Monitor::new(self.borg, self.interrupted, &self.config.external.mount)
     }
 
     /// Proves, right before anything is put in place, that the source and the drive are still what they were.
@@ -367,7 +361,7 @@ impl Mirroring<'_> {
         }
         let seen = Dir::open(&backup.mount)?.open_dir(&source.place.inner)?.stat_self()?;
         let held = source.place.dir.stat_self()?;
-        let look = gate::look(&source.place.dir, &mut self.pulse().watch())?;
+        let look = gate::look(&source.place.dir, &mut self.monitor().handler())?;
         let survey = gate::settled(look.survey, &source.side.state);
         if (seen.dev, seen.ino) != (held.dev, held.ino) || survey != source.side.survey {
             return Err(CopyError::Changed { path: backup.repository.to_path_buf() }.into());

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{self, CopyError, Difference, Pair, Watch, walk_pairs};
+use phobos_core::copy::{self, CopyError, Difference, Pair, walk_pairs};
 use phobos_core::fs::{Dir, FsError, Kind, shown};
+use phobos_core::progress::Handler;
 
 use crate::gate::Finding;
 
@@ -27,6 +28,8 @@ pub(crate) struct Room {
     pub(crate) added: u64,
     /// The largest file that is made beside the one that it replaces.
     pub(crate) beside: u64,
+    /// What is copied, for the place of other files too.
+    pub(crate) copied: u64,
 }
 
 /// The folders that are judged one by one: those in `holding`, and what else is at the top of either side.
@@ -55,12 +58,12 @@ pub(crate) fn judge(
     source: &Dir,
     copy: &Dir,
     spaces: &[PathBuf],
-    watch: Watch<'_>,
+    handler: Handler<'_>,
 ) -> Result<(Vec<Finding>, Room), CopyError> {
     let (mut findings, mut room) = (Vec::new(), Room::default());
     for space in spaces {
         let mut count = Count::default();
-        let mut see = |pair: &Pair<'_>| {
+        let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
             let is_file = |stat: &phobos_core::fs::Stat| stat.kind == Kind::File;
             let (new, old) = (pair.source.filter(is_file), pair.copy.filter(is_file));
             count.source += u64::from(new.is_some());
@@ -71,12 +74,13 @@ pub(crate) fn judge(
                     count.same += 1;
                 } else {
                     room.added = room.added.saturating_add(size.saturating_sub(old.map_or(0, |old| old.taken)));
+                    room.copied = room.copied.saturating_add(new.size);
                     room.beside = room.beside.max(if old.is_some() { size } else { 0 });
                 }
             }
             Ok(())
         };
-        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, watch)?;
+        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, handler)?;
         findings.extend(count.judge(space));
     }
     Ok((findings, room))
@@ -110,11 +114,11 @@ pub(crate) fn verify(
     copy: &Dir,
     spaces: &[PathBuf],
     since: i64,
-    watch: Watch<'_>,
+    handler: Handler<'_>,
 ) -> Result<Option<String>, CopyError> {
     for space in spaces {
         let mut wrong = None;
-        let mut see = |pair: &Pair<'_>| {
+        let mut see = |pair: &Pair<'_>, handler: Handler<'_>| {
             let path = space.join(pair.path);
             if let Some(difference) = pair.difference().filter(|_| wrong.is_none()) {
                 let what = match difference {
@@ -128,7 +132,7 @@ pub(crate) fn verify(
                 if let (Some(source), Some(copy)) = (pair.source_dir, pair.copy_dir) {
                     let name = Path::new(pair.path.file_name().unwrap_or_default());
                     let (mut from, to) = (source.open_file(name)?, copy.open_file(name)?);
-                    let same = copy::same_content(&mut from, &to, &mut |_| Ok(()))?;
+                    let same = copy::same_content(&mut from, &to, handler)?;
                     if !same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
                         wrong = Some(format!("{} was read back with another content than was written", shown(&path)));
                     }
@@ -136,7 +140,7 @@ pub(crate) fn verify(
             }
             Ok(())
         };
-        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, watch)?;
+        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, handler)?;
         if wrong.is_some() {
             return Ok(wrong);
         }
@@ -145,10 +149,10 @@ pub(crate) fn verify(
 }
 
 /// Makes sure that rsync copies again what a run wrote that did not end well: size and time prove nothing about it.
-pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, watch: Watch<'_>) -> Result<u64, CopyError> {
+pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Handler<'_>) -> Result<u64, CopyError> {
     let mut count = 0;
     for space in spaces {
-        let mut see = |pair: &Pair<'_>| {
+        let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
             let unproved = pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since);
             if let (true, Some(folder), Some(name)) = (unproved, pair.copy_dir, pair.path.file_name()) {
                 folder.set_time(Path::new(name), (0, 0))?;
@@ -156,7 +160,7 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, watch: Watch<
             }
             Ok(())
         };
-        walk_pairs(None, folder(copy, space)?, &mut see, watch)?;
+        walk_pairs(None, folder(copy, space)?, &mut see, handler)?;
     }
     Ok(count)
 }

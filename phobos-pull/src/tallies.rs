@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use phobos_core::rsync::Change;
+use phobos_core::progress::{Change, ChangeKind};
 use phobos_site::pull::MaxDelete;
 
 use crate::deletions;
@@ -46,24 +46,23 @@ impl Tallies {
         Self(places.into_iter().map(|place| (place, Tally::default())).collect())
     }
 
-    /// Takes a line with which rsync itemizes a change.
-    pub(crate) fn take(&mut self, line: &str) {
-        let Some(change) = Change::parse(line) else { return };
-        let (Change::Created(name) | Change::Deleted(name) | Change::Changed(name)) = change;
+    /// Takes a change that rsync tells.
+    pub(crate) fn take(&mut self, change: Change<'_>) {
+        let name = change.name;
         let Some((_, tally)) = self.0.iter_mut().find(|(place, _)| Path::new(name).starts_with(place)) else {
             return;
         };
         let is_folder = name.ends_with('/');
-        match change {
-            Change::Created(_) if !is_folder => tally.created += 1,
-            Change::Deleted(_) => {
+        match change.kind {
+            ChangeKind::Created if !is_folder => tally.created += 1,
+            ChangeKind::Deleted => {
                 tally.deletions += 1;
                 tally.deleted += u64::from(!is_folder);
                 if !is_folder && tally.examples.len() < EXAMPLES {
                     tally.examples.push(name.to_owned());
                 }
             }
-            Change::Created(_) | Change::Changed(_) => {}
+            ChangeKind::Created | ChangeKind::Changed => {}
         }
     }
 
@@ -120,12 +119,11 @@ fn shown(place: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use phobos_core::rsync;
 
     fn tallies(lines: &[&str]) -> Tallies {
         let mut tallies = Tallies::new(["home".into(), "etc".into()]);
-        for line in lines {
-            tallies.take(line);
-        }
+        lines.iter().filter_map(|line| rsync::change(line)).for_each(|change| tallies.take(change));
         tallies
     }
 
@@ -165,7 +163,7 @@ mod tests {
     #[test]
     fn a_refusal_names_places_as_they_are_in_the_holding_space() {
         let mut tallies = Tallies::new([PathBuf::new()]);
-        tallies.take("*deleting   song");
+        tallies.take(Change::deleted("song"));
         let before = [(PathBuf::new(), 1)].into();
         let limits = Limits { most: MaxDelete::Percent(50), landing: Path::new("music"), before: &before };
         assert_eq!(tallies.objection(limits).unwrap(), "all 1 files in /music (music/song)");

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use phobos_core::exec::{Exec, ExecError, Invocation};
-use phobos_core::rsync::{self, Backoff, Change, Fetched, Progress, Teller};
+use phobos_core::human;
+use phobos_core::mount;
+use phobos_core::progress::{Backoff, ChangeKind, CopyEvent, Halt, Progress};
+use phobos_core::rsync::{self, Fetched};
 use phobos_core::sandbox::Alias;
 use phobos_site::config::Size;
 use phobos_site::exit::{Exit, Stop};
@@ -40,7 +43,7 @@ pub(crate) enum Deletions {
     /// All that the host no longer has.
     All,
     /// Nothing, and it copies nothing: it says what it would do.
-    Rehearsed,
+    DryRun,
 }
 
 /// One connection of a host, ready to be copied from.
@@ -90,9 +93,10 @@ impl Transfer<'_> {
     pub(crate) fn run(&self, exec: &dyn Exec, screen: &Screen, deletions: Deletions) -> Result<Copied, ExecError> {
         let landing = self.host.landing(self.connection.origin);
         let below = |path: PathBuf| path.strip_prefix(&landing).map(Path::to_owned).unwrap_or(path);
-        let mut teller = HostTeller {
+        let mut listener = Listener {
             host: self.host,
             screen,
+            space: self.space,
             backoff: Backoff::default(),
             tallies: Tallies::new(self.connection.sources.iter().map(|source| below(source.place()))),
             complaints: Complaints::default(),
@@ -102,8 +106,9 @@ impl Transfer<'_> {
         };
         screen.show(&self.host.name, &format!("asking {}", self.connection.origin));
         let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let fetched = rsync::fetch(exec, &self.invocation(deletions).limit(left), &mut teller)?;
-        let HostTeller { tallies, complaints, has_changes, .. } = teller;
+        let call = self.invocation(deletions).limit(left);
+        let fetched = rsync::fetch(exec, &call, &mut |event| listener.take(event))?;
+        let Listener { tallies, complaints, has_changes, .. } = listener;
         Ok(Copied { fetched, tallies, complaints, has_changes })
     }
 
@@ -139,15 +144,15 @@ impl Transfer<'_> {
         if landing.as_os_str().is_empty() {
             let temporary = self.scratch.temporary();
             args.push(format!("--filter=protect /{temporary}/"));
-            args.extend((deletions != Deletions::Rehearsed).then(|| format!("--temp-dir={temporary}")));
+            args.extend((deletions != Deletions::DryRun).then(|| format!("--temp-dir={temporary}")));
         }
         args.extend(match deletions {
             Deletions::Never => vec![],
             Deletions::KeptBack => vec!["--delete-after".to_owned(), "--max-delete=0".to_owned()],
             Deletions::AtMost(files) => vec!["--delete-after".to_owned(), format!("--max-delete={files}")],
             Deletions::All => vec!["--delete-after".to_owned()],
-            Deletions::Rehearsed if host.delete => vec!["--delete-after".to_owned(), "--dry-run".to_owned()],
-            Deletions::Rehearsed => vec!["--dry-run".to_owned()],
+            Deletions::DryRun if host.delete => vec!["--delete-after".to_owned(), "--dry-run".to_owned()],
+            Deletions::DryRun => vec!["--dry-run".to_owned()],
         });
         args.extend(rsync::told(true).map(str::to_owned));
         args.push("--out-format=%i %n%L".to_owned());
@@ -236,10 +241,11 @@ fn in_bytes(limit: &Size) -> String {
     if text.ends_with(|c: char| c.is_ascii_digit()) { format!("{text}B") } else { text.to_owned() }
 }
 
-/// Listens to one rsync.
-struct HostTeller<'a> {
+/// Hears what one rsync tells.
+struct Listener<'a> {
     host: &'a Host,
     screen: &'a Screen,
+    space: &'a Path,
     backoff: Backoff,
     tallies: Tallies,
     complaints: Complaints,
@@ -248,35 +254,43 @@ struct HostTeller<'a> {
     keeper: Option<&'a Keeper<'a>>,
 }
 
-impl Teller for HostTeller<'_> {
-    fn progress(&mut self, progress: Progress<'_>) {
-        if let Some(keeper) = self.keeper {
-            keeper.brings(progress.bytes);
+impl Listener<'_> {
+    fn take(&mut self, event: CopyEvent<'_>) -> Result<(), Halt> {
+        match event {
+            CopyEvent::Progress(progress) => {
+                if let Some(keeper) = self.keeper {
+                    keeper.brings(progress.done);
+                }
+                self.show(&progress);
+            }
+            CopyEvent::Change(change) => {
+                if let (Some(keeper), ChangeKind::Created) = (self.keeper, change.kind) {
+                    keeper.makes_file();
+                }
+                self.tallies.take(change);
+                self.has_changes = true;
+                if self.echoes {
+                    phobos_site::logging::say(format_args!("{}: {change}", self.host.name));
+                }
+            }
+            CopyEvent::Warning(line) => self.complaints.add(line),
+            CopyEvent::Tick => return self.keeper.map_or(Ok(()), Keeper::check).map_err(Halt::Because),
+            _ => {}
         }
+        Ok(())
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        if !self.screen.is_watched() && !self.backoff.is_due() {
+            return;
+        }
+        let room = mount::usage(self.space).map(|usage| format!(", {} free", human::size(usage.available)));
+        let text = format!("copied {}{}", progress.words(), room.unwrap_or_default());
         if self.screen.is_watched() {
-            self.screen.show(&self.host.name, &progress.bar(BAR_WIDTH));
-        } else if self.backoff.is_due() {
-            self.screen.say(log::Level::Info, &self.host.name, &progress.words());
+            self.screen.show(&self.host.name, &format!("{} {text}", progress.bar(BAR_WIDTH)));
+        } else {
+            self.screen.say(log::Level::Info, &self.host.name, &text);
         }
-    }
-
-    fn change(&mut self, line: &str) {
-        self.tallies.take(line);
-        if let (Some(keeper), Some(Change::Created(_))) = (self.keeper, Change::parse(line)) {
-            keeper.makes_file();
-        }
-        self.has_changes = true;
-        if self.echoes {
-            phobos_site::logging::say(format_args!("{}: {line}", self.host.name));
-        }
-    }
-
-    fn complaint(&mut self, line: &str) {
-        self.complaints.add(line);
-    }
-
-    fn may_go_on(&mut self) -> Result<(), String> {
-        self.keeper.map_or(Ok(()), Keeper::check)
     }
 }
 
@@ -338,7 +352,7 @@ mod tests {
         let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));
         assert!(daemon.contains(" --bwlimit=5MiB ") && daemon.contains(" --delete-after --max-delete=7 "), "{daemon}");
         assert!(daemon.ends_with(" --no-motd --fake-super --mkpath -- rsync://luv/music/ ./music/"), "{daemon}");
-        let rehearsed = call("source = ['/srv/']\ndelete = false", Deletions::Rehearsed);
-        assert!(rehearsed.contains(" --dry-run ") && !rehearsed.contains("--delete"), "{rehearsed}");
+        let dry_run = call("source = ['/srv/']\ndelete = false", Deletions::DryRun);
+        assert!(dry_run.contains(" --dry-run ") && !dry_run.contains("--delete"), "{dry_run}");
     }
 }

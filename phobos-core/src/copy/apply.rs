@@ -14,8 +14,9 @@ use rustix::io::Errno;
 use super::bytes::{Buffer, checksum_from_disk, let_go};
 use super::plan::{Make, Plan, Step};
 use super::survey::Item;
-use super::{CopyError, Watch};
+use super::CopyError;
 use crate::fs::{Dir, FsError, Kind};
+use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
 /// Proves a file while it passes.
 pub trait Proof {
@@ -70,17 +71,18 @@ pub fn build<'p>(
     fresh: &Dir,
     plan: &Plan,
     proof: &dyn Fn(&Path) -> Box<dyn Proof + 'p>,
-    watch: Watch<'_>,
+    handler: Handler<'_>,
 ) -> Result<Vec<Written>, CopyError> {
     let mut written = Vec::new();
-    let mut buffer = Buffer::new();
+    let mut tools = (Buffer::new(), Meter::new(Some(plan.bytes())));
+    handler(CopyEvent::Phase(Phase::Copying))?;
     for step in &plan.steps {
         match (step.make, old) {
             (Make::Folder, _) => drop(fresh.make_dir(&step.path, 0o700)?),
             (Make::Keep, Some(old)) => keep(old, fresh, step)?,
             (Make::Copy, _) | (Make::Keep, None) => {
                 let proof = proof(&step.path);
-                written.push(copy(source, fresh, step, proof, &mut buffer, watch)?);
+                written.push(copy(source, fresh, step, proof, &mut tools, handler)?);
             }
         }
     }
@@ -113,8 +115,8 @@ fn copy(
     fresh: &Dir,
     step: &Step,
     mut proof: Box<dyn Proof + '_>,
-    buffer: &mut Buffer,
-    watch: Watch<'_>,
+    (buffer, meter): &mut (Buffer, Meter),
+    handler: Handler<'_>,
 ) -> Result<Written, CopyError> {
     let path = source.path().join(&step.path);
     let read = |source| CopyError::Read { path: path.clone(), source };
@@ -141,7 +143,7 @@ fn copy(
         to.write_all(piece).map_err(|source| wrong(fresh, &step.path, source))?;
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         size = size.saturating_add(count);
-        watch(count)?;
+        handler(CopyEvent::Progress(meter.add(count)))?;
     }
     proof.finish().map_err(damaged)?;
     if size != step.item.size {
@@ -159,11 +161,14 @@ fn copy(
 /// # Errors
 ///
 /// When something cannot be read, or is not what was written.
-pub fn verify(fresh: &Dir, written: &[Written], watch: Watch<'_>) -> Result<(), CopyError> {
+pub fn verify(fresh: &Dir, written: &[Written], handler: Handler<'_>) -> Result<(), CopyError> {
     let mut buffer = Buffer::new();
+    let all = written.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+    let mut meter = Meter::new(Some(all));
+    handler(CopyEvent::Phase(Phase::ReadingBack))?;
     for Written { path, size, crc } in written {
         let file = fresh.open_file(path)?;
-        let found = checksum_from_disk(&file, &mut buffer, watch)?;
+        let found = checksum_from_disk(&file, &mut buffer, &mut meter, handler)?;
         let found = found.map_err(|source| CopyError::Read { path: fresh.path().join(path), source })?;
         if found != (*size, *crc) {
             return Err(CopyError::Lost { path: fresh.path().join(path) });
@@ -197,7 +202,7 @@ pub fn exchange(from: &Dir, fresh: &Path, to: &Dir, old: &Path) -> Result<bool, 
 /// # Errors
 ///
 /// When something cannot be removed.
-pub fn remove_tree(dir: &Dir, name: &Path, watch: Watch<'_>) -> Result<(), CopyError> {
+pub fn remove_tree(dir: &Dir, name: &Path, handler: Handler<'_>) -> Result<(), CopyError> {
     // Without recursion: a hostile tree can be deeper than any stack.
     let mut at = match dir.stat(name)? {
         None => return Ok(()),
@@ -205,7 +210,7 @@ pub fn remove_tree(dir: &Dir, name: &Path, watch: Watch<'_>) -> Result<(), CopyE
         Some(_) => vec![(dir.try_clone()?, name.to_owned())],
     };
     while let Some((parent, name)) = at.last() {
-        watch(0)?;
+        handler(CopyEvent::Tick)?;
         let folder = parent.open_dir(name)?;
         let mut below = None;
         for entry in folder.entries()? {

@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use crc32fast::Hasher;
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 
+use crate::progress::{CopyEvent, Handler, Meter, Phase};
+
 /// How much is read and written at once.
 pub(super) const PIECE: usize = 4 * 1024 * 1024;
 
@@ -66,7 +68,8 @@ enum Way {
 pub(super) fn checksum_from_disk(
     file: &File,
     buffer: &mut Buffer,
-    watch: &mut dyn FnMut(u64) -> Result<(), super::CopyError>,
+    meter: &mut Meter,
+    handler: Handler<'_>,
 ) -> Result<io::Result<(u64, u32)>, super::CopyError> {
     let mut way = go_past_the_cache(file);
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
@@ -90,7 +93,7 @@ pub(super) fn checksum_from_disk(
         crc.update(piece.get(..count).unwrap_or_default());
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         size = size.saturating_add(count);
-        watch(count)?;
+        handler(CopyEvent::Progress(meter.add(count)))?;
     }
 }
 
@@ -122,13 +125,11 @@ pub(super) fn let_go(file: &File) {
 /// # Errors
 ///
 /// When one of them cannot be read.
-pub fn same_content(
-    one: &mut File,
-    other: &File,
-    watch: &mut dyn FnMut(u64) -> Result<(), super::CopyError>,
-) -> Result<io::Result<bool>, super::CopyError> {
+pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Result<io::Result<bool>, super::CopyError> {
     let mut buffer = Buffer::new();
+    let mut meter = Meter::new(both(one, other));
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    handler(CopyEvent::Phase(Phase::Comparing))?;
     loop {
         let piece = match buffer.fill(one) {
             Ok(piece) => piece,
@@ -140,9 +141,14 @@ pub fn same_content(
         crc.update(piece);
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         size = size.saturating_add(count);
-        watch(count)?;
+        handler(CopyEvent::Progress(meter.add(count)))?;
     }
     let_go(one);
-    let found = checksum_from_disk(other, &mut buffer, watch)?;
+    let found = checksum_from_disk(other, &mut buffer, &mut meter, handler)?;
     Ok(found.map(|found| found == (size, crc.finalize())))
+}
+
+/// The size of both files.
+fn both(one: &File, other: &File) -> Option<u64> {
+    Some(one.metadata().ok()?.len().saturating_add(other.metadata().ok()?.len()))
 }

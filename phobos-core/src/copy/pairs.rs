@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::{CopyError, Watch};
+use super::CopyError;
 use crate::fs::{Dir, FsError, Kind, Stat, same_time};
+use crate::progress::{CopyEvent, Handler};
 
 /// How deep the trees may be: each level holds a descriptor.
 const DEPTH: usize = 400;
@@ -36,23 +37,23 @@ pub enum Difference {
     Other,
 }
 
-/// What sees each pair.
-pub type Pairs<'p> = &'p mut dyn FnMut(&Pair<'_>) -> Result<(), CopyError>;
+/// What sees each pair, and may tell the handler what it does with it.
+pub type Pairs<'p> = &'p mut dyn FnMut(&Pair<'_>, Handler<'_>) -> Result<(), CopyError>;
 
 /// Walks two trees at once, the names of each folder in their order; `None` is a tree that is not there. Folders of other
 /// file systems are not entered.
 ///
 /// # Errors
 ///
-/// When something cannot be read, or the first error of `see` or `watch`.
-pub fn walk_pairs(source: Option<Dir>, copy: Option<Dir>, see: Pairs<'_>, watch: Watch<'_>) -> Result<(), CopyError> {
+/// When something cannot be read, or the first error of `see` or `handler`.
+pub fn walk_pairs(source: Option<Dir>, copy: Option<Dir>, see: Pairs<'_>, handler: Handler<'_>) -> Result<(), CopyError> {
     let mut levels = vec![Level::new(PathBuf::new(), source, copy)?];
     while let Some(level) = levels.last_mut() {
         let Some((name, (in_source, in_copy))) = level.names.pop_first() else {
             levels.pop();
             continue;
         };
-        watch(0)?;
+        handler(CopyEvent::Tick)?;
         let path = level.path.join(&name);
         let name = Path::new(&name);
         let (source_dir, copy_dir) = (level.source.as_ref(), level.copy.as_ref());
@@ -64,7 +65,7 @@ pub fn walk_pairs(source: Option<Dir>, copy: Option<Dir>, see: Pairs<'_>, watch:
         if of_source.is_none() && of_copy.is_none() {
             continue;
         }
-        see(&Pair { path: &path, source: of_source, copy: of_copy, source_dir, copy_dir })?;
+        see(&Pair { path: &path, source: of_source, copy: of_copy, source_dir, copy_dir }, handler)?;
         let enter = |dir: Option<&Dir>, stat: Option<Stat>, dev| -> Result<Option<Dir>, FsError> {
             match (dir, stat) {
                 (Some(dir), Some(stat)) if stat.kind == Kind::Dir && Some(stat.dev) == dev => {

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{CopyError, Watch};
+use super::CopyError;
 use crate::fs::{Dir, Kind, Stat};
+use crate::progress::{CopyEvent, Handler};
 
 /// How deep a surveyed tree may be; that of a repository is three.
 const DEPTH: usize = 8;
@@ -41,12 +42,12 @@ pub struct Survey {
 /// # Errors
 ///
 /// When something cannot be read, or when there is more than any repository has.
-pub fn survey(root: &Dir, watch: Watch<'_>) -> Result<Survey, CopyError> {
+pub fn survey(root: &Dir, handler: Handler<'_>) -> Result<Survey, CopyError> {
     let dev = root.stat_self()?.dev;
     let mut survey = Survey::default();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
-        watch(0)?;
+        handler(CopyEvent::Tick)?;
         let opened = if folder.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(&folder)? };
         for entry in opened.entries()? {
             let path = folder.join(&entry.name);

@@ -3,21 +3,20 @@
 use super::*;
 use crate::exec::fake::Script;
 
-/// Keeps what it is told.
+/// Keeps what it is told, as text.
 #[derive(Default)]
 struct Notes(Vec<String>);
 
-impl Teller for Notes {
-    fn progress(&mut self, progress: Progress<'_>) {
-        self.0.push(format!("{} of {}% at {}", progress.bytes, progress.percent, progress.speed));
-    }
-    fn change(&mut self, line: &str) {
-        self.0.push(line.to_owned());
-    }
-    fn complaint(&mut self, line: &str) {
-        self.0.push(line.to_owned());
-    }
-    fn may_go_on(&mut self) -> Result<(), String> {
+impl Notes {
+    #[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
+    fn take(&mut self, event: CopyEvent<'_>) -> Result<(), Halt> {
+        match event {
+            CopyEvent::Phase(phase) => self.0.push(format!("{phase:?}")),
+            CopyEvent::Progress(progress) => self.0.push(progress.words()),
+            CopyEvent::Change(change) => self.0.push(change.to_string()),
+            CopyEvent::Warning(line) => self.0.push(line.to_owned()),
+            CopyEvent::Tick => {}
+        }
         Ok(())
     }
 }
@@ -31,6 +30,7 @@ fn a_mirror(rehearsal: bool, filters: &[String]) -> Mirror<'_> {
         extras: Extras::All,
         rehearsal,
         progress: true,
+        expected: None,
     }
 }
 
@@ -39,7 +39,7 @@ fn progress_statistics_and_changes_are_told_apart() {
     let output = include_str!("../../fixtures/rsync-3.5.0-mirror.txt");
     let script = Script::new().says(output);
     let mut notes = Notes::default();
-    let stats = mirror(&script, &a_mirror(true, &[]), &mut notes).unwrap();
+    let stats = mirror(&script, &a_mirror(true, &[]), &mut |event| notes.take(event)).unwrap();
     let want = Stats {
         files_transferred: 2,
         bytes_transferred: 1_000_006,
@@ -50,7 +50,8 @@ fn progress_statistics_and_changes_are_told_apart() {
     assert_eq!(stats, want);
     assert!(notes.0.iter().any(|line| line.starts_with(">f+++++++++ ")), "{:?}", notes.0);
     assert!(notes.0.iter().any(|line| line.starts_with("*deleting ")), "{:?}", notes.0);
-    assert!(notes.0.iter().any(|line| line.contains("% at ")), "{:?}", notes.0);
+    assert!(notes.0.iter().any(|line| line.contains(" % of what was found, ")), "{:?}", notes.0);
+    assert_eq!(notes.0.first().unwrap(), "Copying");
 }
 
 #[test]
@@ -58,15 +59,16 @@ fn what_is_kept_back_is_counted_and_changes_are_told_apart() {
     assert_eq!(parse_kept_back("Deletions stopped due to --max-delete limit (6 skipped)"), Some(6));
     assert_eq!(parse_kept_back("rsync: Deletions stopped"), None);
     let cases = [
-        (">f+++++++++ home/d/f1", Some(Change::Created("home/d/f1"))),
-        ("cL+++++++++ home/l -> f1", Some(Change::Created("home/l -> f1"))),
-        (">f.st...... home/ f", Some(Change::Changed("home/ f"))),
-        ("*deleting   home/d/", Some(Change::Deleted("home/d/"))),
+        (">f+++++++++ home/d/f1", Some((ChangeKind::Created, "home/d/f1"))),
+        ("cL+++++++++ home/l -> f1", Some((ChangeKind::Created, "home/l -> f1"))),
+        (">f.st...... home/ f", Some((ChangeKind::Changed, "home/ f"))),
+        ("*deleting   home/d/", Some((ChangeKind::Deleted, "home/d/"))),
         ("cannot delete non-empty directory: home/d", None),
         ("", None),
     ];
     for (line, want) in cases {
-        assert_eq!(Change::parse(line), want, "{line}");
+        assert_eq!(change(line).map(|change| (change.kind, change.name)), want, "{line}");
+        assert!(change(line).is_none_or(|change| change.to_string() == line), "{line}");
     }
 }
 
@@ -74,9 +76,9 @@ fn what_is_kept_back_is_counted_and_changes_are_told_apart() {
 fn an_exit_code_of_rsync_is_left_to_the_caller() {
     let call = Invocation::new("rsync");
     let mut notes = Notes::default();
-    let fetched = fetch(&Script::new().fails(25, ""), &call, &mut notes).unwrap();
+    let fetched = fetch(&Script::new().fails(25, ""), &call, &mut |event| notes.take(event)).unwrap();
     assert_eq!(fetched.code, 25);
-    assert!(fetch(&Script::new().killed(9), &call, &mut notes).is_err());
+    assert!(fetch(&Script::new().killed(9), &call, &mut |event| notes.take(event)).is_err());
 }
 
 #[test]
@@ -90,7 +92,7 @@ fn a_rule_means_exactly_its_path() {
 fn a_failure_says_what_the_code_means() {
     let script = Script::new().fails(23, "rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)");
     let filters = ["- /lost+found".to_owned()];
-    let error = mirror(&script, &a_mirror(false, &filters), &mut Notes::default()).unwrap_err();
+    let error = mirror(&script, &a_mirror(false, &filters), &mut |_| Ok(())).unwrap_err();
     assert_eq!(
         crate::error::Chain(&error).to_string(),
         "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --sparse --numeric-ids \
@@ -101,9 +103,38 @@ fn a_failure_says_what_the_code_means() {
 }
 
 #[test]
-fn progress_in_words_and_as_a_bar() {
-    let progress = Progress { bytes: 1_234_567_890, percent: 50, speed: "80.12MB/s" };
-    assert_eq!(progress.words(), "copied 1.23 GB, 50 % of what was found, 80.12MB/s");
-    assert_eq!(progress.bar(4), "[##  ] copied 1.23 GB, 50 % of what was found, 80.12MB/s");
-    assert!(Progress { percent: 255, ..progress }.bar(3).starts_with("[###] "));
+fn progress_has_a_total_or_what_was_found() {
+    let line = "  1,234,567  12%   11.77MB/s    0:00:10 (xfr#5, to-chk=10/100)";
+    let minute = Duration::from_secs(60);
+    let found = parse_progress(line, None, minute).unwrap();
+    assert_eq!(found.words(), "1.23 MB, 12 % of what was found, 12.34 MB/s, at most 7m 20s left");
+    let of = parse_progress(line, Some(2_469_134), minute).unwrap();
+    assert_eq!(of.words(), "1.23 MB, 50 % of 2.47 MB, 12.34 MB/s, about 1m left");
+    let speeds = [("11.77MB/s", 12_341_739), ("0.00kB/s", 0), ("1.5KB/s", 1536), ("2.00GB/s", 2 << 30), ("7B/s", 7)];
+    for (text, want) in speeds {
+        assert_eq!(parse_speed(text), Some(want), "{text}");
+    }
+    for text in ["", "B/s", "MB/s", "x.1MB/s", "1.éMB/s", "11.77MB", "99999999999999999999MB/s"] {
+        assert_eq!(parse_speed(text), None, "{text}");
+    }
+    for line in ["", "1,234", "12 300% 1B/s", "12 12% 1s", "a 1% 1B/s"] {
+        assert_eq!(parse_progress(line, None, minute), None, "{line}");
+    }
+}
+
+#[test]
+fn a_handler_ends_the_copy_with_its_reason_and_a_signal_is_not_one() {
+    let mut calls = 0;
+    let mut handler = |event: CopyEvent<'_>| {
+        calls += 1;
+        if matches!(event, CopyEvent::Warning(_)) { Err(Halt::Because("enough".to_owned())) } else { Ok(()) }
+    };
+    let mut lines = Lines::new(&mut handler, None);
+    assert_eq!(lines.tick(), Ok(()));
+    lines.err("rsync: something");
+    lines.out(">f+++++++++ more");
+    assert_eq!(lines.tick(), Err("enough".to_owned()));
+    assert_eq!(calls, 2, "after its end a handler is told nothing");
+    let mut handler = |_: CopyEvent<'_>| Err(Halt::Signal(15));
+    assert_eq!(Lines::new(&mut handler, None).tick(), Ok(()));
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use phobos_core::progress::{CopyEvent, Halt};
 
-#[expect(clippy::unnecessary_wraps, reason = "it is a watch")]
-fn on(_: u64) -> Result<(), CopyError> {
+#[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
+fn on(_: CopyEvent<'_>) -> Result<(), Halt> {
     Ok(())
 }
 

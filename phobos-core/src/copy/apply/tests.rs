@@ -5,9 +5,10 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::{Plan, Survey, survey, walk_pairs};
 use super::*;
+use crate::progress::Halt;
 
-#[expect(clippy::unnecessary_wraps, reason = "it is a watch")]
-fn on(_: u64) -> Result<(), CopyError> {
+#[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
+fn on(_: CopyEvent<'_>) -> Result<(), Halt> {
     Ok(())
 }
 
@@ -135,7 +136,7 @@ fn the_work_ends_when_the_caller_says_so() {
     let sides = sides();
     let plan = Plan::of(&survey(&sides.source, &mut on).unwrap(), &Survey::default());
     let fresh = sides.drive.make_dir(Path::new("fresh"), 0o700).unwrap();
-    let mut stop = |_| Err(CopyError::Interrupted(15));
+    let mut stop = |_: CopyEvent<'_>| Err(Halt::Signal(15));
     let made = build(&sides.source, None, &fresh, &plan, &unproved, &mut stop);
     assert!(matches!(made, Err(CopyError::Interrupted(15))), "{made:?}");
 }
@@ -150,10 +151,34 @@ fn two_trees_are_seen_side_by_side() {
     fs::write(sides.folder.path().join("source/new/file"), "").unwrap();
     let mut seen = Vec::new();
     let copy = sides.drive.open_dir(Path::new("borg")).unwrap();
-    let mut see = |pair: &super::super::Pair<'_>| {
+    let mut see = |pair: &super::super::Pair<'_>, _: Handler<'_>| {
         seen.extend(pair.difference().map(|difference| format!("{difference:?} {}", pair.path.display())));
         Ok(())
     };
     walk_pairs(Some(sides.source.try_clone().unwrap()), Some(copy), &mut see, &mut on).unwrap();
     assert_eq!(seen, ["Gone config", "Other data/0/9", "New new", "New new/file"]);
+}
+
+#[test]
+fn a_copy_tells_its_phases_and_how_far_it_has_come() {
+    let sides = sides();
+    let plan = Plan::of(&survey(&sides.source, &mut on).unwrap(), &Survey::default());
+    let fresh = sides.drive.make_dir(Path::new("fresh"), 0o700).unwrap();
+    let mut told = Vec::new();
+    let mut handler = |event: CopyEvent<'_>| {
+        match event {
+            CopyEvent::Phase(phase) => told.push((phase, 0, None)),
+            CopyEvent::Progress(progress) => {
+                let last = told.last_mut().unwrap();
+                assert!(progress.done > last.1, "{progress:?}");
+                *last = (last.0, progress.done, progress.total);
+            }
+            other => panic!("{other:?}"),
+        }
+        Ok(())
+    };
+    let written = build(&sides.source, None, &fresh, &plan, &unproved, &mut handler).unwrap();
+    verify(&fresh, &written, &mut handler).unwrap();
+    let all = plan.bytes();
+    assert_eq!(told, [(Phase::Copying, all, Some(all)), (Phase::ReadingBack, all, Some(all))]);
 }
