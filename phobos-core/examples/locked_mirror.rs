@@ -32,22 +32,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let system = System::new(&signals);
 
     let repository = Repository::open(Path::new(repository))?;
-    let mut patience = Patience {
-        deadline: Instant::now() + Duration::from_secs(60),
-        on_wait: &mut |whom| eprintln!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
-    };
+    let mut patience = Patience::until(Instant::now() + Duration::from_secs(60))
+        .on_wait(|whom| eprintln!("waiting for {whom}"))
+        .interrupted_by(|| signals.caught());
     let lock = repository.lock(&system, &mut patience)?;
-    let mirror = Mirror {
-        source: Path::new(source),
-        target: Path::new(target),
-        max_alloc: "1GiB",
-        filters: &[],
-        extras: Extras::All,
-        rehearsal: false,
-        progress: true,
-        expected: None,
-    };
+    let mirror = Mirror::new(Path::new(source), Path::new(target)).max_alloc("1GiB").extras(Extras::All);
     let stats = teardown::join(rsync::mirror(&system, &mirror, &mut tell), lock.close())?;
     println!("copied {} files", stats.files_transferred);
     Ok(())

@@ -80,14 +80,50 @@ pub struct Holder {
     pub mode: Mode,
 }
 
-/// How long to wait, and what to do meanwhile.
+/// How long to wait for a lock, and what to do meanwhile.
 pub struct Patience<'a> {
+    deadline: Instant,
+    on_wait: Box<dyn FnMut(&str) + 'a>,
+    interrupted: Box<dyn Fn() -> Option<i32> + 'a>,
+}
+
+impl<'a> Patience<'a> {
+    /// Waits until `deadline`, says nothing, and is not interrupted.
+    pub fn until(deadline: Instant) -> Self {
+        Self { deadline, on_wait: Box::new(|_| {}), interrupted: Box::new(|| None) }
+    }
+
+    /// Does not wait at all.
+    pub fn none() -> Self {
+        Self::until(Instant::now())
+    }
+
+    /// Calls `on_wait` once a wait begins, and now and then while it lasts, with who is waited for.
+    #[must_use]
+    pub fn on_wait(self, on_wait: impl FnMut(&str) + 'a) -> Self {
+        Self { on_wait: Box::new(on_wait), ..self }
+    }
+
+    /// Asks `interrupted` again and again; the number of a signal ends the wait.
+    #[must_use]
+    pub fn interrupted_by(self, interrupted: impl Fn() -> Option<i32> + 'a) -> Self {
+        Self { interrupted: Box::new(interrupted), ..self }
+    }
+
     /// When to give up.
-    pub deadline: Instant,
-    /// Is called once a wait begins, with who is waited for.
-    pub on_wait: &'a mut dyn FnMut(&str),
-    /// Is asked again and again; a signal's number ends the wait.
-    pub interrupted: &'a dyn Fn() -> Option<i32>,
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Says who is waited for.
+    pub(crate) fn say(&mut self, whom: &str) {
+        (self.on_wait)(whom);
+    }
+
+    /// The signal that ends the wait, if one has come.
+    pub(crate) fn signal(&self) -> Option<i32> {
+        (self.interrupted)()
+    }
 }
 
 /// A held lock.
@@ -273,7 +309,7 @@ impl<N: Name> Locks<N> {
             }
             on_wait(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
         };
-        let mut wait = Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: *interrupted };
+        let mut wait = Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: &**interrupted };
         let outcome = flock::acquire(file, mode, &mut wait)
             .map_err(|source| LockError::File { path: self.folder.join(name.to_string()), source })?;
         match outcome {

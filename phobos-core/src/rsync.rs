@@ -16,23 +16,25 @@ const STALL: Duration = Duration::from_secs(30 * 60);
 
 /// A mirror to be made: the target gets what the source has, and loses what the source has not.
 #[derive(Debug, Clone)]
+#[must_use = "it is made by `mirror`"]
 pub struct Mirror<'a> {
-    /// The tree to copy; its content, not the folder itself.
-    pub source: &'a Path,
-    /// The folder that becomes like it.
-    pub target: &'a Path,
-    /// rsync's `--max-alloc`.
-    pub max_alloc: &'a str,
-    /// Filter rules (rsync(1), "FILTER RULES"), in order.
-    pub filters: &'a [String],
-    /// Which metadata is copied besides owners, modes and times.
-    pub extras: Extras,
-    /// Whether to say what would be done and do nothing.
-    pub rehearsal: bool,
-    /// Whether rsync says how far it has come: it does so after each file, which makes many small ones a tenth slower.
-    pub progress: bool,
-    /// How many bytes will be copied, where that is known.
-    pub expected: Option<u64>,
+    source: &'a Path,
+    target: &'a Path,
+    max_alloc: Option<&'a str>,
+    filters: &'a [String],
+    extras: Extras,
+    pass: Pass,
+    progress: bool,
+    expected: Option<u64>,
+}
+
+/// Whether a copy is made, or only told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Says what would be done, name by name, and changes nothing.
+    DryRun,
+    /// Does it.
+    Real,
 }
 
 /// Metadata that costs time: rsync asks for it file by file, on both sides.
@@ -70,6 +72,53 @@ pub struct Fetched {
     pub code: i32,
     /// How many files it did not delete because `--max-delete` did not allow it; 0 if it had none to delete.
     pub kept_back: u64,
+}
+
+impl<'a> Mirror<'a> {
+    /// The content of the folder `source` to the folder `target`, with hard links, and nothing said of how far it has come.
+    pub fn new(source: &'a Path, target: &'a Path) -> Self {
+        Self {
+            source,
+            target,
+            max_alloc: None,
+            filters: &[],
+            extras: Extras::HardLinks,
+            pass: Pass::Real,
+            progress: false,
+            expected: None,
+        }
+    }
+
+    /// With rsync's `--max-alloc`, such as `4GiB`.
+    pub fn max_alloc(self, max_alloc: &'a str) -> Self {
+        Self { max_alloc: Some(max_alloc), ..self }
+    }
+
+    /// With filter rules (rsync(1), "FILTER RULES"), in this order.
+    pub fn filters(self, filters: &'a [String]) -> Self {
+        Self { filters, ..self }
+    }
+
+    /// With this metadata besides owners, modes and times.
+    pub fn extras(self, extras: Extras) -> Self {
+        Self { extras, ..self }
+    }
+
+    /// As a dry run or in earnest.
+    pub fn pass(self, pass: Pass) -> Self {
+        Self { pass, ..self }
+    }
+
+    /// With [`CopyEvent::Progress`], if `progress`: rsync tells it after each file, which makes many small ones a tenth
+    /// slower.
+    pub fn progress(self, progress: bool) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Of which it is known that so many bytes will be copied.
+    pub fn expecting(self, bytes: u64) -> Self {
+        Self { expected: Some(bytes), ..self }
+    }
 }
 
 /// Why a mirror was not made.
@@ -154,7 +203,10 @@ pub fn rsh(words: &[String]) -> String {
 fn invocation(mirror: &Mirror<'_>) -> Invocation {
     let call = base(mirror).arg("--delete-after");
     let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
-    if mirror.rehearsal { call.args(["--dry-run", "--itemize-changes"]) } else { call }
+    match mirror.pass {
+        Pass::DryRun => call.args(["--dry-run", "--itemize-changes"]),
+        Pass::Real => call,
+    }
 }
 
 /// What every copy is told.
@@ -167,7 +219,7 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
         Extras::Attributes => call.args(["--xattrs", "--xattrs"]),
         Extras::All => call.args(["--acls", "--xattrs", "--xattrs"]),
     };
-    let call = call.arg(format!("--max-alloc={}", mirror.max_alloc)).args(told(mirror.progress));
+    let call = call.args(mirror.max_alloc.map(|most| format!("--max-alloc={most}"))).args(told(mirror.progress));
     call.while_it_gets_on(STALL)
 }
 

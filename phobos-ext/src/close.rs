@@ -28,8 +28,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let locks = Locks::new(&Paths::from_environment().locks());
     for target in targets {
         // A run that holds the drive closes it itself.
-        let mut patience =
-            Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| signals.caught() };
+        let mut patience = Patience::none().interrupted_by(|| signals.caught());
         let _lock = locks.take(&target.lock_name()?, Mode::Exclusive, "phobos-ext close", None, &mut patience)?;
         close(&system, &config, &target, &locks, &|| signals.caught())?;
     }
@@ -68,11 +67,9 @@ pub(crate) fn close(
         },
         None => (None, mount::device_number(&target.device)),
     };
-    let mut patience = Patience {
-        deadline: Instant::now() + namespace::WAIT,
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted,
-    };
+    let mut patience = Patience::until(Instant::now() + namespace::WAIT)
+        .on_wait(|whom| log::info!("waiting for {whom}"))
+        .interrupted_by(interrupted);
     if let Err(error) = namespace::enter(exec, &config.backup, locks, "phobos-ext close", &mut patience) {
         log::warn!("{}", Chain(&error));
     }

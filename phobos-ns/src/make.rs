@@ -19,11 +19,9 @@ pub(crate) fn run(config: &Config, locks: &Locks) -> Result<(), anyhow::Error> {
 /// half made either.
 pub(crate) fn enter(config: &Config, locks: &Locks, signals: Option<&Signals>) -> Result<(), anyhow::Error> {
     let system = signals.map_or_else(System::default, System::new);
-    let mut patience = Patience {
-        deadline: Instant::now() + namespace::WAIT,
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted: &|| signals.and_then(Signals::caught),
-    };
+    let mut patience = Patience::until(Instant::now() + namespace::WAIT)
+        .on_wait(|whom| log::info!("waiting for {whom}"))
+        .interrupted_by(|| signals.and_then(Signals::caught));
     match namespace::enter(&system, &config.backup, locks, "phobos-ns", &mut patience)? {
         Entered::Made => log::info!("made the namespace {}", config.backup.namespace.display()),
         Entered::Found | Entered::Inside => {}

@@ -12,11 +12,9 @@ use phobos_site::namespace::{WAIT, plan};
 
 pub(crate) fn run(config: &Config, locks: &Locks) -> Result<(), anyhow::Error> {
     let signals = Signals::catch().context("cannot catch signals")?;
-    let mut patience = Patience {
-        deadline: Instant::now() + WAIT,
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
-    };
+    let mut patience = Patience::until(Instant::now() + WAIT)
+        .on_wait(|whom| log::info!("waiting for {whom}"))
+        .interrupted_by(|| signals.caught());
     let _lock = locks.take(&LockName::Namespace, Mode::Exclusive, "phobos-ns remove", None, &mut patience)?;
     if namespace::remove(&System::new(&signals), plan(&config.backup))? {
         log::info!("removed the namespace {}", config.backup.namespace.display());

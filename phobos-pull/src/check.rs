@@ -162,7 +162,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// Offers an empty folder for the place of the sources, in a rehearsal: even if it is taken, nothing changes.
+    /// Offers an empty folder for the place of the sources, in a dry run: even if it is taken, nothing changes.
     fn writing(&self, connection: &Connection<'_>) -> Result<(), anyhow::Error> {
         let place = self.host.arguments(connection).into_iter().next().unwrap_or_default();
         let call = self.rsync(connection.origin).args(["--dry-run", "--dirs", "--", "./", &place]);

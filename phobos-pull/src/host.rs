@@ -102,7 +102,7 @@ impl Puller<'_> {
         // While the lock was awaited, another pull of the host may have ended.
         let earlier = self.marks.read(&host.name);
         if self.scope == Scope::DryRun {
-            outcome.state = "rehearsed";
+            outcome.state = "dry-run";
             let mark = Mark::begin(&host.name, earlier.as_ref(), outcome.start);
             return self.copy_all(host, &mark.scratch, earlier.as_ref(), &mut outcome.done);
         }

@@ -16,7 +16,7 @@ use crate::transfer::{Copied, Transfer};
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) host: HostName,
-    /// A mark's state, `busy` if the pull never began, or `rehearsed`.
+    /// A mark's state, `busy` if the pull never began, or `dry-run`.
     pub(crate) state: &'static str,
     pub(crate) exit: u8,
     pub(crate) start: DateTime<Utc>,

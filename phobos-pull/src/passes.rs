@@ -50,7 +50,7 @@ impl Passes<'_> {
     ) -> Result<(), anyhow::Error> {
         let host = transfer.host;
         let first = match self.scope {
-            Scope::DryRun => Deletions::Rehearsed,
+            Scope::DryRun => Deletions::DryRun,
             _ if !host.delete => Deletions::Never,
             Scope::AllowDelete => Deletions::All,
             Scope::Usual => Deletions::KeptBack,
@@ -115,7 +115,7 @@ impl Passes<'_> {
             done.add(&copied);
             so_far = Some(copied.tallies);
         }
-        let plan = self.run(transfer, Deletions::Rehearsed)?;
+        let plan = self.run(transfer, Deletions::DryRun)?;
         transfer.verdict(&plan)?;
         let mut all = plan.tallies.clone();
         if let Some(tallies) = &so_far {

@@ -129,11 +129,9 @@ pub(crate) fn enter_namespace(
     signals: &Signals,
     locks: &Locks,
 ) -> Result<(), anyhow::Error> {
-    let mut patience = Patience {
-        deadline: Instant::now() + namespace::WAIT,
-        on_wait: &mut |whom| log::info!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
-    };
+    let mut patience = Patience::until(Instant::now() + namespace::WAIT)
+        .on_wait(|whom| log::info!("waiting for {whom}"))
+        .interrupted_by(|| signals.caught());
     namespace::enter(system, &config.backup, locks, "pull", &mut patience)?;
     Ok(())
 }

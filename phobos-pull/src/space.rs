@@ -78,7 +78,7 @@ pub(crate) fn prepare(holding: &Path, host: &Host, base: u32, scope: Scope) -> R
     match found {
         None => make(&folder, host.name.as_str(), owner).with_context(|| format!("cannot make {}", path.display()))?,
         Some(now) if now == owner => {}
-        // A rehearsal reads it as the one that it belongs to so far.
+        // A dry run reads it as the one that it belongs to so far.
         Some(now) if scope == Scope::DryRun && now == shared => return Ok(Space { path, owner: now }),
         Some(now) if now == shared || range.contains(&now) => {
             give(&path, now, owner).with_context(|| format!("cannot give {} to the user {owner}", path.display()))?;

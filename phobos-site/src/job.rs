@@ -144,9 +144,9 @@ impl<'a> Frame<'a> {
         holder: &str,
         until: Option<DateTime<Utc>>,
     ) -> Result<Lock, LockError> {
-        let mut on_wait = |whom: &str| log::info!("waiting for {whom}");
-        let mut patience =
-            Patience { deadline: self.deadline, on_wait: &mut on_wait, interrupted: &|| (self.interrupted)() };
+        let mut patience = Patience::until(self.deadline)
+            .on_wait(|whom| log::info!("waiting for {whom}"))
+            .interrupted_by(|| (self.interrupted)());
         self.locks.take(name, mode, holder, until, &mut patience)
     }
 
@@ -222,8 +222,8 @@ impl Job<'_> {
         attempt: impl FnOnce(&mut Patience<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
         let began = Instant::now();
-        let mut on_wait = |whom: &str| self.on_wait(whom);
-        let mut patience = Patience { deadline, on_wait: &mut on_wait, interrupted: &|| (self.frame.interrupted)() };
+        let mut patience =
+            Patience::until(deadline).on_wait(|whom| self.on_wait(whom)).interrupted_by(|| (self.frame.interrupted)());
         let result = attempt(&mut patience);
         self.waited.set(self.waited.get().saturating_add(began.elapsed()));
         if result.is_ok() && self.waits.replace(false) {

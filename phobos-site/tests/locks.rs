@@ -38,7 +38,7 @@ fn may_overlap(a: usize, b: usize) -> bool {
 /// Takes the job's locks, says that it runs, looks who else does, and ends.
 fn run(locks: &Locks, job: usize, running: &Mutex<Vec<usize>>) -> Duration {
     let began = Instant::now();
-    let mut patience = Patience { deadline: began + STARVED, on_wait: &mut |_| {}, interrupted: &|| None };
+    let mut patience = Patience::until(began + STARVED);
     let held: Vec<_> = JOBS[job]
         .1
         .iter()

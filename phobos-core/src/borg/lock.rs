@@ -195,7 +195,7 @@ impl Repository {
         if said.is_none_or(|since| since.elapsed() >= REMIND) {
             *said = Some(Instant::now());
             let whom = self.describe(holders);
-            (patience.on_wait)(&format!("Borg's lock on {}, held by {whom}", self.path.display()));
+            patience.say(&format!("Borg's lock on {}, held by {whom}", self.path.display()));
         }
     }
 
@@ -225,14 +225,14 @@ impl Repository {
     fn wait_for_change(&self, holders: &[LockHolder], patience: &Patience<'_>) -> Result<(), BorgError> {
         let again = Instant::now() + TRY_AGAIN;
         loop {
-            if let Some(signal) = (patience.interrupted)() {
+            if let Some(signal) = patience.signal() {
                 return Err(BorgError::Interrupted { path: self.path.clone(), signal });
             }
             let now = Instant::now();
-            if now >= patience.deadline {
+            if now >= patience.deadline() {
                 return Err(BorgError::Busy { path: self.path.clone(), holders: self.describe(holders) });
             }
-            std::thread::sleep(LOOK.min(patience.deadline.saturating_duration_since(now)));
+            std::thread::sleep(LOOK.min(patience.deadline().saturating_duration_since(now)));
             let changed = holders.iter().any(|holder| !self.lock_holders().contains(holder) || !holder.may_be_alive());
             if now >= again || changed || holders.is_empty() {
                 return Ok(());

@@ -11,10 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::CopyError;
 use super::bytes::{Buffer, checksum_from_disk, let_go};
 use super::plan::{Make, Plan, Step};
 use super::survey::Item;
-use super::CopyError;
 use crate::fs::{Dir, FsError, Kind};
 use crate::progress::{CopyEvent, Handler, Meter, Phase};
 

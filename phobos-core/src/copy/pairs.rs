@@ -46,7 +46,12 @@ pub type Pairs<'p> = &'p mut dyn FnMut(&Pair<'_>, Handler<'_>) -> Result<(), Cop
 /// # Errors
 ///
 /// When something cannot be read, or the first error of `see` or `handler`.
-pub fn walk_pairs(source: Option<Dir>, copy: Option<Dir>, see: Pairs<'_>, handler: Handler<'_>) -> Result<(), CopyError> {
+pub fn walk_pairs(
+    source: Option<Dir>,
+    copy: Option<Dir>,
+    see: Pairs<'_>,
+    handler: Handler<'_>,
+) -> Result<(), CopyError> {
     let mut levels = vec![Level::new(PathBuf::new(), source, copy)?];
     while let Some(level) = levels.last_mut() {
         let Some((name, (in_source, in_copy))) = level.names.pop_first() else {

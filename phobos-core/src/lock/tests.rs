@@ -32,11 +32,8 @@ fn holding() -> Any {
 /// Takes a lock without waiting, and returns what is waited for where it is busy.
 fn take(locks: &Locks<Any>, name: &str, mode: Mode) -> Result<Lock, String> {
     let mut said = Vec::new();
-    let mut patience = Patience {
-        deadline: Instant::now() + Duration::from_millis(1),
-        on_wait: &mut |text| said.push(text.to_owned()),
-        interrupted: &|| None,
-    };
+    let mut patience =
+        Patience::until(Instant::now() + Duration::from_millis(1)).on_wait(|text| said.push(text.to_owned()));
     let result = locks.take(&name.parse().unwrap(), mode, "test", None, &mut patience);
     result.map_err(|error| error.to_string())
 }
@@ -95,11 +92,8 @@ fn a_waiting_exclusive_lock_stops_new_shared_ones() {
     let (waiting, is_waiting) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(|| {
-            let mut patience = Patience {
-                deadline: Instant::now() + Duration::from_secs(60),
-                on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
-                interrupted: &|| None,
-            };
+            let mut patience = Patience::until(Instant::now() + Duration::from_secs(60))
+                .on_wait(|text| waiting.send(text.to_owned()).unwrap());
             locks.take(&holding(), Mode::Exclusive, "borg", None, &mut patience).unwrap()
         });
         let whom = is_waiting.recv().unwrap();
@@ -127,11 +121,8 @@ fn the_expected_end_is_reckoned_from_when_the_lock_was_got() {
         let waiter = scope.spawn({
             let locks = &locks;
             move || {
-                let mut patience = Patience {
-                    deadline: Instant::now() + Duration::from_secs(60),
-                    on_wait: &mut |text| waiting.send(text.to_owned()).unwrap(),
-                    interrupted: &|| None,
-                };
+                let mut patience = Patience::until(Instant::now() + Duration::from_secs(60))
+                    .on_wait(|text| waiting.send(text.to_owned()).unwrap());
                 locks.take(&holding(), Mode::Shared, "pull", Some(until), &mut patience).unwrap()
             }
         });
@@ -177,11 +168,7 @@ fn a_signal_ends_the_wait() {
     let folder = tempfile::tempdir().unwrap();
     let locks = Locks::<Any>::new(folder.path());
     let _held = take(&locks, "repository", Mode::Exclusive).unwrap();
-    let mut patience = Patience {
-        deadline: Instant::now() + Duration::from_secs(60),
-        on_wait: &mut |_| {},
-        interrupted: &|| Some(15),
-    };
+    let mut patience = Patience::until(Instant::now() + Duration::from_secs(60)).interrupted_by(|| Some(15));
     let error = locks.take(&Any("repository".to_owned()), Mode::Exclusive, "test", None, &mut patience).unwrap_err();
     assert!(matches!(error, LockError::Interrupted { signal: 15, .. }), "{error}");
 }

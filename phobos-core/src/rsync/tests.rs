@@ -21,17 +21,13 @@ impl Notes {
     }
 }
 
-fn a_mirror(rehearsal: bool, filters: &[String]) -> Mirror<'_> {
-    Mirror {
-        source: Path::new("/backup"),
-        target: Path::new("/ext"),
-        max_alloc: "4GiB",
-        filters,
-        extras: Extras::All,
-        rehearsal,
-        progress: true,
-        expected: None,
-    }
+fn a_mirror(pass: Pass, filters: &[String]) -> Mirror<'_> {
+    Mirror::new(Path::new("/backup"), Path::new("/ext"))
+        .max_alloc("4GiB")
+        .filters(filters)
+        .extras(Extras::All)
+        .pass(pass)
+        .progress(true)
 }
 
 #[test]
@@ -39,7 +35,7 @@ fn progress_statistics_and_changes_are_told_apart() {
     let output = include_str!("../../fixtures/rsync-3.5.0-mirror.txt");
     let script = Script::new().says(output);
     let mut notes = Notes::default();
-    let stats = mirror(&script, &a_mirror(true, &[]), &mut |event| notes.take(event)).unwrap();
+    let stats = mirror(&script, &a_mirror(Pass::DryRun, &[]), &mut |event| notes.take(event)).unwrap();
     let want = Stats {
         files_transferred: 2,
         bytes_transferred: 1_000_006,
@@ -92,7 +88,7 @@ fn a_rule_means_exactly_its_path() {
 fn a_failure_says_what_the_code_means() {
     let script = Script::new().fails(23, "rsync: [sender] opendir \"/backup/x\" failed: Permission denied (13)");
     let filters = ["- /lost+found".to_owned()];
-    let error = mirror(&script, &a_mirror(false, &filters), &mut |_| Ok(())).unwrap_err();
+    let error = mirror(&script, &a_mirror(Pass::Real, &filters), &mut |_| Ok(())).unwrap_err();
     assert_eq!(
         crate::error::Chain(&error).to_string(),
         "cannot mirror /backup to /ext (some files could not be copied): `rsync --archive --hard-links --sparse --numeric-ids \

@@ -29,11 +29,9 @@ fn run() -> Result<(), Box<dyn Error>> {
     let system = System::new(&signals);
 
     let repository = Repository::open(Path::new(repository))?;
-    let mut patience = Patience {
-        deadline: Instant::now() + Duration::from_secs(60),
-        on_wait: &mut |whom| eprintln!("waiting for {whom}"),
-        interrupted: &|| signals.caught(),
-    };
+    let mut patience = Patience::until(Instant::now() + Duration::from_secs(60))
+        .on_wait(|whom| eprintln!("waiting for {whom}"))
+        .interrupted_by(|| signals.caught());
     let lock = repository.lock(&system, &mut patience)?;
     let mount = Mount::new(&system, Path::new(device), Path::new(target), None, Access::Write, ())?;
     let copy = Invocation::new("rsync").arg("-a").arg(format!("{source}/")).arg(target).bound();

@@ -69,13 +69,12 @@ fn lock(place: &Place) -> Result<RepositoryLock, BorgError> {
 }
 
 fn lock_with(exec: &dyn Exec, place: &Place, said: &mut Vec<String>) -> Result<RepositoryLock, BorgError> {
-    let mut on_wait = |whom: &str| said.push(whom.to_owned());
-    let mut patience = Patience { deadline: Instant::now(), on_wait: &mut on_wait, interrupted: &|| None };
+    let mut patience = Patience::none().on_wait(|whom| said.push(whom.to_owned()));
     place.repository().lock(exec, &mut patience)
 }
 
 fn alone(place: &Place) -> Result<RepositoryLock, BorgError> {
-    let mut patience = Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| None };
+    let mut patience = Patience::none();
     place.repository().lock_alone(&System::default(), &mut patience)
 }
 
@@ -206,7 +205,7 @@ fn a_repository_that_is_none_fails_at_once() {
     let place = Place::new();
     let repository = place.repository();
     fs::rename(place.path().join("config"), place.path().join("config.away")).unwrap();
-    let mut patience = Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| None };
+    let mut patience = Patience::none();
     let error = repository.lock(&System::default(), &mut patience).unwrap_err();
     assert!(error.to_string().contains("is not a valid repository"), "{error}");
 }
@@ -214,7 +213,7 @@ fn a_repository_that_is_none_fails_at_once() {
 #[test]
 fn a_borg_that_does_not_answer_is_given_up_and_told() {
     let place = Place::new();
-    let mut patience = Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| None };
+    let mut patience = Patience::none();
     for (script, want) in [
         ("exec sleep 60", "Borg did not answer within 0 s and was ended"),
         ("while echo; do :; done", "what it answered is not the language of `borg serve`"),
@@ -235,17 +234,17 @@ fn only_borgs_time_out_counts_as_busy() {
     let mut said = Vec::new();
     // Once busy, once free, in time: the wait ends with the lock.
     let script = Script::new().answers_bytes(&timeout).answers_bytes(&opened());
-    let mut on_wait = |whom: &str| said.push(whom.to_owned());
     let deadline = Instant::now() + Duration::from_secs(60);
-    let mut patience = Patience { deadline, on_wait: &mut on_wait, interrupted: &|| None };
+    let mut patience = Patience::until(deadline).on_wait(|whom| said.push(whom.to_owned()));
     place.repository().lock(&script, &mut patience).unwrap().close().unwrap();
+    drop(patience);
     assert_eq!(script.calls().len(), 2);
     assert_eq!(said.len(), 1);
     for class in ["LockFailed", "InvalidRepository", "OSError", "PathNotAllowed"] {
         let error = lock_with(&Script::new().answers_bytes(&exception(class, "words")), &place, &mut Vec::new());
         assert!(matches!(error, Err(BorgError::Refused { words, .. }) if words == "words"), "{class}");
     }
-    let mut patience = Patience { deadline: Instant::now(), on_wait: &mut |_| {}, interrupted: &|| None };
+    let mut patience = Patience::none();
     let busy = "Failed to create/acquire the lock /backup/borg/lock.exclusive (timeout).";
     let error = place.repository().lock_alone(&Script::new().fails(2, busy), &mut patience).unwrap_err();
     assert!(matches!(error, BorgError::Busy { .. }), "{error}");
