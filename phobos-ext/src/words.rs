@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use phobos_site::usage;
+
 /// The name under which phobos-ext is not a drop-in.
 const OWN_NAME: &str = "phobos-ext";
 
@@ -14,34 +16,12 @@ pub(crate) fn mistake(text: &[String], commands: &[String], args: &[OsString], i
     if is_in_unit || name.is_some_and(|name| name != OWN_NAME) || text.len() <= behind {
         return None;
     }
-    let near = commands.iter().map(|command| (distance(first, command), command)).min();
-    let near = near.filter(|(distance, command)| *distance <= 2 && *distance < command.len());
-    let advice = near.map_or(String::new(), |(_, command)| format!("did you mean `{OWN_NAME} {command}`? "));
+    let near = usage::nearest(first, commands.iter().map(String::as_str));
+    let advice = near.map_or(String::new(), |command| format!("did you mean `{OWN_NAME} {command}`? "));
     Some(format!(
         "{first:?} is no command, and nothing was done; {advice}To mirror and have a text echoed: `{OWN_NAME} -- {}`",
         text.join(" ")
     ))
-}
-
-/// How many letters have to be added, taken away, changed, or swapped with their neighbour, to make one word the other.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().take(40).collect(), other.chars().take(40).collect());
-    let mut rows = vec![(0..=other.len()).collect::<Vec<usize>>()];
-    for (at, letter) in one.iter().enumerate() {
-        let mut row = vec![at + 1];
-        for (to, wanted) in other.iter().enumerate() {
-            let cell =
-                |up: usize, left: usize| rows.get(rows.len() - up).and_then(|row| row.get(to + 1 - left)).copied();
-            let change = cell(1, 1).map(|cost| cost + usize::from(letter != wanted));
-            let take = cell(1, 0).map(|cost| cost + 1);
-            let add = row.last().map(|cost| cost + 1);
-            let swapped = at > 0 && to > 0 && one.get(at - 1) == Some(wanted) && other.get(to - 1) == Some(letter);
-            let swap = if swapped { cell(2, 2).map(|cost| cost + 1) } else { None };
-            row.extend([change, take, add, swap].into_iter().flatten().min());
-        }
-        rows.push(row);
-    }
-    rows.last().and_then(|row| row.last()).copied().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

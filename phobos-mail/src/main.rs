@@ -1,8 +1,13 @@
 //! The program `phobos-mail`; all of it lives in the library beside this file.
 
 use clap::Parser;
+use phobos_site::usage;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    phobos_mail::main(&phobos_mail::Cli::parse())
+    match phobos_mail::Cli::try_parse() {
+        Ok(cli) => phobos_mail::main(&cli),
+        Err(error) if error.use_stderr() => usage::refuse("phobos-mail", &error.to_string()),
+        Err(help) => help.exit(),
+    }
 }

@@ -40,9 +40,13 @@ enum Command {
     Remove,
 }
 
-/// The command line; one that cannot be read ends the program, with a hint where only `--` is missing.
-pub fn arguments() -> Cli {
-    read(&std::env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit())
+/// The command line.
+///
+/// # Errors
+///
+/// clap's own, with a hint where only `--` is missing; help and version are such errors, too.
+pub fn arguments() -> Result<Cli, clap::Error> {
+    read(&std::env::args_os().collect::<Vec<_>>())
 }
 
 fn read(args: &[OsString]) -> Result<Cli, clap::Error> {

@@ -2,24 +2,27 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
-use phobos_core::sandbox::{self, support};
+use phobos_core::sandbox::{self, Alias, support};
 use phobos_core::signal::Signals;
 use phobos_core::{fs, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::allowed::USER;
 use crate::ending::{self, Complaints, Ending};
 use crate::remote::{self, Files};
 use crate::secrets::Secrets;
-use crate::{allowed, authorize, client, pull};
+use crate::{allowed, authorize, client, pull, space, users, version, walk};
 
 /// ssh's own exit code, for a connection or a login that failed.
 const SSH_FAILED: i32 = 255;
@@ -52,24 +55,50 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if let Some(shortfall) = support().shortfall() {
         log::warn!("{shortfall}");
     }
+    if let Some(concern) = version::concern_here(&system) {
+        log::warn!("{concern}");
+    }
     let paths = Paths::from_environment();
     let folder = paths.runtime.join("check");
     fs::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    // All checks are one user's, whose processes end with each of them.
+    let _lock = alone(&folder)?;
+    sandbox::find_user(USER)?;
+    let owner = space::user_of_checks(config.backup.uid_base);
+    let program = std::env::current_exe().context("cannot find this program")?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
-    let secrets = Secrets::lend(config, &paths, &host, sandbox::find_user(USER)?.uid.as_raw(), "check")?;
+    let secrets = Secrets::lend(config, &paths, &host, owner, "check")?;
+    let users = users::lend(owner, &paths, &format!(".{}.check.users", host.name))?;
     let check = Check {
         config,
         host: &host,
         system: &system,
-        program: std::env::current_exe().context("cannot find this program")?,
+        program,
         folder,
+        alias: Alias { id: owner, passwd: users.path().to_owned() },
         files: Secrets::files(secrets.as_ref()),
     };
-    is_known.map_or(Ok(()), |text| check.say(text))?;
-    host.connections().iter().try_for_each(|connection| check.connection(connection))?;
-    // Where something failed before, it is taken back all the same.
+    let work = is_known.map_or(Ok(()), |text| check.say(text));
+    let work = work.and_then(|()| host.connections().iter().try_for_each(|connection| check.connection(connection)));
+    let swept = users::sweep(&system, &check.program, owner);
+    // Where something failed before, what was lent is taken back all the same.
+    work?;
+    swept?;
+    users.close()?;
     secrets.map_or(Ok(()), Secrets::close)?;
     Ok(())
+}
+
+/// Keeps other checks away until it is dropped.
+fn alone(folder: &Path) -> Result<OwnedFd, anyhow::Error> {
+    let opened = walk::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(opened),
+        Err(Errno::WOULDBLOCK) => {
+            Err(Stop::new(Exit::Busy, "another check is under way; try again when it has ended").into())
+        }
+        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot lock {}", folder.display()))),
+    }
 }
 
 /// The folders of this machine are there and can be read.
@@ -105,6 +134,8 @@ struct Check<'a> {
     program: PathBuf,
     /// An empty folder, which nobody but root can write.
     folder: PathBuf,
+    /// Who tries: a user with no holding space, and with a name in a file of its own.
+    alias: Alias,
     /// What ssh reads, as the confined user can.
     files: Files<'a>,
 }
@@ -149,13 +180,15 @@ impl Check<'_> {
     }
 
     fn reading(&self, connection: &Connection<'_>) -> Result<(), anyhow::Error> {
-        let call = self.rsync(connection.origin).args(["--list-only", "--dirs"]);
+        let call = self.rsync(connection.origin).args(["--list-only", "--dirs", "--debug=proto"]);
         let listed = self.run(connection.origin, call.arg("--").args(self.host.arguments(connection)));
         if let Err(ExecError::Failed { status: Status::Code(code), stderr, .. }) = &listed {
             let Ending { exit, text } = self.ending(*code, stderr);
             return Err(Stop::new(exit, format!("cannot read the sources of {}: {text}", self.host.name)).into());
         }
-        listed?;
+        if let Some(concern) = version::concern_there(&listed?.text(), self.host.name.as_str()) {
+            log::warn!("{concern}");
+        }
         for source in &connection.sources {
             self.say(&format!("{} can be read", source.path.display()))?;
         }
@@ -216,7 +249,7 @@ impl Check<'_> {
     fn run(&self, origin: &Origin, call: Invocation) -> Result<phobos_core::exec::Finished, ExecError> {
         let secrets = [self.files.identity, self.files.known_hosts];
         let secrets: &[&Path] = if matches!(origin, Origin::Ssh { .. }) { &secrets } else { &[] };
-        let confinement = allowed::confinement(self.host, origin, &self.folder, None, secrets);
+        let confinement = allowed::confinement(self.host, origin, &self.folder, Some(self.alias.clone()), secrets);
         self.system.run(&confinement.confine(&self.program, call.limit(LIMIT)))
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use phobos_core::error::Chain;
-use phobos_core::exec::{Exec, Invocation};
+use phobos_core::exec::Exec;
 use phobos_core::sandbox::{Alias, Lent};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
@@ -17,9 +17,8 @@ use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Job, Spec, Visibility};
 use phobos_site::lock::{LockName, Mode};
 use phobos_site::paths::Paths;
-use phobos_site::pull::Host;
+use phobos_site::pull::{Host, HostName};
 
-use crate::allowed::USER;
 use crate::leftovers;
 use crate::mark::{Mark, Marks, State};
 use crate::outcome::{Done, Outcome, days};
@@ -31,9 +30,10 @@ use crate::screen::Screen;
 use crate::secrets::Secrets;
 use crate::space::{self, Space, Temporary};
 use crate::transfer::Transfer;
+use crate::users;
 
 /// The job's name in the history and, with the host's name, on the light.
-const NAME: &str = "pull";
+pub(crate) const NAME: &str = "pull";
 
 /// What all pulls of a run share.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Puller<'_> {
         let spec = Spec {
             name: NAME,
             object: host.name.as_str(),
-            light: light_job(host),
+            light: light_job(&host.name),
             working: String::new(),
             // Scheduled pulls show on the light only that they failed.
             visibility: match self.scope {
@@ -154,14 +154,15 @@ impl Puller<'_> {
         }
         let Space { path: space, owner } = space::prepare(holding, host, self.config.backup.uid_base, self.scope)?;
         // Nobody but this pull may be at work for the host, and when it ends nobody is.
-        self.sweep(owner)?;
+        users::sweep(self.exec, &self.program, owner)?;
         if earlier.is_some_and(|mark| mark.state == State::Running) {
             let failed = || format!("cannot end what an earlier pull has left in {}", space.display());
             leftovers::end(&space).with_context(failed)?;
         }
         let temporary = Temporary::make(&space, scratch, self.scope)?;
         let secrets = Secrets::lend(self.config, self.paths, host, owner, "")?;
-        let users = (owner != 0).then(|| self.lend_users(host, owner)).transpose()?;
+        let users =
+            (owner != 0).then(|| users::lend(owner, self.paths, &format!(".{}.users", host.name))).transpose()?;
         let alias = users.as_ref().map(|users| Alias { id: owner, passwd: users.path().to_owned() });
         let deadline = Instant::now().checked_add(host.time_limit.0).context("the time-limit is too long")?;
         let passes = Passes { exec: self.exec, screen: &self.screen, scope: self.scope };
@@ -180,7 +181,7 @@ impl Puller<'_> {
             };
             passes.copy(&transfer, earlier, done)
         });
-        let work = teardown::join(work.map_err(boxed), self.sweep(owner).map_err(boxed));
+        let work = teardown::join(work.map_err(boxed), users::sweep(self.exec, &self.program, owner).map_err(boxed));
         let work = teardown::join(work, temporary.remove().map_err(boxed));
         let work = match keeper.filter(Keeper::was_hit) {
             // What was cut off would keep the room from the others that it has taken from them.
@@ -203,24 +204,6 @@ impl Puller<'_> {
         Ok(())
     }
 
-    /// What the host's user finds in the place of the system's users: it has a name there.
-    fn lend_users(&self, host: &Host, owner: u32) -> Result<Lent, anyhow::Error> {
-        let users = Alias::users(owner, USER).context("cannot read the users of this machine")?;
-        let folder = self.paths.runtime.join("pull");
-        Ok(Lent::text(&users, owner, &folder, &format!(".{}.users", host.name))?)
-    }
-
-    /// Ends what a confined program has started and left behind: all processes of the host's own user.
-    fn sweep(&self, owner: u32) -> Result<(), anyhow::Error> {
-        if owner == 0 {
-            return Ok(());
-        }
-        let program = self.program.to_string_lossy().into_owned();
-        let call = Invocation::new(&program).args(["sweep", &owner.to_string()]).shielded();
-        self.exec.run(&call).with_context(|| format!("cannot end the processes of the user {owner}"))?;
-        Ok(())
-    }
-
     /// Tells the journal how a pull went.
     fn say_end(&self, host: &Host, outcome: &Outcome) {
         let (level, text) = outcome.words();
@@ -237,8 +220,8 @@ fn remove_parts(space: &Path, scratch: &Scratch) -> Result<(), anyhow::Error> {
 }
 
 /// The name of the host's pull on the light and in records of locks.
-fn light_job(host: &Host) -> String {
-    format!("{NAME}-{}", host.name)
+pub(crate) fn light_job(host: &HostName) -> String {
+    format!("{NAME}-{host}")
 }
 
 /// An error that still knows its type, and so its exit code.

@@ -24,6 +24,9 @@ mod space;
 mod tallies;
 mod transfer;
 mod trust;
+mod unbegun;
+mod users;
+mod version;
 mod walk;
 
 use std::num::NonZeroU8;

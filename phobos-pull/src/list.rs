@@ -34,6 +34,16 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// The version of what is printed as JSON.
+const SCHEMA_VERSION: u32 = 1;
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    schema_version: u32,
+    hosts: &'a [Line],
+}
+
 /// What is known of one host.
 #[derive(Debug, Serialize)]
 struct Line {
@@ -63,7 +73,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         // Neither namespace nor disk is needed to know that there is nothing.
         log::info!("{}", pull::no_host(&config));
         if args.json {
-            logging::result("[]\n")?;
+            print_json(&[])?;
         }
         return Ok(());
     }
@@ -85,11 +95,16 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         })
         .collect();
     if args.json {
-        logging::result(&(serde_json::to_string_pretty(&lines).context("cannot write JSON")? + "\n"))?;
+        print_json(&lines)?;
     } else {
         logging::result(&table(&lines, now)?)?;
     }
     Ok(())
+}
+
+fn print_json(hosts: &[Line]) -> Result<(), anyhow::Error> {
+    let printed = Printed { schema_version: SCHEMA_VERSION, hosts };
+    Ok(logging::result(&(serde_json::to_string_pretty(&printed).context("cannot write JSON")? + "\n"))?)
 }
 
 fn line(

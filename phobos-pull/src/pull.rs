@@ -1,5 +1,6 @@
 //! A run: which hosts, in which order, how many at once, and what it comes to.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,29 +8,55 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use chrono::Utc;
 use phobos_core::exec::{self, System};
 use phobos_core::sandbox;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::Frame;
-use phobos_site::led::Board;
+use phobos_site::led::{self, Board};
 use phobos_site::lock::{Locks, Patience};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName, Origin};
+use phobos_site::usage;
+use serde::Serialize;
 
 use crate::client;
-use crate::host::Puller;
+use crate::host::{NAME, Puller};
 use crate::mark::Marks;
 use crate::outcome::Outcome;
 use crate::scope::Scope;
 use crate::screen::Screen;
-use crate::{Cli, TABLES};
+use crate::{Cli, TABLES, unbegun};
 
-/// Pulls the hosts that the command line names.
+/// The commands that a host's name may be meant for.
+const COMMANDS: [&str; 4] = ["authorize", "check", "trust", "list"];
+
+/// The version of what is printed as JSON.
+const SCHEMA_VERSION: u32 = 1;
+
+/// What a run prints as JSON.
+#[derive(Debug, Serialize)]
+struct Printed<'a> {
+    schema_version: u32,
+    pulls: &'a [Outcome],
+}
+
+/// Pulls the hosts that the command line names; a run that cannot even begin is told of like a pull that fails.
 pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
+    let (start, begun) = (Utc::now(), Cell::new(false));
+    run_from(cli, &begun).inspect_err(|error| {
+        if !begun.get() {
+            unbegun::tell(cli, start, error);
+        }
+    })
+}
+
+/// The same; `begun` tells from when on the pulls tell of themselves.
+fn run_from(cli: &Cli, begun: &Cell<bool>) -> Result<ExitCode, anyhow::Error> {
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
     let hosts = chosen(&config, cli)?;
     if hosts.is_empty() {
@@ -73,6 +100,11 @@ pub(crate) fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
             log::warn!("{shortfall}");
         }
     }
+    begun.set(true);
+    if cli.all && puller.scope != Scope::DryRun {
+        // A run of all hosts that could not begin is made good by one that can.
+        led::make_good(&system, &frame.board, NAME);
+    }
     let outcomes = pull_all(&puller, &hosts, usize::from(cli.jobs.get()));
     if cli.json {
         print_json(&outcomes)?;
@@ -106,8 +138,15 @@ pub(crate) fn no_host(config: &Config) -> String {
 pub(crate) fn find(config: &Config, name: &HostName) -> Result<Host, anyhow::Error> {
     let found = config.host(name)?;
     found.ok_or_else(|| {
+        let hosts = config.hosts().unwrap_or_default();
+        let of_hosts = hosts.iter().map(|host| host.name.as_str());
+        let meant = match usage::nearest(name.as_str(), of_hosts.chain(COMMANDS)) {
+            Some(command) if COMMANDS.contains(&command) => format!("did you mean `phobos-pull {command}`? If not, "),
+            Some(host) => format!("did you mean {host}? If not, "),
+            None => String::new(),
+        };
         let text = format!(
-            "no host is called {name}; give it a [[pull]] table in phobos.toml or the file {}/pull.d/{name}.toml",
+            "no host is called {name}; {meant}give it a [[pull]] table in phobos.toml or the file {}/pull.d/{name}.toml",
             config.folder.display()
         );
         Stop::new(Exit::Config, text).into()
@@ -192,7 +231,8 @@ fn worst(outcomes: &[Outcome]) -> ExitCode {
     ExitCode::from(outcomes.iter().map(|outcome| outcome.exit).max_by_key(|exit| rank(*exit)).unwrap_or_default())
 }
 
-fn print_json(outcomes: &[Outcome]) -> Result<(), anyhow::Error> {
-    let text = serde_json::to_string_pretty(outcomes).map_err(|error| anyhow!("cannot write JSON: {error}"))?;
+fn print_json(pulls: &[Outcome]) -> Result<(), anyhow::Error> {
+    let text = serde_json::to_string_pretty(&Printed { schema_version: SCHEMA_VERSION, pulls })
+        .map_err(|error| anyhow!("cannot write JSON: {error}"))?;
     client::say(&format!("{text}\n"))
 }

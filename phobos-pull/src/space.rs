@@ -23,8 +23,8 @@ use crate::parts::Scratch;
 use crate::scope::Scope;
 use crate::walk::{self, Step};
 
-/// How many hosts can have a user of their own.
-const HOSTS: u32 = 1000;
+/// How many hosts can have a user of their own; the number after theirs is that of checks.
+const HOSTS: u32 = 999;
 
 /// The permissions of a space.
 const MODE: Mode = Mode::RWXU;
@@ -94,6 +94,11 @@ pub(crate) fn prepare(holding: &Path, host: &Host, base: u32, scope: Scope) -> R
         }
     }
     Ok(Space { path, owner })
+}
+
+/// The user that checks run as: one that owns no space, wherever those of the hosts begin.
+pub(crate) fn user_of_checks(base: u32) -> u32 {
+    base.saturating_add(HOSTS)
 }
 
 /// Who owns the spaces of the other hosts.

@@ -14,4 +14,5 @@ pub mod mail;
 pub mod namespace;
 pub mod paths;
 pub mod pull;
+pub mod usage;
 pub mod values;

@@ -33,7 +33,9 @@ grep -F 'put the line that `phobos-pull authorize luv` prints there' out
 pull authorize luv >luv.keys
 grep -x "restrict,command=\"rrsync -ro $STORY/client/home\" ssh-ed25519 [^ ]* phobos-pull@.*" luv.keys
 expect 0 "" pull check luv
-diff out - <<END
+# Besides there may be a word about this machine's rsync.
+grep '^luv: ' out >told
+diff told - <<END
 luv: the host key is known
 luv: root@luv accepts the key
 luv: any other command is refused
@@ -41,6 +43,17 @@ luv: $STORY/client/home can be read
 luv: writing is refused
 luv: forwarding is refused
 END
+
+# It is tried as a user of its own, with this machine's rsync, which is named if it is an old one.
+printf '#!/bin/sh\ncase $1 in --version) echo "rsync  version 3.2.7  protocol version 31" ;; *) id -u >&2; exit 1; esac\n' >old
+chmod 755 old; mount --bind old /usr/bin/rsync
+expect 1 "cannot read the sources of luv: rsync ended with exit code 1: 70999" pull check luv
+grep -F "rsync 3.2.7 of this machine has vulnerabilities" out
+umount /usr/bin/rsync
+# Two checks end each other's processes: one is at work at a time.
+exec 9</run/phobos/check; flock -x 9
+expect 75 "another check is under way" pull check luv
+exec 9<&-
 
 # A key that can do more is good enough to pull with, but not good.
 line=$(cat luv.keys)
