@@ -48,7 +48,8 @@ impl Dir {
     /// When it cannot be opened or is no folder.
     pub fn open(path: &Path) -> Result<Self, FsError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|error| io("open", path, error))?;
+        let fd = without_atime(flags, |flags| rustix::fs::openat(CWD, path, flags, Mode::empty()));
+        let fd = fd.map_err(|error| io("open", path, error))?;
         Ok(Self { fd, path: path.to_owned() })
     }
 
@@ -74,7 +75,7 @@ impl Dir {
     /// When there is none, or when a link or anything else is there or on the way.
     pub fn open_dir(&self, name: &Path) -> Result<Self, FsError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        match self.open_at(name, flags, Mode::empty()) {
+        match without_atime(flags, |flags| self.open_at(name, flags, Mode::empty())) {
             Ok(fd) => Ok(Self { fd, path: self.path.join(name) }),
             Err(error) => Err(self.not_opened(name, Kind::Dir, error)),
         }
@@ -121,10 +122,7 @@ impl Dir {
             return Err(self.other_kind(name, found, Kind::File));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let opened = match self.open_at(name, flags | OFlags::NOATIME, Mode::empty()) {
-            Err(Errno::PERM) => self.open_at(name, flags, Mode::empty()),
-            opened => opened,
-        };
+        let opened = without_atime(flags, |flags| self.open_at(name, flags, Mode::empty()));
         let fd = opened.map_err(|error| self.not_opened(name, Kind::File, error))?;
         let stat = rustix::fs::fstat(&fd).map_err(|error| self.io("read", name, error))?;
         match Stat::from(&stat).kind {
@@ -454,6 +452,14 @@ impl Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// Opens so that reading does not touch the time of the last access, which only the owner and root may ask for.
+fn without_atime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        opened => opened,
     }
 }
 

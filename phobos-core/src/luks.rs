@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+mod crypttab;
+
+pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_entry};
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::systemd;
+use crate::systemd::{self, SystemdError};
 use crate::teardown::{Close, TeardownError};
 
 /// How long a close is tried again while something still holds the mapping: udev and the kernel need a moment.
@@ -55,6 +58,9 @@ pub struct Mapping<'e> {
     open: bool,
 }
 
+/// Where systemd looks for the key of a container that names none, as `NAME.key` (crypttab(5)).
+const KEY_FOLDERS: [&str; 2] = ["/etc/cryptsetup-keys.d", "/run/cryptsetup-keys.d"];
+
 /// What went wrong with a container or a mapping.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +72,27 @@ pub enum LuksError {
         device: PathBuf,
         /// What cryptsetup said.
         source: ExecError,
+    },
+    /// Nothing says with which key, and nobody is there to type a passphrase; the container stays locked.
+    #[error(
+        "no key unlocks {}: neither a key file is named nor is there a {name}.key in {}; nobody is there to type a passphrase",
+        device.display(), KEY_FOLDERS.join(" or ")
+    )]
+    NoKey {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+    },
+    /// systemd was asked to open the container, and did not.
+    #[error("systemd could not unlock {} as /dev/mapper/{name}", device.display())]
+    ByUnit {
+        /// The container.
+        device: PathBuf,
+        /// The mapping.
+        name: String,
+        /// What systemd said; nothing where it said that all is well.
+        source: Option<SystemdError>,
     },
     /// The mapping could not be closed; the drive is not safe to take away.
     #[error("cannot lock /dev/mapper/{name}: the drive is still unlocked, do not unplug it")]
@@ -107,7 +134,12 @@ impl Classified for LuksError {
     fn class(&self) -> Class {
         match self {
             Self::Taken { .. } | Self::OtherName { .. } => Class::Refused,
-            Self::Open { .. } | Self::Close { .. } | Self::Remains { .. } | Self::Sysfs { .. } => Class::Source,
+            Self::NoKey { .. } => Class::Config,
+            Self::Open { .. }
+            | Self::ByUnit { .. }
+            | Self::Close { .. }
+            | Self::Remains { .. }
+            | Self::Sysfs { .. } => Class::Source,
         }
     }
 }
@@ -142,48 +174,6 @@ impl Active {
     }
 }
 
-/// An entry of crypttab(5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CrypttabEntry {
-    /// The container: `UUID=…` or a device.
-    pub device: String,
-    /// The key file; none where a passphrase would be asked for.
-    pub key_file: Option<PathBuf>,
-}
-
-/// The entry for the mapping `name` in the text of a crypttab.
-pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Option<CrypttabEntry> {
-    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let mut fields =
-        lines.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name.0).then_some(fields))?;
-    let device = fields.next()?.to_owned();
-    let key_file = fields.next().filter(|key| !matches!(*key, "none" | "-")).map(PathBuf::from);
-    Some(CrypttabEntry { device, key_file })
-}
-
-impl CrypttabEntry {
-    /// The container's UUID, by the entry itself or by udev's links to the device it names; `None` if it is not there.
-    pub fn uuid(&self) -> Option<Uuid> {
-        let by_uuid = Path::new("/dev/disk/by-uuid");
-        let named = self.device.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"').to_owned());
-        let named = named.or_else(|| Some(Path::new(&self.device).strip_prefix(by_uuid).ok()?.to_str()?.to_owned()));
-        if let Some(uuid) = named {
-            return Uuid::try_from(uuid).ok();
-        }
-        let tag = |tag: &str, folder: &str| self.device.strip_prefix(tag).map(|name| Path::new(folder).join(name));
-        let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
-            .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
-            .or_else(|| tag("LABEL=", "/dev/disk/by-label"))
-            .unwrap_or_else(|| self.device.clone().into());
-        let device = fs::canonicalize(device).ok()?;
-        fs::read_dir(by_uuid)
-            .ok()?
-            .flatten()
-            .filter(|link| fs::canonicalize(link.path()).is_ok_and(|path| path == device))
-            .find_map(|link| Uuid::try_from(link.file_name().to_string_lossy().into_owned()).ok())
-    }
-}
-
 /// Closes a mapping called `name` that an earlier run has left open on another container than `uuid`.
 ///
 /// The caller holds the lock that all users of the name take, and has unmounted what an earlier run has left.
@@ -200,13 +190,24 @@ pub fn clear_leftover(exec: &dyn Exec, uuid: &Uuid, name: &MapperName) -> Result
 }
 
 impl<'e> Mapping<'e> {
-    /// Takes over an open mapping of `uuid` called `name`, or opens the container with `key_file`.
+    /// Takes over an open mapping of `uuid` called `name`, or opens the container as `unlock` says.
     ///
     /// # Errors
     ///
     /// When the name or the container is in use otherwise, or cannot be unlocked; nothing was changed.
-    pub fn obtain(exec: &'e dyn Exec, uuid: &Uuid, name: &MapperName, key_file: &Path) -> Result<Self, LuksError> {
-        let mapping = Self { exec, sys: "/sys".into(), uuid: uuid.clone(), name: name.clone(), open: true };
+    pub fn obtain(exec: &'e dyn Exec, uuid: &Uuid, name: &MapperName, unlock: &Unlock) -> Result<Self, LuksError> {
+        Self::obtain_at(exec, Path::new("/sys"), &KEY_FOLDERS.map(Path::new), uuid, name, unlock)
+    }
+
+    fn obtain_at(
+        exec: &'e dyn Exec,
+        sys: &Path,
+        keys: &[&Path],
+        uuid: &Uuid,
+        name: &MapperName,
+        unlock: &Unlock,
+    ) -> Result<Self, LuksError> {
+        let mapping = Self { exec, sys: sys.to_owned(), uuid: uuid.clone(), name: name.clone(), open: true };
         for active in active(&mapping.sys)? {
             let taken = active.name == name.0;
             match (taken, active.is_of(uuid)) {
@@ -227,12 +228,14 @@ impl<'e> Mapping<'e> {
         // end either; stopping it now makes its state true again.
         mapping.settle_unit();
         let device = uuid.device();
-        let call = Invocation::new("cryptsetup")
-            .args(["open", "--type=luks", "--batch-mode", "--key-file"])
-            .arg(key_file)
-            .arg(&device)
-            .arg(&name.0)
-            .limit(OPEN_LIMIT);
+        if unlock.by_systemd {
+            return mapping.open_by_unit();
+        }
+        let Some(key_file) = unlock.key(name.as_str(), keys) else {
+            return Err(mapping.unopened(LuksError::NoKey { device, name: name.0.clone() }));
+        };
+        let call = Invocation::new("cryptsetup").args(["open", "--type=luks", "--batch-mode", "--key-file"]);
+        let call = call.arg(key_file).args(unlock.options()).arg(&device).arg(&name.0).limit(OPEN_LIMIT);
         match exec.run(&call) {
             Ok(_) => Ok(mapping),
             // Interrupted or timed out, it may have opened all the same: then it must be closed.
@@ -245,6 +248,21 @@ impl<'e> Mapping<'e> {
             }
             Err(source) => Err(mapping.unopened(LuksError::Open { device, source })),
         }
+    }
+
+    /// Has systemd open the container: what crypttab says is more than cryptsetup by itself can do.
+    fn open_by_unit(self) -> Result<Self, LuksError> {
+        let started = systemd::start(self.exec, &self.unit()).err();
+        if started.is_none() && self.is_shown()? {
+            return Ok(self);
+        }
+        let error = LuksError::ByUnit { device: self.uuid.device(), name: self.name.0.clone(), source: started };
+        // What has come up all the same is closed with the guard.
+        Err(if self.is_shown().unwrap_or(true) { error } else { self.unopened(error) })
+    }
+
+    fn unit(&self) -> String {
+        format!("systemd-cryptsetup@{}.service", systemd::escape(&self.name.0))
     }
 
     /// Takes over the open mapping of `uuid` called `name`; `None` if it is not open.
@@ -294,7 +312,7 @@ impl<'e> Mapping<'e> {
     /// Lets systemd close a mapping that it opened: closed behind its back, its unit would stay active and the next
     /// plug-in would not unlock. `ignore-dependencies`, because a plain stop would stop the calling unit too.
     fn settle_unit(&self) {
-        let unit = format!("systemd-cryptsetup@{}.service", systemd::escape(&self.name.0));
+        let unit = self.unit();
         if !systemd::is_active(self.exec, &unit) {
             return;
         }

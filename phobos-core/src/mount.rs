@@ -14,8 +14,10 @@ use crate::fs::{Dir, FsError};
 use crate::teardown::{self, Close, TeardownError};
 
 mod free;
+mod fstab;
 
 pub use self::free::prove_free;
+pub use self::fstab::{FstabEntry, fstab_entry};
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);
@@ -41,17 +43,6 @@ pub struct Entry {
     pub kind: String,
     /// What is mounted, usually a device.
     pub source: PathBuf,
-}
-
-/// An entry of fstab(5).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FstabEntry {
-    /// What is to be mounted: a device, `LABEL=…`, `UUID=…`.
-    pub source: String,
-    /// The type of the file system.
-    pub kind: String,
-    /// The options, as they stand.
-    pub options: String,
 }
 
 /// A mounted file system that this process is to unmount, and the thing it is on.
@@ -226,19 +217,6 @@ pub fn usage(target: &Path) -> io::Result<Usage> {
     Ok(Usage { used: bytes(used), free: bytes(all.f_bfree), available: bytes(all.f_bavail) })
 }
 
-/// The fstab entry of `target`, if there is one.
-///
-/// # Errors
-///
-/// When fstab exists and cannot be read.
-pub fn fstab_entry(fstab: &Path, target: &Path) -> Result<Option<FstabEntry>, MountError> {
-    match fs::read_to_string(fstab) {
-        Ok(text) => Ok(parse_fstab(&text, target)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(MountError::Read { path: fstab.to_owned(), source }),
-    }
-}
-
 /// The device number of a block device, as mountinfo writes it; `None` if it is no block device.
 pub fn device_number(device: &Path) -> Option<String> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -250,7 +228,18 @@ pub fn device_number(device: &Path) -> Option<String> {
         .then(|| format!("{}:{}", rustix::fs::major(number), rustix::fs::minor(number)))
 }
 
+/// File systems that have a number of their own in the table (`0:N`) and lie on disks all the same: their source may be a
+/// list or a name of their own.
+const ON_SEVERAL_DISKS: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
+
 impl Entry {
+    /// Whether the file system keeps a disk busy.
+    pub fn is_on_disk(&self) -> bool {
+        !self.number.starts_with("0:")
+            || ON_SEVERAL_DISKS.contains(&self.kind.as_str())
+            || self.source.starts_with("/dev")
+    }
+
     /// Whether the file system is on the block device `number`. A file system that may span several, such as btrfs, has a
     /// number of its own in the table, and is known by its source.
     pub fn is_on(&self, number: &str) -> bool {
@@ -281,18 +270,16 @@ impl<'e, B: Close> Mount<'e, B> {
             Some(entry) => call.args(["-t", &entry.kind, "-o", &entry.options]),
             None => call.args(["-o", "noatime,nodev,nosuid,noexec"]),
         };
-        let call = match access {
-            Access::Write => call,
-            Access::Look => call.args(["-o", "ro"]),
-        };
-        let call = call.arg("--").arg(device).arg(target);
+        let call = |more: &[&str]| call.clone().args(more).arg("--").arg(device).arg(target);
         // The guard exists before the call: a mount that was made and then interrupted is unmounted too.
         let mut mount = Self { exec, target: Some(target.to_owned()), root: None, below: Some(below) };
-        let result = exec.run(&call).map_err(|source| MountError::Mount {
-            device: device.to_owned(),
-            target: target.to_owned(),
-            source,
-        });
+        let result = match access {
+            Access::Write => exec.run(&call(&[])),
+            // Even read-only the journal of a drive that was pulled would be replayed; not every file system knows the option.
+            Access::Look => exec.run(&call(&["-o", "ro,norecovery"])).or_else(|_| exec.run(&call(&["-o", "ro"]))),
+        };
+        let result =
+            result.map_err(|source| MountError::Mount { device: device.to_owned(), target: target.to_owned(), source });
         if let Err(error) = result {
             if at(&table()?, target).is_none() {
                 mount.target = None;
@@ -426,21 +413,6 @@ fn parse(text: &str) -> Result<Vec<Entry>, MountError> {
         Some(Entry { number, root, target, propagates, kind, source })
     };
     text.lines().map(|line| read(line).ok_or_else(|| MountError::Parse { line: line.to_owned() })).collect()
-}
-
-fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.map(str::split_whitespace).find_map(|mut fields| {
-        let (source, place) = (fields.next()?, fields.next()?);
-        let place: PathBuf = unescape(place).components().collect();
-        // The place in fstab may be a link to the one that is meant, or on the way to it.
-        let meant = place == target || fs::canonicalize(&place).is_ok_and(|real| real == target);
-        meant.then(|| FstabEntry {
-            source: unescape(source).display().to_string(),
-            kind: fields.next().unwrap_or("auto").to_owned(),
-            options: fields.next().unwrap_or("defaults").to_owned(),
-        })
-    })
 }
 
 /// Undoes the octal escapes of mountinfo and fstab: `\040` is a space.

@@ -320,11 +320,10 @@ fn pinned<'t>(table: &'t [Entry], target: &Path) -> Vec<&'t Entry> {
     if !mounts::at(table, Path::new("/")).is_some_and(|root| root.propagates) {
         return Vec::new();
     }
-    let is_disk = |entry: &Entry| !entry.number.starts_with("0:");
     table
         .iter()
         .rev()
-        .filter(|entry| !entry.propagates && is_disk(entry) && !target.starts_with(&entry.target))
+        .filter(|entry| !entry.propagates && entry.is_on_disk() && !target.starts_with(&entry.target))
         .collect()
 }
 
@@ -376,8 +375,8 @@ mod tests {
             root: "/".into(),
             target: target.into(),
             propagates,
-            kind: "ext4".to_owned(),
-            source: "/dev/x".into(),
+            kind: if number.starts_with("0:") { "tmpfs" } else { "ext4" }.to_owned(),
+            source: if number.starts_with("0:") { "tmpfs" } else { "/dev/x" }.into(),
         }
     }
 
@@ -395,6 +394,9 @@ mod tests {
         };
         assert_eq!(targets(&shared, "/backup"), ["/srv", "/media/ipod"]);
         assert_eq!(targets(&shared, "/srv/backup"), ["/media/ipod"]);
+        // Btrfs has a number of its own.
+        let btrfs = |number| Entry { kind: "btrfs".to_owned(), ..entry(number, "/media/films", false) };
+        assert_eq!(targets(&[entry("254:0", "/", true), btrfs("0:78")], "/backup"), ["/media/films"]);
         let private = [entry("254:0", "/", false), entry("254:1", "/home", false)];
         assert!(targets(&private, "/backup").is_empty());
     }

@@ -14,10 +14,21 @@ use crate::exec::{Exec, ExecError, Invocation};
 /// How long systemctl may take to stop a unit.
 const STOP_LIMIT: Duration = Duration::from_secs(120);
 
+/// How long systemctl may take to start a unit: a key may have to be derived.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
 /// Why systemd did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SystemdError {
+    /// A unit could not be started.
+    #[error("cannot start {unit}")]
+    Start {
+        /// The unit.
+        unit: String,
+        /// What systemctl said.
+        source: ExecError,
+    },
     /// A unit could not be stopped.
     #[error("cannot stop {unit}")]
     Stop {
@@ -40,7 +51,7 @@ pub enum SystemdError {
 impl Classified for SystemdError {
     fn class(&self) -> Class {
         match self {
-            Self::Stop { .. } | Self::Timers { .. } | Self::Json(_) => Class::Source,
+            Self::Start { .. } | Self::Stop { .. } | Self::Timers { .. } | Self::Json(_) => Class::Source,
         }
     }
 }
@@ -133,6 +144,19 @@ fn parse_timers(json: &[u8]) -> Result<BTreeMap<String, DateTime<Utc>>, serde_js
         Some((timer.unit, DateTime::from_timestamp_micros(micros)?))
     };
     Ok(timers.into_iter().filter_map(next).collect())
+}
+
+/// Starts `unit`, and waits until it is up.
+///
+/// # Errors
+///
+/// When systemctl fails; the unit's state is then unknown.
+pub fn start(exec: &dyn Exec, unit: &str) -> Result<(), SystemdError> {
+    let call = Invocation::new("systemctl").args(["start", unit]).limit(START_LIMIT);
+    match exec.run(&call) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(SystemdError::Start { unit: unit.to_owned(), source }),
+    }
 }
 
 /// Stops `unit` without the units that depend on it, and waits until it has stopped.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Context;
 use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, System};
-use phobos_core::luks::{Mapping, Uuid};
+use phobos_core::luks::{Mapping, Unlock, Uuid};
 use phobos_core::mount;
 use phobos_core::signal::Signals;
 use phobos_site::config::{Config, External};
@@ -41,7 +41,7 @@ fn targets(external: &External, wanted: Option<&str>) -> Result<Vec<Target>, any
     match (drive::known(external, Path::new(drive::CRYPTTAB), wanted), uuid) {
         (Err(_), Some(uuid)) => {
             let name = uuid.as_str().to_owned();
-            Ok(vec![Target { name, device: uuid.device(), luks: Some((uuid, "/dev/null".into())) }])
+            Ok(vec![Target { name, device: uuid.device(), luks: Some((uuid, Unlock::default())) }])
         }
         (targets, _) => targets,
     }

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use phobos_core::error::Chain;
-use phobos_core::luks::{self, Uuid};
+use phobos_core::luks::{self, Unlock, Uuid};
+use phobos_core::mount;
 use phobos_site::config::{Container, Drive, External};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::history::{History, Run};
@@ -22,7 +23,7 @@ pub(crate) struct Target {
     /// Its block device: of the LUKS container, or of the file system itself.
     pub(crate) device: PathBuf,
     /// How it is unlocked, where it is locked.
-    pub(crate) luks: Option<(Uuid, PathBuf)>,
+    pub(crate) luks: Option<(Uuid, Unlock)>,
 }
 
 /// Finds the drive called `wanted`, or without a name the one that is plugged in; of several, the one that was mirrored
@@ -34,6 +35,17 @@ pub(crate) fn find(
     history: &History,
 ) -> Result<Target, anyhow::Error> {
     let candidates = known(external, crypttab, wanted)?;
+    let all = known(external, crypttab, None)?;
+    if let Some((target, other)) = same_device(&all, &mount::device_number) {
+        let text = format!(
+            "the drives {} and {} are one and the same: {} and {} are one device; two green lights would be one copy",
+            target.name,
+            other.name,
+            target.device.display(),
+            other.device.display()
+        );
+        return Err(Stop::new(Exit::Config, text).into());
+    }
     let present: Vec<_> = candidates.iter().filter(|target| target.device.exists()).collect();
     let runs = if present.len() > 1 { runs(history) } else { Vec::new() };
     if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, &target.name)) {
@@ -63,6 +75,20 @@ pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) 
     Ok(known)
 }
 
+/// Two drives that are plugged in and are one block device, whatever their names lead through.
+fn same_device<'t>(
+    targets: &'t [Target],
+    number: &dyn Fn(&Path) -> Option<String>,
+) -> Option<(&'t Target, &'t Target)> {
+    let numbers: Vec<_> = targets.iter().map(|target| (target, number(&target.device))).collect();
+    let twin = |at: usize| {
+        let (target, own) = numbers.get(at)?;
+        let twin = numbers.iter().take(at).find(|(_, other)| own.is_some() && other == own)?;
+        Some((twin.0, *target))
+    };
+    (0..numbers.len()).find_map(twin)
+}
+
 /// All runs; a history that cannot be read is no reason not to mirror.
 fn runs(history: &History) -> Vec<Run> {
     history.read().unwrap_or_else(|error| {
@@ -86,17 +112,15 @@ fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow:
         Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {file}"))),
     };
     let config = |text: String| Stop::new(Exit::Config, text);
-    let entry = luks::crypttab_entry(&text, &external.mapping).ok_or_else(|| {
+    let entry = luks::crypttab_entry(&text, &external.mapping).map_err(|error| config(format!("{file}: {error}")))?;
+    let entry = entry.ok_or_else(|| {
         config(format!("no drive is configured: add [[external.drive]], or an entry for {name} in {file}"))
-    })?;
-    let key_file = entry.key_file.clone().filter(|path| path.is_absolute()).ok_or_else(|| {
-        config(format!("the entry for {name} in {file} names no key file; nobody is there to type a passphrase"))
     })?;
     let uuid = entry.uuid().ok_or_else(|| {
         let text = format!("no drive is plugged in; {file} names {} for {name}", entry.device);
         Stop::new(Exit::Absent, text)
     })?;
-    Ok(Target { name: name.to_owned(), device: uuid.device(), luks: Some((uuid, key_file)) })
+    Ok(Target { name: name.to_owned(), device: uuid.device(), luks: Some((uuid, entry.unlock)) })
 }
 
 impl Target {
@@ -116,7 +140,7 @@ impl From<&Drive> for Target {
         let name = drive.name.as_str().to_owned();
         match &drive.container {
             Container::Luks { uuid, key_file } => {
-                Self { name, device: uuid.device(), luks: Some((uuid.clone(), key_file.to_path_buf())) }
+                Self { name, device: uuid.device(), luks: Some((uuid.clone(), Unlock::with_key_file(key_file))) }
             }
             Container::Plain { device } => Self { name, device: device.to_path_buf(), luks: None },
         }
@@ -158,6 +182,21 @@ mod tests {
     }
 
     #[test]
+    fn one_device_by_two_names_is_one_drive() {
+        let target = |name: &str| Target { name: name.to_owned(), device: name.into(), luks: None };
+        let targets = ["A", "B", "C", "by-id"].map(target);
+        let number = |device: &Path| match device.to_str() {
+            Some("A" | "by-id") => Some("8:1".to_owned()),
+            Some("B") => Some("8:17".to_owned()),
+            _ => None,
+        };
+        let (one, other) = same_device(&targets, &number).unwrap();
+        assert_eq!((one.name.as_str(), other.name.as_str()), ("A", "by-id"));
+        assert_eq!(same_device(&targets[..3], &number), None);
+        assert_eq!(same_device(&targets, &|_| None), None, "what is not plugged in is nothing");
+    }
+
+    #[test]
     fn of_two_drives_the_one_that_waited_longer_is_meant() {
         let folder = tempfile::tempdir().unwrap();
         let both = ["A", "B"];
@@ -191,9 +230,11 @@ mod tests {
             (exit::exit_of(error.as_ref()), error.to_string())
         };
         assert_eq!(message("").0, Exit::Config);
-        let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 none luks");
+        let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 /k keyfile-size=all");
         assert_eq!(exit, Exit::Config);
-        assert!(text.contains("names no key file"), "{text}");
+        assert!(text.contains("keyfile-size=all"), "{text}");
+        // Where systemd has opened it no key is asked for.
+        assert_eq!(message("extbackup UUID=11111111-2222-3333-4444-555555555555 none luks").0, Exit::Absent);
         let (exit, text) = message("extbackup UUID=11111111-2222-3333-4444-555555555555 /root/k luks");
         assert_eq!(exit, Exit::Absent);
         assert!(text.contains("/dev/disk/by-uuid/11111111-2222-3333-4444-555555555555"), "{text}");

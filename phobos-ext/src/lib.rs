@@ -4,6 +4,7 @@
 
 mod close;
 mod drive;
+mod fitness;
 mod gate;
 mod job;
 mod mirror;

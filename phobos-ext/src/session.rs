@@ -1,7 +1,5 @@
 //! A drive at work: unlocked, mounted, held by a descriptor, and proved to be the one that was meant, until it is closed.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -15,15 +13,7 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths;
 
 use crate::drive::Target;
-
-/// File systems that cannot hold a mirror, and why.
-const UNFIT: [&str; 7] = ["exfat", "vfat", "msdos", "ntfs", "ntfs3", "fuseblk", "hfsplus"];
-
-/// Where the superblock of ext2, ext3 and ext4 has its state, in bytes from the beginning of the device.
-const EXT_STATE: u64 = 1024 + 0x3a;
-
-/// The bit of that state that says that errors were found.
-const EXT_ERRORS: u16 = 2;
+use crate::fitness;
 
 /// An open drive.
 pub(crate) struct Session<'e> {
@@ -45,9 +35,9 @@ impl<'e> Session<'e> {
         let place: &Path = &config.external.mount;
         clear_leftovers(exec, place)?;
         let (mapping, device) = match &target.luks {
-            Some((uuid, key_file)) => {
+            Some((uuid, unlock)) => {
                 luks::clear_leftover(exec, uuid, &config.external.mapping)?;
-                let mapping = Mapping::obtain(exec, uuid, &config.external.mapping, key_file)?;
+                let mapping = Mapping::obtain(exec, uuid, &config.external.mapping, unlock)?;
                 let device = mapping.device();
                 (Some(mapping), device)
             }
@@ -60,18 +50,11 @@ impl<'e> Session<'e> {
                 return Err(Stop::new(Exit::Refused, text).into());
             }
         }
-        if has_errors(&device) {
-            let text = format!(
-                "the file system of the drive is marked as one with errors; check it with `e2fsck -f {}`, with the drive \
-                 unlocked and not mounted",
-                device.display()
-            );
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
+        fitness::of_device(&device)?;
         let fstab = mount::fstab_entry(Path::new(paths::FSTAB), place)?;
         let mount = Mount::new(exec, &device, place, fstab.as_ref(), access, mapping)?;
         let session = Self { mount, device, drive: target.device.clone() };
-        match session.is_fit(place) {
+        match session.is_fit(place, access) {
             Ok(()) => Ok(session),
             Err(error) => {
                 teardown::join::<(), _, _>(Err(crate::boxed(error)), session.close())?;
@@ -97,33 +80,11 @@ impl<'e> Session<'e> {
         teardown::join(closed, free)
     }
 
-    fn is_fit(&self, place: &Path) -> Result<(), anyhow::Error> {
+    fn is_fit(&self, place: &Path, access: Access) -> Result<(), anyhow::Error> {
         let table = mount::table()?;
         let kind = mount::at(&table, place).map_or("", |entry| entry.kind.as_str());
-        if UNFIT.contains(&kind) || kind.contains("exfat") || kind.contains("ntfs") {
-            let text = format!(
-                "the drive's file system is {kind}, which keeps no owners and links and does not tell names in upper and \
-                 lower case apart; make it anew, with `mkfs.ext4`"
-            );
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        self.tells_case_apart()
-    }
-
-    /// Whether a name of the drive is not found in another case as well.
-    fn tells_case_apart(&self) -> Result<(), anyhow::Error> {
-        let root = self.root()?;
-        for entry in root.entries()? {
-            let Some(name) = entry.name.to_str() else { continue };
-            let other = if name.to_uppercase() == name { name.to_lowercase() } else { name.to_uppercase() };
-            let (own, twin) = (root.stat(Path::new(name))?, root.stat(Path::new(&other))?);
-            if other != name && own.is_some() && own.map(|own| own.ino) == twin.map(|twin| twin.ino) {
-                let text = "the drive's file system does not tell names in upper and lower case apart; make it anew, with \
-                            `mkfs.ext4`";
-                return Err(Stop::new(Exit::Refused, text).into());
-            }
-        }
-        Ok(())
+        fitness::of_kind(kind)?;
+        fitness::of_names(self.root()?, access)
     }
 }
 
@@ -139,13 +100,4 @@ fn clear_leftovers(exec: &dyn Exec, place: &Path) -> Result<(), anyhow::Error> {
         mount::clear(exec, place)?;
     }
     Ok(())
-}
-
-/// Whether the device holds an ext file system that is marked as one with errors: the kernel mounts it all the same.
-fn has_errors(device: &Path) -> bool {
-    let mut bytes = [0; 4];
-    // Magic 0xef53 comes two bytes before the state.
-    let read = File::open(device).and_then(|file| file.read_exact_at(&mut bytes, EXT_STATE - 2));
-    let [magic_low, magic_high, low, high] = bytes;
-    read.is_ok() && [magic_low, magic_high] == [0x53, 0xef] && u16::from_le_bytes([low, high]) & EXT_ERRORS != 0
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{self, CopyError, Difference, Pair, walk_pairs};
-use phobos_core::fs::{Dir, FsError, Kind, shown};
+use phobos_core::copy::{self, CopyError, Difference, Pair, Pairs, walk_pairs};
+use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
 use phobos_core::progress::Handler;
 
 use crate::gate::Finding;
@@ -64,7 +64,7 @@ pub(crate) fn judge(
     for space in spaces {
         let mut count = Count::default();
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
-            let is_file = |stat: &phobos_core::fs::Stat| stat.kind == Kind::File;
+            let is_file = |stat: &Stat| stat.kind == Kind::File;
             let (new, old) = (pair.source.filter(is_file), pair.copy.filter(is_file));
             count.source += u64::from(new.is_some());
             count.copy += u64::from(old.is_some());
@@ -80,8 +80,11 @@ pub(crate) fn judge(
             }
             Ok(())
         };
-        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, handler)?;
-        findings.extend(count.judge(space));
+        walk((Some(source), Some(copy)), space, &mut see, handler)?;
+        // That somebody deletes one file is no loss of a space.
+        if folder(copy, space)?.is_some() {
+            findings.extend(count.judge(space));
+        }
     }
     Ok((findings, room))
 }
@@ -119,7 +122,7 @@ pub(crate) fn verify(
     for space in spaces {
         let mut wrong = None;
         let mut see = |pair: &Pair<'_>, handler: Handler<'_>| {
-            let path = space.join(pair.path);
+            let path = if pair.path.as_os_str().is_empty() { space.clone() } else { space.join(pair.path) };
             if let Some(difference) = pair.difference().filter(|_| wrong.is_none()) {
                 let what = match difference {
                     Difference::New => "is not on the drive",
@@ -130,7 +133,7 @@ pub(crate) fn verify(
             }
             if pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since) && wrong.is_none() {
                 if let (Some(source), Some(copy)) = (pair.source_dir, pair.copy_dir) {
-                    let name = Path::new(pair.path.file_name().unwrap_or_default());
+                    let name = Path::new(path.file_name().unwrap_or_default());
                     let (mut from, to) = (source.open_file(name)?, copy.open_file(name)?);
                     let same = copy::same_content(&mut from, &to, handler)?;
                     if !same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
@@ -140,7 +143,7 @@ pub(crate) fn verify(
             }
             Ok(())
         };
-        walk_pairs(folder(source, space)?, folder(copy, space)?, &mut see, handler)?;
+        walk((Some(source), Some(copy)), space, &mut see, handler)?;
         if wrong.is_some() {
             return Ok(wrong);
         }
@@ -154,15 +157,53 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
     for space in spaces {
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
             let unproved = pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since);
-            if let (true, Some(folder), Some(name)) = (unproved, pair.copy_dir, pair.path.file_name()) {
+            let name = pair.path.file_name().or_else(|| space.file_name());
+            if let (true, Some(folder), Some(name)) = (unproved, pair.copy_dir, name) {
                 folder.set_time(Path::new(name), (0, 0))?;
                 count += 1;
             }
             Ok(())
         };
-        walk_pairs(None, folder(copy, space)?, &mut see, handler)?;
+        walk((None, Some(copy)), space, &mut see, handler)?;
     }
     Ok(count)
+}
+
+/// Walks a space on both sides. One that is no folder is seen as a pair without a path.
+fn walk(
+    (source, copy): (Option<&Dir>, Option<&Dir>),
+    space: &Path,
+    see: Pairs<'_>,
+    handler: Handler<'_>,
+) -> Result<(), CopyError> {
+    let parent = space.parent().unwrap_or(Path::new(""));
+    let open = |root: Option<&Dir>| match root {
+        Some(root) if parent.as_os_str().is_empty() => root.try_clone().map(Some),
+        Some(root) => folder(root, parent),
+        None => Ok(None),
+    };
+    let (source_dir, copy_dir) = (open(source)?, open(copy)?);
+    let name = Path::new(space.file_name().unwrap_or_default());
+    let stat = |dir: &Option<Dir>| dir.as_ref().map(|dir| dir.stat(name)).transpose().map(Option::flatten);
+    let (of_source, of_copy) = (stat(&source_dir)?, stat(&copy_dir)?);
+    let is_folder = |stat: &Stat| stat.kind == Kind::Dir;
+    if of_source.iter().chain(&of_copy).any(|stat| !is_folder(stat)) {
+        see(
+            &Pair {
+                path: Path::new(""),
+                source: of_source,
+                copy: of_copy,
+                source_dir: source_dir.as_ref(),
+                copy_dir: copy_dir.as_ref(),
+            },
+            handler,
+        )?;
+    }
+    let below = |dir: &Option<Dir>, stat: Option<Stat>| match dir {
+        Some(dir) if stat.as_ref().is_some_and(is_folder) => dir.open_dir(name).map(Some),
+        _ => Ok(None),
+    };
+    walk_pairs(below(&source_dir, of_source)?, below(&copy_dir, of_copy)?, see, handler)
 }
 
 /// The folder `path` below `root`; `None` where there is none, or something else.
@@ -170,5 +211,55 @@ fn folder(root: &Dir, path: &Path) -> Result<Option<Dir>, FsError> {
     match root.stat(path)? {
         Some(stat) if stat.kind == Kind::Dir => root.open_dir(path).map(Some),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phobos_core::progress::{CopyEvent, Halt};
+    use std::fs;
+
+    #[expect(clippy::unnecessary_wraps, reason = "it is a handler")]
+    fn on(_: CopyEvent<'_>) -> Result<(), Halt> {
+        Ok(())
+    }
+
+    /// Nothing of a file at the top is believed either.
+    #[test]
+    fn files_at_the_top_are_looked_at_like_folders() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (source, copy) = (Dir::open(one.path()).unwrap(), Dir::open(other.path()).unwrap());
+        let spaces = [PathBuf::from("notes"), PathBuf::from("films")];
+        let verified = || verify(&source, &copy, &spaces, 0, &mut on).unwrap();
+        assert_eq!(verified(), None);
+        fs::write(one.path().join("notes"), "new").unwrap();
+        assert_eq!(judge(&source, &copy, &spaces, &mut on).unwrap().0, []);
+        assert_eq!(verified(), Some("notes is not on the drive".to_owned()));
+        fs::write(other.path().join("notes"), "odd").unwrap();
+        copy.set_time(Path::new("notes"), source.stat(Path::new("notes")).unwrap().unwrap().mtime).unwrap();
+        assert_eq!(verified(), Some("notes was read back with another content than was written".to_owned()));
+        assert_eq!(distrust(&copy, &spaces, 0, &mut on).unwrap(), 1);
+        assert_eq!(copy.stat(Path::new("notes")).unwrap().unwrap().mtime, (0, 0));
+        fs::remove_file(one.path().join("notes")).unwrap();
+        assert_eq!(judge(&source, &copy, &spaces, &mut on).unwrap().0, []);
+        assert_eq!(verified(), Some("notes is still on the drive".to_owned()));
+    }
+
+    #[test]
+    fn what_a_space_has_lost_is_told() {
+        let count = |source, copy, same| Count { source, copy, same }.judge(Path::new("holding/luv"));
+        for (counts, why) in [
+            ((0, 9, 0), Some("holding/luv is gone or empty, and has 9 files on the drive")),
+            ((4, 10, 4), Some("holding/luv has 4 files, and 10 on the drive")),
+            ((100, 100, 40), Some("holding/luv has 40 of the drive's 100 files as they were")),
+            ((5, 10, 0), None),
+            ((100, 100, 50), None),
+            ((0, 0, 0), None),
+        ] {
+            let found = count(counts.0, counts.1, counts.2);
+            assert_eq!(found.is_some(), why.is_some(), "{counts:?}");
+            assert!(found.is_none_or(|found| found.text.starts_with(why.unwrap())), "{counts:?}");
+        }
     }
 }

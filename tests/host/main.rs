@@ -31,6 +31,10 @@ macro_rules! stories {
 stories! {
     attacks:
         no_local_user_can_hold_up_a_job_or_its_failure;
+    drives:
+        other_file_systems_are_drives_or_refused_with_a_remedy,
+        one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
+        a_dry_run_touches_neither_side;
     endurance:
         ten_jobs_at_once_never_disturb_each_other,
         two_hundred_thousand_small_files_are_pulled_and_then_left_alone;

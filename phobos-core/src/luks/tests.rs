@@ -45,13 +45,98 @@ fn an_open_mapping_is_seen_in_sysfs() {
 #[test]
 fn crypttab_names_container_and_key() {
     let text = "# extbackup UUID=x none\nother UUID=y - luks\nextbackup\tUUID=11111111-2222-3333-4444-55555555ABCD /root/k luks,noauto\n";
-    let entry = crypttab_entry(text, &MapperName::default()).unwrap();
-    assert_eq!(entry.key_file.as_deref(), Some(Path::new("/root/k")));
+    let entry = crypttab_entry(text, &MapperName::default()).unwrap().unwrap();
+    assert_eq!(entry.unlock, Unlock::with_key_file(Path::new("/root/k")));
     assert_eq!(entry.uuid(), Some(uuid()));
     let other = MapperName::try_from("other".to_owned()).unwrap();
-    assert_eq!(crypttab_entry(text, &other).unwrap(), CrypttabEntry { device: "UUID=y".to_owned(), key_file: None });
-    assert_eq!(crypttab_entry("", &other), None);
+    let entry = crypttab_entry(text, &other).unwrap().unwrap();
+    assert_eq!(entry, CrypttabEntry { device: "UUID=y".to_owned(), unlock: Unlock::default() });
+    assert_eq!(crypttab_entry("", &other), Ok(None));
+    assert_eq!(crypttab_entry("other", &other), Ok(None));
     assert_eq!(Uuid::from_digits("1111111122223333444455555555abcd"), Some(uuid()));
+}
+
+/// The options of crypttab(5) that change what key is read, and how.
+#[test]
+fn crypttab_options_are_heeded() {
+    let read = |fields: &str| {
+        let text = format!("extbackup UUID={UUID} {fields}\n");
+        crypttab_entry(&text, &MapperName::default()).map(|entry| entry.unwrap().unlock)
+    };
+    let unlock = read(
+        "/k luks,keyfile-offset=512,keyfile-size=64,key-slot=3,discard,header=/h,nofail,x-systemd.device-timeout=9",
+    )
+    .unwrap();
+    let options = ["--keyfile-offset=512", "--keyfile-size=64", "--key-slot=3", "--header=/h", "--allow-discards"];
+    assert_eq!((unlock.options().as_slice(), unlock.by_systemd), (options.map(str::to_owned).as_slice(), false));
+    for fields in [
+        "/k:LABEL=stick luks",
+        "/k:/dev/sdb1",
+        "/k:UUID=x",
+        "- tpm2-device=auto",
+        "none fido2-device=auto",
+        "/k header=/h:LABEL=x",
+    ] {
+        assert!(read(fields).unwrap().by_systemd, "{fields}");
+    }
+    assert!(!read("/a:b luks").unwrap().by_systemd, "a colon may be in a name");
+    for (fields, why) in [
+        ("/k keyfile-offset=x", "\"keyfile-offset=x\", which is no number"),
+        ("/k plain", "which is not for LUKS containers"),
+        ("/k luks,keyscript=/bin/x", "use a key file"),
+        ("/k read-only", "with which nothing can be mirrored to it"),
+    ] {
+        let error = read(fields).unwrap_err().to_string();
+        assert!(error.starts_with("crypttab's entry for extbackup has the option ") && error.ends_with(why), "{error}");
+    }
+}
+
+/// A sysfs without mappings, and a folder for keys.
+fn obtained(script: &Script, sys: &Path, keys: &Path, unlock: &Unlock) -> Result<String, LuksError> {
+    let mut mapping =
+        Mapping::obtain_at(script, sys, &[&keys.join("none"), keys], &uuid(), &MapperName::default(), unlock)?;
+    mapping.open = false;
+    Ok(mapping.name.0.clone())
+}
+
+#[test]
+fn an_open_mapping_is_taken_over_before_anybody_asks_for_a_key() {
+    let (sys, keys, script) = (sysfs("extbackup"), tempfile::tempdir().unwrap(), Script::new());
+    assert_eq!(obtained(&script, sys.path(), keys.path(), &Unlock::default()).unwrap(), "extbackup");
+    assert_eq!(script.calls(), Vec::<String>::new());
+}
+
+#[test]
+fn a_container_is_unlocked_with_the_key_that_crypttab_means() {
+    let (sys, keys) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(sys.path().join("block")).unwrap();
+    let tried = |script: Script, unlock: &Unlock| {
+        let result = obtained(&script, sys.path(), keys.path(), unlock);
+        (result, script.calls().pop().unwrap_or_default())
+    };
+    let inactive = || Script::new().fails(3, "");
+    let (error, _) = tried(inactive(), &Unlock::default());
+    let error = error.unwrap_err();
+    assert!(
+        error.class() == Class::Config && error.to_string().contains("extbackup.key in /etc/cryptsetup-keys.d or"),
+        "{error}"
+    );
+
+    fs::write(keys.path().join("extbackup.key"), "x").unwrap();
+    let (result, call) = tried(inactive().ok(), &Unlock { offset: Some(9), ..Unlock::default() });
+    assert_eq!(result.unwrap(), "extbackup");
+    let want = format!(
+        "cryptsetup open --type=luks --batch-mode --key-file {}/extbackup.key --keyfile-offset=9 /dev/disk/by-uuid/{UUID} extbackup",
+        keys.path().display()
+    );
+    assert_eq!(call, want);
+
+    let by_systemd = Unlock { by_systemd: true, ..Unlock::default() };
+    for script in [inactive().fails(1, "no such device"), inactive().ok()] {
+        let (result, call) = tried(script, &by_systemd);
+        assert!(matches!(result, Err(LuksError::ByUnit { .. })), "nothing came up, whatever was said");
+        assert_eq!(call, "systemctl start systemd-cryptsetup@extbackup.service");
+    }
 }
 
 #[test]

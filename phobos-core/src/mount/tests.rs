@@ -20,11 +20,19 @@ fn mountinfo_is_read_with_its_escapes() {
     assert!(parse("what is this").is_err());
 }
 
+/// Lines of Linux 6.18.
 #[test]
-fn fstab_is_read_as_mount_reads_it() {
-    let text = "# LABEL=no /backup ext4\nLABEL=extbackup  /extbackup/ ext4 noauto,noatime 0 2\n/dev/x /my\\040place";
-    let entry = parse_fstab(text, Path::new("/extbackup")).unwrap();
-    assert_eq!(entry.options, "noauto,noatime");
-    assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
-    assert_eq!(parse_fstab(text, Path::new("/backup")), None);
+fn a_file_system_with_a_number_of_its_own_is_on_a_disk_too() {
+    let text = "\
+563 514 0:78 / /media/b rw,relatime - btrfs /dev/loop7 rw,discard=async,space_cache=v2,subvolid=5,subvol=/
+562 514 7:7 / /media/x rw,relatime - xfs /dev/loop7 rw,inode64,logbufs=8,logbsize=32k,noquota
+30 22 0:27 / /run rw shared:5 - tmpfs tmpfs rw,mode=755
+31 22 0:6 / /dev rw shared:6 - devtmpfs udev rw,size=2014720k
+32 22 0:41 / /tank rw shared:7 - zfs tank rw,xattr,noacl
+33 22 0:45 / /mnt/two rw shared:8 - bcachefs /dev/sdb:/dev/sdc rw
+34 22 0:50 / /srv/nfs rw shared:9 - nfs4 server:/srv rw
+";
+    let table = parse(text).unwrap();
+    let on_disk = table.iter().filter(|entry| entry.is_on_disk()).map(|entry| entry.target.to_str().unwrap());
+    assert_eq!(on_disk.collect::<Vec<_>>(), ["/media/b", "/media/x", "/tank", "/mnt/two"]);
 }

@@ -125,9 +125,14 @@ fn only_inside(inside: &[Entry], outside: &[Entry]) -> Vec<Mounted> {
 }
 
 fn pins(inside: &[Entry], outside: &[Entry], target: &Path) -> Vec<Mounted> {
-    let is_disk = |entry: &&Entry| !entry.number.starts_with("0:");
     let is_gone = |entry: &&Entry| !outside.iter().any(|other| other.number == entry.number);
-    inside.iter().filter(is_disk).filter(is_gone).filter(|entry| entry.target != target).map(Mounted::from).collect()
+    inside
+        .iter()
+        .filter(|entry| entry.is_on_disk())
+        .filter(is_gone)
+        .filter(|entry| entry.target != target)
+        .map(Mounted::from)
+        .collect()
 }
 
 /// The processes in this process's mount namespace.
@@ -177,14 +182,15 @@ mod tests {
     use super::*;
 
     fn entry(number: &str, target: &str) -> Entry {
-        let (root, kind) = ("/".into(), "ext4".to_owned());
+        let kind = if number.starts_with("0:") { "tmpfs" } else { "ext4" };
+        let (root, kind) = ("/".into(), kind.to_owned());
         Entry {
             number: number.to_owned(),
             root,
             target: target.into(),
             propagates: true,
             kind,
-            source: "/dev/x".into(),
+            source: if number.starts_with("0:") { "tmpfs" } else { "/dev/x" }.into(),
         }
     }
 
@@ -195,5 +201,8 @@ mod tests {
         let targets = |mounts: Vec<Mounted>| mounts.into_iter().map(|mount| mount.target).collect::<Vec<_>>();
         assert_eq!(targets(only_inside(&inside, &outside)), [Path::new("/backup"), Path::new("/media/ipod")]);
         assert_eq!(targets(pins(&inside, &outside, Path::new("/backup"))), [Path::new("/media/ipod")]);
+        // Btrfs has a number of its own, and keeps its disk busy as the others do.
+        let films = Entry { kind: "btrfs".to_owned(), source: "/dev/sdc1".into(), ..entry("0:78", "/media/films") };
+        assert_eq!(targets(pins(&[films], &outside, Path::new("/backup"))), [Path::new("/media/films")]);
     }
 }

@@ -1,0 +1,142 @@
+//! crypttab(5): which container a mapping is of, and how it is unlocked.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{MapperName, Uuid};
+
+/// An entry of crypttab(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrypttabEntry {
+    /// The container: `UUID=…` or a device.
+    pub device: String,
+    /// How it is unlocked.
+    pub unlock: Unlock,
+}
+
+/// How a container is unlocked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unlock {
+    /// The key file; none where it has the mapping's name in one of systemd's folders for keys.
+    pub key_file: Option<PathBuf>,
+    /// How many bytes of the key file come before the key.
+    pub offset: Option<u64>,
+    /// How many bytes the key has.
+    pub size: Option<u64>,
+    /// The only key slot that is tried.
+    pub slot: Option<u32>,
+    /// Where the header is, if not on the container itself.
+    pub header: Option<PathBuf>,
+    /// Whether discards reach the drive.
+    pub discards: bool,
+    /// Whether the key is where only systemd's own unit gets it: on another device, or in a token.
+    pub by_systemd: bool,
+}
+
+/// An entry that asks for something that no drive for backups can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("crypttab's entry for {name} has the option {option:?}, {why}")]
+pub struct BadCrypttab {
+    name: String,
+    option: String,
+    why: &'static str,
+}
+
+/// The entry for the mapping `name` in the text of a crypttab.
+///
+/// # Errors
+///
+/// When the entry is there, and not of a LUKS container that can be unlocked without a person.
+pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Result<Option<CrypttabEntry>, BadCrypttab> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let fields = lines.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name.0).then_some(fields));
+    let Some((mut fields, device)) = fields.and_then(|mut fields| fields.next().map(|device| (fields.clone(), device)))
+    else {
+        return Ok(None);
+    };
+    let mut unlock = Unlock::default();
+    match fields.next() {
+        None | Some("none" | "-") => {}
+        // What is behind the colon is the device that the key is on.
+        Some(key) if key.split_once(':').is_some_and(|(_, device)| is_device(device)) => unlock.by_systemd = true,
+        Some(key) => unlock.key_file = Some(key.into()),
+    }
+    for option in fields.next().unwrap_or_default().split(',') {
+        unlock.take(option).map_err(|why| BadCrypttab { name: name.0.clone(), option: option.to_owned(), why })?;
+    }
+    Ok(Some(CrypttabEntry { device: device.to_owned(), unlock }))
+}
+
+fn is_device(text: &str) -> bool {
+    text.starts_with("/dev/") || ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="].iter().any(|tag| text.starts_with(tag))
+}
+
+impl Unlock {
+    /// With this key file, and nothing else to it.
+    pub fn with_key_file(path: &Path) -> Self {
+        Self { key_file: Some(path.to_owned()), ..Self::default() }
+    }
+
+    /// Takes one option; an error says what is wrong with it.
+    fn take(&mut self, option: &str) -> Result<(), &'static str> {
+        const NO_NUMBER: &str = "which is no number";
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match name {
+            "keyfile-offset" => self.offset = Some(value.parse().map_err(|_| NO_NUMBER)?),
+            "keyfile-size" => self.size = Some(value.parse().map_err(|_| NO_NUMBER)?),
+            "key-slot" => self.slot = Some(value.parse().map_err(|_| NO_NUMBER)?),
+            "header" if value.split_once(':').is_some_and(|(_, device)| is_device(device)) => self.by_systemd = true,
+            "header" => self.header = Some(value.into()),
+            "discard" => self.discards = true,
+            "pkcs11-uri" | "fido2-device" | "tpm2-device" => self.by_systemd = true,
+            "plain" | "swap" | "tmp" | "tcrypt" | "bitlk" => return Err("which is not for LUKS containers"),
+            "keyscript" => return Err("which systemd does not know either; use a key file"),
+            "read-only" | "readonly" => return Err("with which nothing can be mirrored to it"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The key file: the one that is named, or the first of the mapping's name in `folders`.
+    pub(super) fn key(&self, name: &str, folders: &[&Path]) -> Option<PathBuf> {
+        let found = || folders.iter().map(|folder| folder.join(format!("{name}.key"))).find(|key| key.is_file());
+        self.key_file.clone().filter(|key| key.is_absolute()).or_else(found)
+    }
+
+    /// The same as options of cryptsetup(8).
+    pub(super) fn options(&self) -> Vec<String> {
+        let number = |option: &str, value: Option<u64>| value.map(|value| format!("--{option}={value}"));
+        let header = self.header.as_ref().map(|header| format!("--header={}", header.display()));
+        let discards = self.discards.then(|| "--allow-discards".to_owned());
+        let numbers = [
+            number("keyfile-offset", self.offset),
+            number("keyfile-size", self.size),
+            number("key-slot", self.slot.map(u64::from)),
+        ];
+        numbers.into_iter().chain([header, discards]).flatten().collect()
+    }
+}
+
+impl CrypttabEntry {
+    /// The container's UUID, by the entry itself or by udev's links to the device it names; `None` if it is not there.
+    pub fn uuid(&self) -> Option<Uuid> {
+        let by_uuid = Path::new("/dev/disk/by-uuid");
+        let named = self.device.strip_prefix("UUID=").map(|uuid| uuid.trim_matches('"').to_owned());
+        let named = named.or_else(|| Some(Path::new(&self.device).strip_prefix(by_uuid).ok()?.to_str()?.to_owned()));
+        if let Some(uuid) = named {
+            return Uuid::try_from(uuid).ok();
+        }
+        let tag = |tag: &str, folder: &str| self.device.strip_prefix(tag).map(|name| Path::new(folder).join(name));
+        let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
+            .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
+            .or_else(|| tag("LABEL=", "/dev/disk/by-label"))
+            .unwrap_or_else(|| self.device.clone().into());
+        let device = fs::canonicalize(device).ok()?;
+        fs::read_dir(by_uuid)
+            .ok()?
+            .flatten()
+            .filter(|link| fs::canonicalize(link.path()).is_ok_and(|path| path == device))
+            .find_map(|link| Uuid::try_from(link.file_name().to_string_lossy().into_owned()).ok())
+    }
+}

@@ -1,0 +1,61 @@
+//! fstab(5): what is to be mounted where, and how.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{MountError, unescape};
+
+/// An entry of fstab(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FstabEntry {
+    /// What is to be mounted: a device, `LABEL=…`, `UUID=…`.
+    pub source: String,
+    /// The type of the file system.
+    pub kind: String,
+    /// The options, as they stand.
+    pub options: String,
+}
+
+/// The fstab entry of `target`, if there is one.
+///
+/// # Errors
+///
+/// When fstab exists and cannot be read.
+pub fn fstab_entry(fstab: &Path, target: &Path) -> Result<Option<FstabEntry>, MountError> {
+    match fs::read_to_string(fstab) {
+        Ok(text) => Ok(parse_fstab(&text, target)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(MountError::Read { path: fstab.to_owned(), source }),
+    }
+}
+
+fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.map(str::split_whitespace).find_map(|mut fields| {
+        let (source, place) = (fields.next()?, fields.next()?);
+        let place: PathBuf = unescape(place).components().collect();
+        // The place in fstab may be a link to the one that is meant, or on the way to it.
+        let meant = place == target || fs::canonicalize(&place).is_ok_and(|real| real == target);
+        meant.then(|| FstabEntry {
+            source: unescape(source).display().to_string(),
+            kind: fields.next().unwrap_or("auto").to_owned(),
+            options: fields.next().unwrap_or("defaults").to_owned(),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fstab_is_read_as_mount_reads_it() {
+        let text =
+            "# LABEL=no /backup ext4\nLABEL=extbackup  /extbackup/ ext4 noauto,noatime 0 2\n/dev/x /my\\040place";
+        let entry = parse_fstab(text, Path::new("/extbackup")).unwrap();
+        assert_eq!(entry.options, "noauto,noatime");
+        assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
+        assert_eq!(parse_fstab(text, Path::new("/backup")), None);
+    }
+}
