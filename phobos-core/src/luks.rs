@@ -31,6 +31,16 @@ const OPEN_LIMIT: Duration = Duration::from_secs(300);
 #[serde(try_from = "String")]
 pub struct MapperName(String);
 
+/// The text is no [`MapperName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name for a mapping: use letters, digits, - and _")]
+pub struct BadMapperName(String);
+
+/// The text is no [`Uuid`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no UUID: it has 32 hexadecimal digits in the form 8-4-4-4-12")]
+pub struct BadUuid(String);
+
 /// The UUID of a LUKS container, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -388,14 +398,14 @@ impl MapperName {
 }
 
 impl TryFrom<String> for MapperName {
-    type Error = String;
+    type Error = BadMapperName;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, BadMapperName> {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if (1..=127).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
             Ok(Self(text))
         } else {
-            Err(format!("{text:?} is no name for a mapping: use letters, digits, - and _"))
+            Err(BadMapperName(text))
         }
     }
 }
@@ -424,15 +434,15 @@ impl Uuid {
 }
 
 impl TryFrom<String> for Uuid {
-    type Error = String;
+    type Error = BadUuid;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, BadUuid> {
         let parts: Vec<_> = text.split('-').collect();
         let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
         if lengths == [8, 4, 4, 4, 12] && parts.concat().bytes().all(|byte| byte.is_ascii_hexdigit()) {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
-            Err(format!("{text:?} is no UUID: it has 32 hexadecimal digits in the form 8-4-4-4-12"))
+            Err(BadUuid(text))
         }
     }
 }

@@ -331,12 +331,17 @@ impl Lookup {
     }
 }
 
-impl std::str::FromStr for Lookup {
-    type Err = String;
+/// The text is no [`Lookup`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither servers nor services")]
+pub struct BadLookup(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl std::str::FromStr for Lookup {
+    type Err = BadLookup;
+
+    fn from_str(text: &str) -> Result<Self, BadLookup> {
         let known = [Self::Servers, Self::Services].into_iter().find(|lookup| lookup.word() == Some(text));
-        known.ok_or_else(|| format!("{text:?} is neither servers nor services"))
+        known.ok_or_else(|| BadLookup(text.to_owned()))
     }
 }
 

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use phobos_core::error::Chain;
 use phobos_core::luks::{self, Unlock, Uuid};
 use phobos_core::mount;
-use phobos_site::config::{Container, Drive, External};
+use phobos_site::config::{Container, Drive, DriveChoice, External};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::history::{History, Run};
-use phobos_site::lock::{BadLockName, LockName};
+use phobos_site::lock::{LockName, Word};
 
 /// The table that names a drive where the configuration names none.
 pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
@@ -19,7 +19,7 @@ pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     /// What people call it.
-    pub(crate) name: String,
+    pub(crate) name: Word,
     /// Its block device: of the LUKS container, or of the file system itself.
     pub(crate) device: PathBuf,
     /// How it is unlocked, where it is locked.
@@ -31,7 +31,7 @@ pub(crate) struct Target {
 pub(crate) fn find(
     external: &External,
     crypttab: &Path,
-    wanted: Option<&str>,
+    wanted: Option<&DriveChoice>,
     history: &History,
 ) -> Result<Target, anyhow::Error> {
     let candidates = known(external, crypttab, wanted)?;
@@ -48,7 +48,7 @@ pub(crate) fn find(
     }
     let present: Vec<_> = candidates.iter().filter(|target| target.device.exists()).collect();
     let runs = if present.len() > 1 { runs(history) } else { Vec::new() };
-    if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, &target.name)) {
+    if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, target.name.as_str())) {
         Ok((**target).clone())
     } else {
         let devices: Vec<_> = candidates.iter().map(|target| target.device.display().to_string()).collect();
@@ -58,18 +58,22 @@ pub(crate) fn find(
 }
 
 /// The drives that are known, or the one called `wanted`.
-pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&str>) -> Result<Vec<Target>, anyhow::Error> {
+pub(crate) fn known(
+    external: &External,
+    crypttab: &Path,
+    wanted: Option<&DriveChoice>,
+) -> Result<Vec<Target>, anyhow::Error> {
     let mut known = if external.drive.is_empty() {
         vec![from_crypttab(external, crypttab)?]
     } else {
         external.drive.iter().map(Target::from).collect()
     };
     let Some(wanted) = wanted else { return Ok(known) };
-    let names: Vec<_> = known.iter().map(|target| target.name.clone()).collect();
+    let names: Vec<_> = known.iter().map(|target| target.name.to_string()).collect();
     known.retain(|target| target.is_called(wanted));
     if known.is_empty() {
         let text =
-            format!("no drive {wanted:?} is configured, only {}; add it as [[external.drive]]", names.join(", "));
+            format!("no drive \"{wanted}\" is configured, only {}; add it as [[external.drive]]", names.join(", "));
         return Err(Stop::new(Exit::Config, text).into());
     }
     Ok(known)
@@ -120,24 +124,33 @@ fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow:
         let text = format!("no drive is plugged in; {file} names {} for {name}", entry.device);
         Stop::new(Exit::Absent, text)
     })?;
-    Ok(Target { name: name.to_owned(), device: uuid.device(), luks: Some((uuid, entry.unlock)) })
+    let name = name.parse().map_err(|error| config(format!("the entry for {name} in {file}: {error}")))?;
+    Ok(Target { name, device: uuid.device(), luks: Some((uuid, entry.unlock)) })
 }
 
 impl Target {
     /// The name of the lock that everybody takes who uses the drive.
-    pub(crate) fn lock_name(&self) -> Result<LockName, BadLockName> {
-        LockName::drive(&self.name)
+    pub(crate) fn lock_name(&self) -> LockName {
+        LockName::Drive(self.name.clone())
+    }
+
+    /// Its LUKS container, where it has one.
+    pub(crate) fn uuid(&self) -> Option<&Uuid> {
+        self.luks.as_ref().map(|(uuid, _)| uuid)
     }
 
     /// Whether somebody who says `wanted` means this drive.
-    fn is_called(&self, wanted: &str) -> bool {
-        self.name == wanted || self.luks.as_ref().is_some_and(|(uuid, _)| uuid.as_str().eq_ignore_ascii_case(wanted))
+    fn is_called(&self, wanted: &DriveChoice) -> bool {
+        match wanted {
+            DriveChoice::Name(name) => self.name == *name,
+            DriveChoice::Uuid(uuid) => self.uuid() == Some(uuid) || self.name.as_str() == uuid.as_str(),
+        }
     }
 }
 
 impl From<&Drive> for Target {
     fn from(drive: &Drive) -> Self {
-        let name = drive.name.as_str().to_owned();
+        let name = Word::from(&drive.name);
         match &drive.container {
             Container::Luks { uuid, key_file } => {
                 Self { name, device: uuid.device(), luks: Some((uuid.clone(), Unlock::with_key_file(key_file))) }
@@ -166,8 +179,9 @@ mod tests {
 
     fn found(folder: &Path, present: &[&str], wanted: Option<&str>) -> Result<String, (Exit, String)> {
         let history = History::new(&folder.join("history.jsonl"));
-        let result = find(&external(folder, present), &folder.join("crypttab"), wanted, &history);
-        result.map(|target| target.name).map_err(|error| (exit::exit_of(error.as_ref()), error.to_string()))
+        let wanted = wanted.map(|wanted| wanted.parse().unwrap());
+        let result = find(&external(folder, present), &folder.join("crypttab"), wanted.as_ref(), &history);
+        result.map(|target| target.name.to_string()).map_err(|error| (exit::exit_of(error.as_ref()), error.to_string()))
     }
 
     #[test]
@@ -183,7 +197,7 @@ mod tests {
 
     #[test]
     fn one_device_by_two_names_is_one_drive() {
-        let target = |name: &str| Target { name: name.to_owned(), device: name.into(), luks: None };
+        let target = |name: &str| Target { name: name.parse().unwrap(), device: name.into(), luks: None };
         let targets = ["A", "B", "C", "by-id"].map(target);
         let number = |device: &Path| match device.to_str() {
             Some("A" | "by-id") => Some("8:1".to_owned()),

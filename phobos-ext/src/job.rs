@@ -60,7 +60,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     })?;
     let spec = Spec {
         name: JOB,
-        object: &target.name,
+        object: target.name.as_str(),
         light: light(&target),
         working: format!("mirroring to the drive {}", target.name),
         visibility: if cli.dry_run { Visibility::Nothing } else { Visibility::All },
@@ -70,7 +70,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let run = Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job };
     let result = run.mirror().or_else(|error| {
         // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
-        let closed = close::close(&system, &config, &target, &frame.locks, &caught);
+        let closed = close::close(&system, &config, &close::Open::from(&target), &frame.locks, &caught);
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
     match &result {
@@ -92,14 +92,14 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
 /// anything is done.
 fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_deref(), &frame.history)?;
-    let cryptsetup = target.luks.is_some().then_some("cryptsetup");
+    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_ref(), &frame.history)?;
+    let cryptsetup = target.uuid().is_some().then_some("cryptsetup");
     let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
     exec::require(&programs)?;
     let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
     frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let until = frame.history.expected_end(JOB, &target.name, Utc::now());
-    let lock = frame.lock(&target.lock_name()?, Mode::Exclusive, &light(&target), until)?;
+    let until = frame.history.expected_end(JOB, target.name.as_str(), Utc::now());
+    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &light(&target), until)?;
     Ok((config, target, lock))
 }
 

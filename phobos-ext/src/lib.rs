@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use phobos_site::config::Table;
+use phobos_site::config::{DriveChoice, Table};
 use phobos_site::{exit, logging};
 
 /// The job's name in the history and, with the drive's name, on the light.
@@ -41,7 +41,7 @@ pub struct Cli {
     config: Option<PathBuf>,
     /// The drive that is meant: its name in the configuration, or the UUID of its LUKS container
     #[arg(long, value_name = "NAME|UUID", global = true)]
-    drive: Option<String>,
+    drive: Option<DriveChoice>,
     /// Wait this long for locks, such as 12h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     lock_wait: Option<Duration>,
@@ -115,7 +115,7 @@ mod tests {
         let cli = Cli::parse_from(["phobos-ext", "manually", "by jon", "--", "--drive"]);
         assert_eq!(cli.text, ["manually", "by jon", "--drive"]);
         let cli = Cli::parse_from(["phobos-ext", "--drive", "A", "close"]);
-        assert!(matches!(cli.command, Some(Command::Close)) && cli.drive.as_deref() == Some("A"));
+        assert!(matches!(cli.command, Some(Command::Close)) && cli.drive.is_some_and(|drive| drive.to_string() == "A"));
         let cli = Cli::parse_from(["phobos-ext", "please", "close"]);
         assert!(cli.command.is_none() && cli.text == ["please", "close"]);
     }

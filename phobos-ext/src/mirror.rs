@@ -234,7 +234,7 @@ impl Mirroring<'_> {
         if !self.cli.dry_run {
             log::info!("the drive {} belongs to the repository {id} from now on", self.target.name);
         }
-        Ok(DriveRecord::new(id, &self.target.name))
+        Ok(DriveRecord::new(id, self.target.name.as_str()))
     }
 
     /// What neither phobos nor the source has put at the drive's top: it is left alone, and named.

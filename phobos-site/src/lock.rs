@@ -29,32 +29,17 @@ pub enum LockName {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(pub(crate) String);
 
+/// The text is no [`Word`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} cannot be part of a lock's name: use letters, digits, ., - and _, a letter or digit first")]
+pub struct BadWord(String);
+
 /// The text names no lock.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no lock is called {0:?}: there are holding, holding/HOST, repository, drive/NAME and, for your own, local/NAME"
 )]
 pub struct BadLockName(String);
-
-impl LockName {
-    /// The lock of the drive called `name`.
-    ///
-    /// # Errors
-    ///
-    /// When the name cannot be part of a lock's name.
-    pub fn drive(name: &str) -> Result<Self, BadLockName> {
-        word(name).map(Self::Drive)
-    }
-
-    /// The lock of the holding space of the host called `name`.
-    ///
-    /// # Errors
-    ///
-    /// When the name cannot be part of a lock's name.
-    pub fn host(name: &str) -> Result<Self, BadLockName> {
-        word(name).map(Self::Host)
-    }
-}
 
 impl phobos_core::lock::Name for LockName {
     const FOLDERS: &'static [&'static str] = &["drive", "holding", "local"];
@@ -64,15 +49,15 @@ impl FromStr for LockName {
     type Err = BadLockName;
 
     fn from_str(text: &str) -> Result<Self, BadLockName> {
-        match text.split_once('/') {
-            None if text == "holding" => Ok(Self::Holding),
-            None if text == "repository" => Ok(Self::Repository),
-            Some(("holding", host)) => word(host).map(Self::Host),
-            Some(("drive", name)) => word(name).map(Self::Drive),
-            Some(("local", name)) => word(name).map(Self::Local),
-            _ => Err(BadLockName(text.to_owned())),
-        }
-        .map_err(|_| BadLockName(text.to_owned()))
+        let name = match text.split_once('/') {
+            None if text == "holding" => Some(Self::Holding),
+            None if text == "repository" => Some(Self::Repository),
+            Some(("holding", host)) => host.parse().ok().map(Self::Host),
+            Some(("drive", name)) => name.parse().ok().map(Self::Drive),
+            Some(("local", name)) => name.parse().ok().map(Self::Local),
+            _ => None,
+        };
+        name.ok_or_else(|| BadLockName(text.to_owned()))
     }
 }
 
@@ -80,22 +65,39 @@ impl fmt::Display for LockName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Namespace => f.write_str("namespace"),
-            Self::Drive(name) => write!(f, "drive/{}", name.0),
+            Self::Drive(name) => write!(f, "drive/{name}"),
             Self::Holding => f.write_str("holding"),
-            Self::Host(host) => write!(f, "holding/{}", host.0),
+            Self::Host(host) => write!(f, "holding/{host}"),
             Self::Repository => f.write_str("repository"),
-            Self::Local(name) => write!(f, "local/{}", name.0),
+            Self::Local(name) => write!(f, "local/{name}"),
         }
     }
 }
 
-fn word(text: &str) -> Result<Word, BadLockName> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if first && text.len() <= 64 && text.chars().all(good) {
-        Ok(Word(text.to_owned()))
-    } else {
-        Err(BadLockName(text.to_owned()))
+impl Word {
+    /// The word as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Word {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if first && text.len() <= 64 && text.chars().all(good) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(BadWord(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -32,6 +32,36 @@ pub struct Reserve {
 #[serde(try_from = "String")]
 pub struct Size(String);
 
+/// The path is no [`AbsolutePath`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadPath {
+    /// It is relative.
+    #[error("{} is not an absolute path", .0.display())]
+    Relative(PathBuf),
+    /// It leads upwards.
+    #[error("{} must not have .. in it", .0.display())]
+    Parent(PathBuf),
+}
+
+/// The text is no [`Span`].
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{text:?} is no length of time such as 12h: {why}")]
+pub struct BadSpan {
+    text: String,
+    why: humantime::DurationError,
+}
+
+/// The text is no [`Size`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no size such as 4GiB")]
+pub struct BadSize(String);
+
+/// The text is no [`Reserve`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no reserve such as \"5%\", \"20GiB\" or \"5% up to 20GiB\"")]
+pub struct BadReserve(String);
+
 impl AbsolutePath {
     /// A path of our own, known to be absolute.
     pub(crate) fn fixed(path: &str) -> Self {
@@ -50,17 +80,16 @@ impl AbsolutePath {
 }
 
 impl TryFrom<PathBuf> for AbsolutePath {
-    type Error = String;
+    type Error = BadPath;
 
-    fn try_from(path: PathBuf) -> Result<Self, String> {
-        let text = path.display();
+    fn try_from(path: PathBuf) -> Result<Self, BadPath> {
         if !path.is_absolute() {
-            return Err(format!("{text} is not an absolute path"));
+            return Err(BadPath::Relative(path));
         }
         if path.components().any(|part| part == Component::ParentDir)
             || path.as_os_str().as_encoded_bytes().contains(&0)
         {
-            return Err(format!("{text} must not have .. in it"));
+            return Err(BadPath::Parent(path));
         }
         // Joining the parts anew drops `.` and doubled slashes, so that equal paths are equal text.
         Ok(Self(path.components().collect()))
@@ -82,27 +111,27 @@ impl AsRef<Path> for AbsolutePath {
 }
 
 impl TryFrom<String> for Span {
-    type Error = String;
+    type Error = BadSpan;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, BadSpan> {
         match humantime::parse_duration(&text) {
             Ok(duration) => Ok(Self(duration)),
-            Err(error) => Err(format!("{text:?} is no length of time such as 12h: {error}")),
+            Err(why) => Err(BadSpan { text, why }),
         }
     }
 }
 
 impl TryFrom<String> for Size {
-    type Error = String;
+    type Error = BadSize;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn try_from(text: String) -> Result<Self, BadSize> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let unit = text.get(digits..).unwrap_or_default().to_ascii_lowercase();
         let known = ["", "b", "k", "kb", "kib", "m", "mb", "mib", "g", "gb", "gib", "t", "tb", "tib"];
         if digits > 0 && known.contains(&unit.as_str()) && text.bytes().any(|byte| (b'1'..=b'9').contains(&byte)) {
             Ok(Self(text))
         } else {
-            Err(format!("{text:?} is no size such as 4GiB"))
+            Err(BadSize(text))
         }
     }
 }
@@ -142,10 +171,10 @@ impl Reserve {
 }
 
 impl TryFrom<String> for Reserve {
-    type Error = String;
+    type Error = BadReserve;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is no reserve such as \"5%\", \"20GiB\" or \"5% up to 20GiB\"");
+    fn try_from(text: String) -> Result<Self, BadReserve> {
+        let wrong = || BadReserve(text.clone());
         let share = |text: &str| {
             let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
             percent.filter(|percent| *percent <= MOST_PERCENT).ok_or_else(wrong)

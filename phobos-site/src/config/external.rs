@@ -1,12 +1,15 @@
 //! `[external]`: the off-site drives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
 
 use phobos_core::luks::{MapperName, Uuid};
 use serde::Deserialize;
 
 use super::backup::Backup;
 use super::reading::{Mistake, Step};
+use crate::lock::{BadWord, Word};
 use crate::values::{AbsolutePath, Size};
 
 /// `[external]`: the off-site drives.
@@ -55,10 +58,37 @@ pub enum Container {
     },
 }
 
-/// A drive's name: 1 to 32 bytes of `[A-Za-z0-9_-]`, so that it can be the name of a lock.
+/// A drive's name: 1 to 32 bytes of `[A-Za-z0-9_-]`, the first a letter or digit, so that it can be the name of a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct DriveName(String);
+
+/// The text is no [`DriveName`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no name for a drive: use letters, digits, - and _, a letter or digit first")]
+pub struct BadDriveName(String);
+
+/// Which drive somebody means: by its name, or by the UUID of its LUKS container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriveChoice {
+    /// The drive that is called so.
+    Name(Word),
+    /// The drive with this container.
+    Uuid(Uuid),
+}
+
+/// The settings of a drive do not fit together; a message starts with the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum BadDrive {
+    #[error("key-file: name the key file that unlocks the drive")]
+    NoKeyFile,
+    #[error("uuid: give the UUID of the LUKS container")]
+    NoUuid,
+    #[error("uuid: give uuid and key-file, or device for a drive that is not encrypted")]
+    Nothing,
+    #[error("device: is for a drive that is not encrypted, and excludes uuid and key-file")]
+    Both,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -70,22 +100,16 @@ struct RawDrive {
 }
 
 impl TryFrom<RawDrive> for Drive {
-    type Error = &'static str;
+    type Error = BadDrive;
 
-    fn try_from(raw: RawDrive) -> Result<Self, Self::Error> {
+    fn try_from(raw: RawDrive) -> Result<Self, BadDrive> {
         let container = match (raw.uuid, raw.key_file, raw.device) {
             (Some(uuid), Some(key_file), None) => Container::Luks { uuid, key_file },
             (None, None, Some(device)) => Container::Plain { device },
-            (Some(_), None, None) => {
-                return Err("key-file: name the key file that unlocks the drive");
-            }
-            (None, Some(_), None) => return Err("uuid: give the UUID of the LUKS container"),
-            (None, None, None) => {
-                return Err("uuid: give uuid and key-file, or device for a drive that is not encrypted");
-            }
-            _ => {
-                return Err("device: is for a drive that is not encrypted, and excludes uuid and key-file");
-            }
+            (Some(_), None, None) => return Err(BadDrive::NoKeyFile),
+            (None, Some(_), None) => return Err(BadDrive::NoUuid),
+            (None, None, None) => return Err(BadDrive::Nothing),
+            _ => return Err(BadDrive::Both),
         };
         Ok(Self { name: raw.name, container })
     }
@@ -105,14 +129,37 @@ impl Default for External {
 }
 
 impl TryFrom<String> for DriveName {
-    type Error = String;
+    type Error = BadDriveName;
 
-    fn try_from(text: String) -> Result<Self, String> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if (1..=32).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
-            Ok(Self(text))
-        } else {
-            Err(format!("{text:?} is no name for a drive: use letters, digits, - and _"))
+    fn try_from(text: String) -> Result<Self, BadDriveName> {
+        let good = text.parse::<Word>().is_ok() && text.len() <= 32 && !text.contains('.');
+        if good { Ok(Self(text)) } else { Err(BadDriveName(text)) }
+    }
+}
+
+impl From<&DriveName> for Word {
+    /// A drive's name is a word by its own rules.
+    fn from(name: &DriveName) -> Self {
+        Self(name.0.clone())
+    }
+}
+
+impl FromStr for DriveChoice {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        match Uuid::try_from(text.to_owned()) {
+            Ok(uuid) => Ok(Self::Uuid(uuid)),
+            Err(_) => text.parse().map(Self::Name),
+        }
+    }
+}
+
+impl fmt::Display for DriveChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Uuid(uuid) => f.write_str(uuid.as_str()),
         }
     }
 }

@@ -66,7 +66,7 @@ fn every_mistake_names_file_line_and_key() {
         ),
         (
             "[[external.drive]]\nname = '../A'\ndevice = '/dev/x'",
-            "phobos.toml:2: name: \"../A\" is no name for a drive: use letters, digits, - and _",
+            "phobos.toml:2: name: \"../A\" is no name for a drive: use letters, digits, - and _, a letter or digit first",
         ),
     ];
     let hosts = "[[pull]]\nhost = 'a'\nsource = ['a:/']\n".repeat(2);
@@ -173,4 +173,16 @@ fn a_file_that_others_can_write_is_refused() {
     }
     fs::create_dir(folder.path().join("folder.toml")).unwrap();
     assert!(Config::load(Some(&folder.path().join("folder.toml")), &Table::ALL).is_err());
+}
+
+#[test]
+fn a_drive_is_meant_by_name_or_by_container() {
+    let uuid = "11111111-2222-3333-4444-5555555555AA";
+    assert_eq!("A".parse(), Ok(DriveChoice::Name("A".parse().unwrap())));
+    assert!(matches!(uuid.parse(), Ok(DriveChoice::Uuid(found)) if found.as_str() == uuid.to_ascii_lowercase()));
+    for bad in ["", "_A", "-A", "../A", "A B", "\u{1b}[31m", &"A".repeat(65)] {
+        let error = bad.parse::<DriveChoice>().unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{bad:?} cannot be part of a lock's name")), "{error}");
+        assert!(DriveName::try_from(bad.to_owned()).is_err(), "{bad}");
+    }
 }

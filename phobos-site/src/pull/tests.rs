@@ -109,7 +109,10 @@ fn a_host_in_between_is_a_host_with_a_user_and_a_port() {
     assert_eq!(jump("jon@gate.lan:2222").unwrap(), (user("jon"), "gate.lan".to_owned(), Some(2222)));
     assert_eq!(jump("root@[fe80::1%br-lan]:22").unwrap(), (user("root"), "fe80::1%br-lan".to_owned(), Some(22)));
     for bad in ["", "-oX", "gate:0", "gate:x", "a b", "gate/x", "root@", "gate,other"] {
-        assert!(jump(bad).unwrap_err().ends_with("; a host in between is root@gate or root@gate:2222"), "{bad}");
+        assert!(
+            jump(bad).unwrap_err().to_string().ends_with("; a host in between is root@gate or root@gate:2222"),
+            "{bad}"
+        );
     }
 }
 
