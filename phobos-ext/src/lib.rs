@@ -11,6 +11,7 @@ mod mirror;
 mod progress;
 mod proof;
 mod record;
+mod room;
 mod session;
 mod source;
 mod spaces;

@@ -23,22 +23,14 @@ use crate::drive::Target;
 use crate::gate::{self, Look, Side};
 use crate::progress::Monitor;
 use crate::proof::SegmentProof;
-use crate::record::{DriveRecord, FOLDER, GUIDE, LOST_AND_FOUND, RunRecord};
+use crate::record::{DriveRecord, FOLDER, GENERATION, GUIDE, INCOMING, LOST_AND_FOUND, RunRecord};
+use crate::room;
 use crate::session::Session;
 use crate::spaces::{self, Room};
 use crate::{Cli, boxed};
 
-/// Where a new copy is made.
-const INCOMING: &str = "incoming";
-
-/// Where the copy before the last one is.
-const GENERATION: &str = "generation";
-
 /// Where every older `config` stays: a key can be lost without a transaction.
 const CONFIGS: &str = "config";
-
-/// How much room is left for what is not reckoned: folders, records, the journal.
-const SPARE: u64 = 1024 * 1024;
 
 /// What somebody needs who has nothing but the drive.
 const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
@@ -143,24 +135,22 @@ impl Mirroring<'_> {
         }
         let unproved = RunRecord::read(root)?;
         let transaction = source.side.state.last().map(u64::from);
-        self.make_room(
-            root,
-            &plan,
-            copy_dir.as_ref(),
-            plan.bytes().saturating_add(needed.added).saturating_add(needed.beside),
-        )?;
+        // The time of the first run that is not proved counts until one is.
+        let run = RunRecord::new(Utc::now(), transaction);
+        let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
+        let record_of_run = RunRecord { since, ..run.clone() };
+        let needed_bytes = plan.bytes().saturating_add(needed.added).saturating_add(needed.beside);
+        let first = copy_dir.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
+        room::make(root, needed_bytes, first, &record_of_run, &mut self.monitor().handler())?;
         // Before anything is written it says whose the drive is, and what will be put there.
         let names: BTreeSet<_> = judged.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
         let record = DriveRecord { names: names.into_iter().collect(), ..record };
         record.write(root)?;
-        let run = RunRecord::new(Utc::now(), transaction);
         if let Some(before) = &unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
             spaces::distrust(root, &spaces, before.since, &mut self.monitor().handler())?;
         }
-        // The time of the first run that is not proved counts until one is.
-        RunRecord { since: unproved.map_or(run.since, |before| before.since.min(run.since)), ..run.clone() }
-            .write(root)?;
+        record_of_run.write(root)?;
 
         let fresh = (look.has_passing || source.side.survey != look.survey)
             .then(|| self.build(source, root, copy_dir.as_ref(), &plan));
@@ -269,35 +259,6 @@ impl Mirroring<'_> {
         let all = monitor.changes();
         log::info!("{all} changes would be made, with {} of the repository", human::size(plan.bytes()));
         Ok(stats)
-    }
-
-    /// Sees that what has to be written fits, before the first byte: older generations go, then nothing else does unasked.
-    fn make_room(&self, root: &Dir, plan: &Plan, copy: Option<&Dir>, needed: u64) -> Result<(), anyhow::Error> {
-        let needed = needed.saturating_add(SPARE);
-        let own = root.make_dir(Path::new(FOLDER), 0o700)?;
-        copy::remove_tree(&own, Path::new(INCOMING), &mut self.monitor().handler())?;
-        if root.room()? < needed || self.cli.delete_first {
-            copy::remove_tree(&own, Path::new(GENERATION), &mut self.monitor().handler())?;
-        }
-        if self.cli.delete_first {
-            if let Some(copy) = copy {
-                log::warn!("deleting first: until this run has ended well, the drive has no whole copy");
-                RunRecord::new(Utc::now(), None).write(root)?;
-                plan.gone.iter().try_for_each(|path| copy.remove(path))?;
-            }
-        }
-        let free = root.room()?;
-        if free < needed {
-            let text = format!(
-                "{} have to be written and {} are free on the drive; nothing was written. What the repository no longer \
-                 has goes only after the new is complete: --delete-first deletes it before, and leaves no whole copy \
-                 meanwhile",
-                human::size(needed),
-                human::size(free)
-            );
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        Ok(())
     }
 
     /// Makes the new copy beside the old one, and proves that the drive has it.

@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 /// The folder at the top of a drive that is phobos's own.
 pub(crate) const FOLDER: &str = ".phobos";
 
+/// Where a new copy is made, in that folder.
+pub(crate) const INCOMING: &str = "incoming";
+
+/// Where the copy before the last one is, in that folder.
+pub(crate) const GENERATION: &str = "generation";
+
 /// What tells a stranger how to get everything back.
 pub(crate) const GUIDE: &str = "HOW-TO-RESTORE.txt";
 
