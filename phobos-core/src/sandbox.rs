@@ -5,6 +5,7 @@
 //! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
 
 mod calls;
+mod control;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
@@ -29,6 +30,7 @@ use crate::exec::Invocation;
 use crate::fs::make_shared;
 
 pub use calls::Lookup;
+pub use control::Control;
 
 /// The users of the system.
 const PASSWD: &str = "/etc/passwd";
@@ -79,6 +81,9 @@ pub struct Sandbox {
     pub ports: Vec<u16>,
     /// How it finds the names of hosts.
     pub lookup: Lookup,
+    /// The folder of a [`Control`], for an ssh that shares its connection; what listens in `/run` is then hidden, unless the
+    /// machine's services are asked for names.
+    pub control: Option<PathBuf>,
     /// The process that it must not outlive.
     pub parent: Option<u32>,
 }
@@ -211,6 +216,7 @@ impl Sandbox {
         words.extend(["--folder".into(), self.folder.clone().into()]);
         words.extend(self.read.iter().flat_map(|path| ["--read".into(), path.into()]));
         words.extend(self.ports.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]));
+        words.extend(self.control.iter().flat_map(|folder| ["--control".into(), folder.into()]));
         words.extend(self.lookup.word().into_iter().flat_map(|word| ["--lookup".into(), word.into()]));
         words.extend(self.parent.iter().flat_map(|parent| ["--parent".into(), parent.to_string().into()]));
         words
@@ -238,6 +244,14 @@ impl Sandbox {
             }
             alias.hide_users()?;
         }
+        if let Some(control) = self.control.as_ref().filter(|_| self.lookup != Lookup::Services) {
+            // The namespace is the one that the alias has made; without one this would hide them from everybody.
+            if self.alias.is_none() {
+                return Err(open(control, io::Error::other("only a user with an alias shares a connection")));
+            }
+            let shown: Vec<&Path> = self.read.iter().chain([control]).map(PathBuf::as_path).collect();
+            control::hide_services(&shown).map_err(|source| open(Path::new("/run"), source))?;
+        }
         let rules = self.rules()?;
         // As root and by path; the program itself only ever sees its working directory.
         std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
@@ -250,7 +264,7 @@ impl Sandbox {
         }
         prctl::set_no_new_privs().map_err(|source| SandboxError::Become { user: self.user.clone(), source })?;
         rules.restrict_self()?;
-        calls::restrict(self.lookup)?;
+        calls::restrict(self.lookup, self.control.is_some())?;
         Ok(())
     }
 
@@ -272,6 +286,9 @@ impl Sandbox {
             // A missing one is told by name, instead of leaving the program to stumble over it.
             opened(path)?;
             rules = rules.add_rules(path_beneath_rules([path], read))?;
+        }
+        if let Some(control) = &self.control {
+            rules = rules.add_rule(PathBeneath::new(opened(control)?, control::rights()))?;
         }
         for port in &self.ports {
             rules = rules.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;

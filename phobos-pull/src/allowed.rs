@@ -13,13 +13,15 @@ pub(crate) const USER: &str = "phobos-pull";
 const SSH: u16 = 22;
 const RSYNC: u16 = 873;
 
-/// What rsync may do that copies from `origin` of `host` into `space`; `secrets` are the files that its ssh reads.
+/// What rsync may do that copies from `origin` of `host` into `space`; `secrets` are the files that its ssh reads,
+/// and `control` is where it shares a connection.
 pub(crate) fn confinement(
     host: &Host,
     origin: &Origin,
     space: &Path,
     alias: Option<Alias>,
     secrets: &[&Path],
+    control: Option<&Path>,
 ) -> Sandbox {
     let mut read: Vec<PathBuf> = secrets.iter().map(|path| (*path).to_owned()).collect();
     read.extend(host.filter_files.iter().map(|path| path.to_path_buf()));
@@ -36,6 +38,7 @@ pub(crate) fn confinement(
         read,
         ports,
         lookup: lookup(host, origin),
+        control: control.map(Path::to_owned),
         parent: Some(std::process::id()),
     }
 }
@@ -72,7 +75,7 @@ mod tests {
         let ports = |text: &str| {
             let host = Host::parse(&"luv".parse().unwrap(), text).unwrap();
             let connection = host.connections().remove(0);
-            confinement(&host, connection.origin, Path::new("/space"), None, &[]).ports
+            confinement(&host, connection.origin, Path::new("/space"), None, &[], None).ports
         };
         assert_eq!(ports("source = ['luv:/home/']"), [22]);
         assert_eq!(ports("source = ['luv:/home/']\nport = 2222"), [2222]);

@@ -249,7 +249,8 @@ impl Check<'_> {
     fn run(&self, origin: &Origin, call: Invocation) -> Result<phobos_core::exec::Finished, ExecError> {
         let secrets = [self.files.identity, self.files.known_hosts];
         let secrets: &[&Path] = if matches!(origin, Origin::Ssh { .. }) { &secrets } else { &[] };
-        let confinement = allowed::confinement(self.host, origin, &self.folder, Some(self.alias.clone()), secrets);
+        let confinement =
+            allowed::confinement(self.host, origin, &self.folder, Some(self.alias.clone()), secrets, None);
         self.system.run(&confinement.confine(&self.program, call.limit(LIMIT)))
     }
 

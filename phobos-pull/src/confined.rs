@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Who is asked for the names of hosts: name servers, or services of this machine
     #[arg(long, value_name = "WHO")]
     lookup: Option<Lookup>,
+    /// Where an ssh that shares its connection makes its socket
+    #[arg(long, value_name = "FOLDER", requires = "alias")]
+    control: Option<PathBuf>,
     /// The process that started this one, which the program must not outlive
     #[arg(long, value_name = "PID")]
     parent: Option<u32>,
@@ -44,12 +47,12 @@ pub(crate) struct Args {
 ///
 /// Why the program was not started. The exit code is none that rsync or ssh has.
 pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
-    let Args { user, alias, passwd, folder, read, connect: ports, lookup, parent, command } = args;
+    let Args { user, alias, passwd, folder, read, connect: ports, lookup, control, parent, command } = args;
     let (program, rest) = command.split_first().ok_or_else(|| Stop::new(Exit::Usage, "no command was given"))?;
     let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
     let alias = alias.zip(passwd).map(|(id, passwd)| Alias { id, passwd });
     let lookup = lookup.unwrap_or(Lookup::None);
-    Sandbox { user, alias, folder, read, ports, lookup, parent }.enter()?;
+    Sandbox { user, alias, folder, read, ports, lookup, control, parent }.enter()?;
     Err(exec::replace(&Invocation::new(program).args(rest)).into())
 }
 

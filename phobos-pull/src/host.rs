@@ -1,5 +1,6 @@
 //! The pull of one host: its locks, its mark, its copies, and what is told of it.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use phobos_core::error::Chain;
 use phobos_core::exec::Exec;
-use phobos_core::sandbox::{Alias, Lent};
+use phobos_core::sandbox::{Alias, Control, Lent};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
@@ -24,6 +25,7 @@ use crate::mark::{Mark, Marks, State};
 use crate::outcome::{Done, Outcome, days};
 use crate::parts::{self, Scratch};
 use crate::passes::Passes;
+use crate::remote::Files;
 use crate::reserve::Keeper;
 use crate::scope::Scope;
 use crate::screen::Screen;
@@ -165,6 +167,12 @@ impl Puller<'_> {
             (owner != 0).then(|| users::lend(owner, self.paths, &format!(".{}.users", host.name))).transpose()?;
         let alias = users.as_ref().map(|users| Alias { id: owner, passwd: users.path().to_owned() });
         let deadline = Instant::now().checked_add(host.time_limit.0).context("the time-limit is too long")?;
+        // A pull that may delete comes back over the same connection.
+        let shares = self.scope == Scope::Usual && host.delete && secrets.is_some();
+        let place = self.paths.runtime.join("pull").join(format!(".{owner}.control"));
+        let control = shares.then(|| Control::new(&place, owner)).transpose();
+        let control = control.with_context(|| format!("cannot make {}", place.display()))?;
+        let (files, heard) = (Files { control: control.as_ref(), ..Secrets::files(secrets.as_ref()) }, Cell::new(0));
         let passes = Passes { exec: self.exec, screen: &self.screen, scope: self.scope };
         let work = host.connections().iter().try_for_each(|connection| {
             let transfer = Transfer {
@@ -173,7 +181,8 @@ impl Puller<'_> {
                 space: &space,
                 scratch,
                 alias: alias.as_ref(),
-                files: Secrets::files(secrets.as_ref()),
+                files,
+                heard: &heard,
                 program: &self.program,
                 deadline,
                 echoes: self.scope == Scope::DryRun,
@@ -188,6 +197,7 @@ impl Puller<'_> {
             Some(_) => teardown::join(work, remove_parts(&space, scratch).map_err(boxed)),
             None => work,
         };
+        let work = teardown::join(work, control.map_or(Ok(()), Control::close));
         let work = teardown::join(work, users.map_or(Ok(()), Lent::close));
         teardown::join(work, secrets.map_or(Ok(()), Secrets::close))?;
         if self.scope == Scope::DryRun {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use phobos_core::sandbox::Control;
 use phobos_site::pull::{Host, Jump, KNOWN_HOSTS};
 
 /// Where the files are that ssh reads.
@@ -11,7 +12,12 @@ pub(crate) struct Files<'a> {
     pub(crate) known_hosts: &'a Path,
     /// The private key.
     pub(crate) identity: &'a Path,
+    /// Where the connection is shared with the ssh after this one, and what it says is logged; none if there is none.
+    pub(crate) control: Option<&'a Control>,
 }
+
+/// How long a connection that is shared waits for the next ssh, in seconds: the files of a large space are counted meanwhile.
+const SHARED_FOR: u32 = 15;
 
 /// What ssh takes for no error although it ends with it: that the host has fallen silent, that they have no algorithm in common.
 const LOUD: &str = "LogVerbose=clientloop.c:server_alive_check*,packet.c:sshpkt_vfatal*";
@@ -34,17 +40,24 @@ pub(crate) fn ssh_that_talks(host: &Host, files: Files<'_>) -> Vec<String> {
 
 fn saying(host: &Host, files: Files<'_>, log: &[&str]) -> Vec<String> {
     let mut options = must(files);
+    options.extend(files.control.into_iter().flat_map(shared));
     options.extend(log.iter().map(|option| (*option).to_owned()));
     options.extend(host.jump.as_ref().map(|jump| format!("ProxyCommand={}", proxy(host, jump, files))));
     let own = host.ssh_options.iter().map(|option| option.as_str().to_owned());
     options.extend(own.chain(MAY.map(str::to_owned)));
-    words(options, host.port)
+    words(options, host.port, files)
+}
+
+/// What lets the next ssh use this one's connection. One that goes on in the background can say nothing on standard error.
+fn shared(control: &Control) -> [String; 3] {
+    let place = control.folder().display().to_string().replace('%', "%%");
+    ["ControlMaster=auto".to_owned(), format!("ControlPath=\"{place}/%C\""), format!("ControlPersist={SHARED_FOR}")]
 }
 
 /// ssh to the host in between, without user and host.
 pub(crate) fn ssh_to_gate(jump: &Jump, files: Files<'_>) -> Vec<String> {
     let options = must(files).into_iter().chain(MAY.map(str::to_owned)).collect();
-    words(options, jump.port)
+    words(options, jump.port, files)
 }
 
 /// The command that gives ssh a connection through the host in between, for a shell.
@@ -80,8 +93,10 @@ fn must(files: Files<'_>) -> Vec<String> {
     ]
 }
 
-fn words(options: Vec<String>, port: Option<u16>) -> Vec<String> {
+fn words(options: Vec<String>, port: Option<u16>, files: Files<'_>) -> Vec<String> {
     let mut words = ["ssh", "-F", "none", "-T"].map(str::to_owned).to_vec();
+    let log = files.control.map(|control| control.log().display().to_string());
+    words.extend(log.into_iter().flat_map(|log| ["-E".to_owned(), log]));
     words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
     words.extend(port.into_iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
     words
@@ -113,7 +128,8 @@ mod tests {
 
     fn told(text: &str, known_hosts: &str) -> String {
         let host = Host::parse(&"luv".parse().unwrap(), text).unwrap();
-        let files = Files { known_hosts: Path::new(known_hosts), identity: Path::new("/etc/phobos/keys/pull") };
+        let files =
+            Files { known_hosts: Path::new(known_hosts), identity: Path::new("/etc/phobos/keys/pull"), control: None };
         ssh(&host, files).join(" ")
     }
 

@@ -56,9 +56,10 @@ impl Secrets {
 
     /// Where they are.
     pub(crate) fn files(secrets: Option<&Self>) -> Files<'_> {
-        secrets.map_or(Files { known_hosts: Path::new(""), identity: Path::new("") }, |secrets| Files {
+        secrets.map_or(Files { known_hosts: Path::new(""), identity: Path::new(""), control: None }, |secrets| Files {
             known_hosts: secrets.known_hosts.path(),
             identity: secrets.key.path(),
+            control: None,
         })
     }
 

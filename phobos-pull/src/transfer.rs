@@ -1,5 +1,6 @@
 //! One call of rsync: what it is told, and what its end means.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use phobos_core::human;
 use phobos_core::mount;
 use phobos_core::progress::{Backoff, ChangeKind, CopyEvent, Halt, Progress};
 use phobos_core::rsync::{self, Fetched};
-use phobos_core::sandbox::Alias;
+use phobos_core::sandbox::{Alias, Control};
 use phobos_site::config::Size;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::{Connection, Host, Origin, Tolerated};
@@ -61,6 +62,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) alias: Option<&'a Alias>,
     /// What ssh reads, as the one who runs it can.
     pub(crate) files: Files<'a>,
+    /// How much of ssh's log earlier passes have heard, where it has one.
+    pub(crate) heard: &'a Cell<u64>,
     /// The program that confines.
     pub(crate) program: &'a Path,
     /// When the host's time is over.
@@ -108,6 +111,11 @@ impl Transfer<'_> {
         let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let call = self.invocation(deletions).limit(left);
         let fetched = rsync::fetch(exec, &call, &mut |event| listener.take(event))?;
+        if let Some(control) = self.files.control {
+            let (said, end) = control.read(self.heard.get());
+            self.heard.set(end);
+            said.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| listener.complaints.add(line));
+        }
         let Listener { tallies, complaints, has_changes, .. } = listener;
         Ok(Copied { fetched, tallies, complaints, has_changes })
     }
@@ -120,7 +128,8 @@ impl Transfer<'_> {
             Origin::Daemon { .. } => &[],
             Origin::Ssh { .. } => &[self.files.identity, self.files.known_hosts],
         };
-        allowed::confinement(self.host, self.connection.origin, self.space, self.alias.cloned(), secrets)
+        let control = self.files.control.filter(|_| !secrets.is_empty()).map(Control::folder);
+        allowed::confinement(self.host, self.connection.origin, self.space, self.alias.cloned(), secrets, control)
             .confine(self.program, call)
     }
 
@@ -306,7 +315,11 @@ mod tests {
     }
 
     fn files() -> Files<'static> {
-        Files { known_hosts: Path::new("/run/phobos/pull/.luv.hosts"), identity: Path::new("/run/phobos/pull/luv") }
+        Files {
+            known_hosts: Path::new("/run/phobos/pull/.luv.hosts"),
+            identity: Path::new("/run/phobos/pull/luv"),
+            control: None,
+        }
     }
 
     fn call(text: &str, deletions: Deletions) -> String {
@@ -319,6 +332,7 @@ mod tests {
             scratch: &Scratch::try_from("77".to_owned()).unwrap(),
             alias: None,
             files: files(),
+            heard: &Cell::new(0),
             program: Path::new("/usr/local/bin/phobos-pull"),
             deadline: Instant::now() + Duration::from_secs(60),
             echoes: false,

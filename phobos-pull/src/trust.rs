@@ -81,7 +81,7 @@ fn scan_through(
 ) -> Result<Vec<HostKey>, anyhow::Error> {
     let Some(jump) = &host.jump else { return Ok(ssh::scan(system, &server.address, server.port)?) };
     let (identity, known_hosts) = (host.identity(&config.folder), remote::known_hosts(&config.folder));
-    let files = Files { known_hosts: &known_hosts, identity: &identity };
+    let files = Files { known_hosts: &known_hosts, identity: &identity, control: None };
     let folder = Paths::from_environment().runtime.join("pull");
     let found = folder.join(format!(".{}.scan", host.name));
     sandbox::make_passage(&folder)?;

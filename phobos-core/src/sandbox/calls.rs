@@ -99,12 +99,12 @@ pub enum Lookup {
     Services,
 }
 
-/// Takes the calls away from this thread, and from what it becomes, for good.
-pub(super) fn restrict(lookup: Lookup) -> Result<(), seccompiler::Error> {
+/// Takes the calls away from this thread, and from what it becomes, for good; local sockets stay with `control`.
+pub(super) fn restrict(lookup: Lookup, control: bool) -> Result<(), seccompiler::Error> {
     let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(()) };
     // The C library then takes the older call, whose flags can be seen.
     let unknown = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    for (rules, errno) in [(unknown, libc::ENOSYS), (denied(lookup)?, libc::EPERM)] {
+    for (rules, errno) in [(unknown, libc::ENOSYS), (denied(lookup, control)?, libc::EPERM)] {
         let errno = u32::try_from(errno).unwrap_or_default();
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno), arch)?;
         let program = BpfProgram::try_from(filter)?;
@@ -118,7 +118,7 @@ pub(super) fn is_possible() -> bool {
     TargetArch::try_from(std::env::consts::ARCH).is_ok()
 }
 
-fn denied(lookup: Lookup) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn denied(lookup: Lookup, control: bool) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = NEVER.iter().map(|call| (*call, Vec::new())).collect();
     for (call, argument) in OF_OTHERS {
         rules.insert(call, vec![all_of(&[(argument, SeccompCmpOp::Ne, 0)])?]);
@@ -126,7 +126,7 @@ fn denied(lookup: Lookup) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler
     let flags = NAMESPACES.iter().map(|flag| word(*flag));
     let clone = flags.map(|flag| all_of(&[(0, SeccompCmpOp::MaskedEq(flag), flag)]));
     rules.insert(libc::SYS_clone, clone.collect::<Result<_, _>>()?);
-    rules.insert(libc::SYS_socket, sockets(lookup)?);
+    rules.insert(libc::SYS_socket, sockets(lookup, control)?);
     rules.insert(libc::SYS_socketpair, vec![all_of(&[(0, SeccompCmpOp::Ne, word(libc::AF_UNIX))])?]);
     if cfg!(target_arch = "x86_64") {
         let same: Vec<_> = rules.iter().map(|(call, rules)| (call | X32, rules.clone())).collect();
@@ -136,7 +136,7 @@ fn denied(lookup: Lookup) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler
 }
 
 /// Families, types and protocols that are refused: each rule is enough.
-fn sockets(lookup: Lookup) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+fn sockets(lookup: Lookup, control: bool) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     let mut families = vec![libc::AF_INET, libc::AF_INET6];
     let mut types = vec![libc::SOCK_STREAM];
     let mut protocols = vec![0, libc::IPPROTO_TCP];
@@ -144,7 +144,7 @@ fn sockets(lookup: Lookup) -> Result<Vec<SeccompRule>, seccompiler::BackendError
         types.push(libc::SOCK_DGRAM);
         protocols.push(libc::IPPROTO_UDP);
     }
-    if lookup == Lookup::Services {
+    if control || lookup == Lookup::Services {
         families.push(libc::AF_UNIX);
     }
     let none_of = |argument: u8, values: &[libc::c_int]| {
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn the_rules_are_ones_that_the_kernel_can_be_given() {
         for lookup in [Lookup::None, Lookup::Servers, Lookup::Services] {
-            let rules = denied(lookup).unwrap();
+            let rules = denied(lookup, lookup == Lookup::Servers).unwrap();
             assert!(rules.contains_key(&libc::SYS_socket) && rules.contains_key(&libc::SYS_ptrace));
             if let Ok(arch) = TargetArch::try_from(std::env::consts::ARCH) {
                 let errno = SeccompAction::Errno(1);

@@ -12,6 +12,7 @@ fn the_words_before_a_program_say_what_it_may_do() {
         folder: "/backup/holding/luv".into(),
         read: vec!["/etc/keys/luv.key".into()],
         ports: vec![22],
+        control: Some("/run/control".into()),
         parent: Some(7),
     };
     let words = confinement.words(Path::new("/usr/local/bin/puller"));
@@ -19,7 +20,7 @@ fn the_words_before_a_program_say_what_it_may_do() {
     assert_eq!(
         words.join(" "),
         "/usr/local/bin/puller confined --user puller --alias 70001 --passwd /run/users --folder /backup/holding/luv \
-         --read /etc/keys/luv.key --connect 22 --lookup servers --parent 7"
+         --read /etc/keys/luv.key --connect 22 --control /run/control --lookup servers --parent 7"
     );
     let call = confinement.confine(Path::new("/no/puller"), Invocation::new("true"));
     assert_eq!(call.to_string(), "true", "messages show the program that counts");

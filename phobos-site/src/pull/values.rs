@@ -11,9 +11,12 @@ use crate::lock::Word;
 const SMALL: u64 = 100;
 
 /// What ssh is told by phobos itself, so that nobody can tell it otherwise (in lower case, for comparison).
-const OWN_SSH_OPTIONS: [&str; 11] = [
+const OWN_SSH_OPTIONS: [&str; 14] = [
     "batchmode",
     "clearallforwardings",
+    "controlmaster",
+    "controlpath",
+    "controlpersist",
     "forwardagent",
     "globalknownhostsfile",
     "identitiesonly",

@@ -1,8 +1,8 @@
-//! `delay`: what ssh connects through, so that a host on this machine seems as far away as its bytes are held up.
+//! `delay`: a port that leads to another, so that a host on this machine seems as far away as its bytes are held up.
 
 use anyhow::{Context, Result};
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,25 +12,39 @@ use std::time::{Duration, Instant};
 pub(crate) struct Args {
     /// How long each way takes
     millis: u64,
-    address: String,
+    /// The port to listen on, of this machine alone
     port: u16,
+    /// The port that it leads to
+    to: u16,
 }
 
-/// Connects standard input and output to a port, until the port's side ends.
+/// Leads every connection on, until this program is ended.
 ///
 /// # Errors
 ///
-/// If there is nobody on the port, or the connection breaks.
+/// If the port cannot be listened on; a connection that breaks is its own two sides' business.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let far = TcpStream::connect((args.address.as_str(), args.port)).context("cannot connect")?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, args.port)).context("cannot listen")?;
+    let (delay, to) = (Duration::from_millis(args.millis), args.to);
+    loop {
+        let (near, _) = listener.accept().context("cannot take a connection")?;
+        thread::spawn(move || lead_on(&near, to, delay));
+    }
+}
+
+fn lead_on(near: &TcpStream, to: u16, delay: Duration) -> io::Result<()> {
+    let far = TcpStream::connect((Ipv4Addr::LOCALHOST, to))?;
     far.set_nodelay(true)?;
-    let delay = Duration::from_millis(args.millis);
-    let (mut from_far, mut to_far) = (far.try_clone()?, far);
-    thread::spawn(move || {
-        let sent = hold_up(&mut io::stdin(), &mut to_far, delay);
-        sent.and_then(|()| to_far.shutdown(Shutdown::Write))
-    });
-    Ok(hold_up(&mut from_far, &mut io::stdout(), delay)?)
+    near.set_nodelay(true)?;
+    let one_way = |from: &TcpStream, to: &TcpStream| {
+        let (mut from, mut to) = (from, to);
+        // Whichever side ends, the other one gets to know it.
+        hold_up(&mut from, &mut to, delay).and(to.shutdown(Shutdown::Write))
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| one_way(near, &far));
+        one_way(&far, near)
+    })
 }
 
 /// Copies from one side to the other, each piece after the delay; pieces do not wait for each other.

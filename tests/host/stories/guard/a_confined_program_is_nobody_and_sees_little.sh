@@ -41,6 +41,26 @@ done
 kill $neighbour; wait $neighbour || true
 # Nor does it get what whoever starts it has open.
 exec 7<known_hosts; expect 1 "Bad file descriptor" confined bash -c 'cat <&7'; exec 7<&-
+# An ssh that shares its connection may make a socket, in one place of 64 KB; services of the machine are hidden from it.
+place=/run/phobos/pull/control; mkdir -p $place space/own; chmod 711 /run/phobos/pull
+chown 70000:70000 $place space/own; chmod 700 $place
+{ cat /etc/passwd; echo 'phobos-pull:x:70000:70000::/nonexistent:/usr/sbin/nologin'; } >users
+as_own=(setpriv --reuid 70000 --regid 70000 --clear-groups)
+shares() { phobos-pull confined --user phobos-pull --alias 70000 --passwd "$STORY/users" --folder space/own --control $place -- "$@"; }
+listens='socket(my $s, 1, 1, 0) or die "$!\n"; bind($s, sockaddr_un(shift)) && listen($s, 9) or die "$!\n"; sleep shift'
+connects='socket(my $s, 1, 1, 0) or die "$!\n"; connect($s, sockaddr_un(shift)) or die "$!\n"'
+perl -MSocket -e "$listens" /run/service 300 & service=$!
+until test -S /run/service; do kill -0 $service; done; chmod 777 /run/service
+"${as_own[@]}" perl -MSocket -e "$connects" /run/service
+expect 2 "No such file" shares perl -MSocket -e "$connects" /run/service
+expect 1 "Operation not permitted" confined perl -MSocket -e "$connects" /run/service
+kill $service; wait $service || true
+expect 0 "" shares perl -MSocket -e "$listens" $place/socket 0
+expect 13 "Permission denied" shares perl -MSocket -e "$listens" here 0
+expect 0 "" shares sh -c "echo said >>$place/log"
+printf '#!/bin/sh\n' >$place/program; chmod 755 $place/program
+expect 1 "Permission denied" shares $place/program
+expect 1 "Operation not permitted" shares perl -e 'socket(my $s, 1, 2, 0) or die "$!\n"'
 # One port of the whole network.
 client luv
 client nuhc

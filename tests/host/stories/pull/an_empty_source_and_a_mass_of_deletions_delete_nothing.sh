@@ -5,9 +5,10 @@ client luv; mkdir luv/home/{jon,ann}; for i in $(seq 200); do echo "$i" >luv/hom
 configure luv "source = ['root@luv:/home/jon', 'root@luv:/home/ann/']"
 echo a >luv/home/ann/a; echo b >luv/home/ann/b
 expect 0 "luv: copied 202 files" pull luv
-# A few deletions, folders among them, are made without a question.
-rm luv/home/jon/{1..9}; mkdir -p luv/home/jon/d/e
-expect 0 "luv: copied 0 files with 0 B, deleted 9" pull luv
+# A few deletions, folders among them, are made without a question; and all passes of a pull are one login.
+logins() { grep -c 'Accepted publickey' luv.log; }
+before=$(logins); rm luv/home/jon/{1..9}; mkdir -p luv/home/jon/d/e
+expect 0 "luv: copied 0 files with 0 B, deleted 9" pull luv; test "$(logins)" = $((before + 1))
 rm -r luv/home/jon/d
 expect 0 "luv: copied 0 files with 0 B, deleted 2" pull luv
 # Where a folder becomes a file, something has to go before the file can come.
@@ -26,9 +27,12 @@ rmdir luv/home/ann; mv luv/ann luv/home/ann; expect 0 "" pull luv; same luv
 # All files get other names, as a blackmailer does it: refused, and refused again.
 for file in luv/home/jon/[0-9]*; do mv "$file" "$file".locked; done
 for _ in 1 2; do
-    expect 65 "nothing was deleted: 191 of 193 files in /home/jon (" pull luv
+    before=$(logins)
+    expect 65 "nothing was deleted: 191 of 193 files in /home/jon (" pull luv; test "$(logins)" = $((before + 1))
     test "$(inside sh -c "ls $HOLDING/luv/home/jon | wc -l")" = 384
 done
+# What was shared is gone with the pull.
+test -z "$(ls -A /run/phobos/pull)"; never pgrep -u "$(owner luv)" .; inside grep control /proc/self/mountinfo >out || true; test ! -s out
 # To ask what would happen changes nothing.
 expect 0 "luv: *deleting   home/jon/" pull --dry-run luv
 grep "would delete nothing: 191 of " out
