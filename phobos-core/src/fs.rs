@@ -9,14 +9,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+use self::resolve::without_atime;
 pub use self::shared::make_shared;
 pub use self::told::{Entry, FsError, Kind, Stat, same_time, shown, shown_text};
 
+mod resolve;
 mod shared;
 mod told;
 
@@ -377,45 +379,6 @@ impl Dir {
         rustix::fs::syncfs(&self.fd).map_err(|error| self.io("write everything to", Path::new(""), error))
     }
 
-    /// Opens `name` with `flags`, no link anywhere.
-    fn open_at(&self, name: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-        if !is_plain(name) {
-            return Err(Errno::XDEV);
-        }
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.fd, name, flags, mode, resolve) {
-            // Unknown before Linux 5.6, and to some filters of system calls.
-            Err(Errno::NOSYS | Errno::PERM) => self.open_by_steps(name, flags, mode),
-            opened => opened,
-        }
-    }
-
-    fn open_by_steps(&self, name: &Path, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-        let mut at: Option<OwnedFd> = None;
-        let mut components = name.components().peekable();
-        while let Some(component) = components.next() {
-            let below = at.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-            if components.peek().is_none() {
-                return rustix::fs::openat(below, component.as_os_str(), flags, mode);
-            }
-            let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            at = Some(rustix::fs::openat(below, component.as_os_str(), step, Mode::empty())?);
-        }
-        Err(Errno::NOENT)
-    }
-
-    /// The folder that `name` is in, where that is not this one, and its last component.
-    fn parent_of(&self, name: &Path) -> Result<(Option<Self>, PathBuf), FsError> {
-        match (name.parent(), name.file_name()) {
-            (Some(parent), Some(last)) if is_plain(name) => {
-                let parent = (!parent.as_os_str().is_empty()).then(|| self.open_dir(parent)).transpose()?;
-                Ok((parent, PathBuf::from(last)))
-            }
-            _ => Err(FsError::Name { path: name.to_owned() }),
-        }
-    }
-
     fn fresh_name(&self) -> Result<PathBuf, FsError> {
         let mut bytes = [0; 8];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
@@ -453,20 +416,6 @@ impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Opens so that reading does not touch the time of the last access, which only the owner and root may ask for.
-fn without_atime(flags: OFlags, open: impl Fn(OFlags) -> Result<OwnedFd, Errno>) -> Result<OwnedFd, Errno> {
-    match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags),
-        opened => opened,
-    }
-}
-
-/// Whether `name` stays below its folder by its components alone.
-fn is_plain(name: &Path) -> bool {
-    let mut components = name.components().peekable();
-    components.peek().is_some() && components.all(|component| matches!(component, Component::Normal(_)))
 }
 
 fn io(action: &'static str, path: &Path, source: impl Into<io::Error>) -> FsError {

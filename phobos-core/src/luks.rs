@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
 mod crypttab;
+mod names;
 
 pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_entry};
+pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid};
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::systemd::{self, SystemdError};
@@ -23,28 +23,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long cryptsetup may take to derive a key and open a container.
 const OPEN_LIMIT: Duration = Duration::from_secs(300);
-
-/// The name of a device-mapper mapping: 1 to 127 bytes of `[A-Za-z0-9_-]`, the first no `-`.
-///
-/// The limit is the kernel's `DM_NAME_LEN` (linux/dm-ioctl.h), the final NUL left out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct MapperName(String);
-
-/// The text is no [`MapperName`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name for a mapping: use letters, digits, - and _")]
-pub struct BadMapperName(String);
-
-/// The text is no [`Uuid`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no UUID: it has 32 hexadecimal digits in the form 8-4-4-4-12")]
-pub struct BadUuid(String);
-
-/// The UUID of a LUKS container, in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Uuid(String);
 
 /// An open LUKS mapping, as sysfs tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -374,75 +352,6 @@ impl Drop for Mapping<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.close_once() {
             log::error!("{}", Chain(&error));
-        }
-    }
-}
-
-impl Default for MapperName {
-    /// The original's name.
-    fn default() -> Self {
-        Self("extbackup".to_owned())
-    }
-}
-
-impl MapperName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The block device of the mapping.
-    pub fn device(&self) -> PathBuf {
-        Path::new("/dev/mapper").join(&self.0)
-    }
-}
-
-impl TryFrom<String> for MapperName {
-    type Error = BadMapperName;
-
-    fn try_from(text: String) -> Result<Self, BadMapperName> {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-        if (1..=127).contains(&text.len()) && !text.starts_with('-') && text.chars().all(good) {
-            Ok(Self(text))
-        } else {
-            Err(BadMapperName(text))
-        }
-    }
-}
-
-impl Uuid {
-    /// The UUID as text, in lower case.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The container's block device, as udev names it.
-    pub fn device(&self) -> PathBuf {
-        Path::new("/dev/disk/by-uuid").join(&self.0)
-    }
-
-    /// Puts the dashes back into 32 digits.
-    fn from_digits(digits: &str) -> Option<Self> {
-        let part = |from, to| digits.get(from..to);
-        let parts = [part(0, 8)?, part(8, 12)?, part(12, 16)?, part(16, 20)?, part(20, 32)?];
-        Self::try_from(parts.join("-")).ok()
-    }
-
-    fn digits(&self) -> String {
-        self.0.replace('-', "")
-    }
-}
-
-impl TryFrom<String> for Uuid {
-    type Error = BadUuid;
-
-    fn try_from(text: String) -> Result<Self, BadUuid> {
-        let parts: Vec<_> = text.split('-').collect();
-        let lengths: Vec<_> = parts.iter().map(|part| part.len()).collect();
-        if lengths == [8, 4, 4, 4, 12] && parts.concat().bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            Ok(Self(text.to_ascii_lowercase()))
-        } else {
-            Err(BadUuid(text))
         }
     }
 }

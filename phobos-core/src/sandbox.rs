@@ -6,11 +6,13 @@
 
 mod calls;
 mod control;
+mod lent;
+mod lookup;
+mod support;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use landlock::{
@@ -23,14 +25,14 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User, getppid, setgroups, setresgid, setresuid};
-use rustix::fs::OFlags;
 
-use crate::error::{Chain, Class, Classified};
+use crate::error::{Class, Classified};
 use crate::exec::Invocation;
-use crate::fs::make_shared;
 
-pub use calls::Lookup;
-pub use control::Control;
+pub use self::control::Control;
+pub use self::lent::{Lent, make_passage};
+pub use self::lookup::{BadLookup, Lookup};
+pub use self::support::{Support, support};
 
 /// The users of the system.
 const PASSWD: &str = "/etc/passwd";
@@ -95,25 +97,6 @@ pub struct Alias {
     pub id: u32,
     /// A file that the program sees in the place of `/etc/passwd`: ssh does not run for a user without a name.
     pub passwd: PathBuf,
-}
-
-/// How much of a confinement this kernel can do beyond what file permissions do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// All of it.
-    Whole,
-    /// The folder, but not the network or signals.
-    Files,
-    /// Nothing: the kernel has no Landlock, or it is not among its security modules.
-    None,
-}
-
-/// A secret file lent to the user of confined programs: a copy in memory that nobody else but root can read.
-///
-/// What is lent may then belong to root alone, wherever it lies, and a confined program sees one key and no other.
-#[derive(Debug)]
-pub struct Lent {
-    path: Option<PathBuf>,
 }
 
 /// Why a program was not confined; it was not started either.
@@ -322,141 +305,6 @@ impl Alias {
     }
 }
 
-impl Lookup {
-    /// How the machine finds the addresses of hosts, by its nsswitch.conf(5).
-    pub fn of_system() -> Self {
-        fs::read_to_string("/etc/nsswitch.conf").map_or(Self::Servers, |text| Self::parse(&text))
-    }
-
-    fn parse(nsswitch: &str) -> Self {
-        let hosts = nsswitch.lines().find_map(|line| line.trim().strip_prefix("hosts:")).unwrap_or("files dns");
-        let hosts = hosts.split('#').next().unwrap_or_default();
-        let asks_servers = |service: &str| {
-            matches!(service, "files" | "dns" | "myhostname")
-                || service.starts_with(['[', '!'])
-                || service.ends_with(']')
-        };
-        if hosts.split_whitespace().all(asks_servers) { Self::Servers } else { Self::Services }
-    }
-
-    fn word(self) -> Option<&'static str> {
-        match self {
-            Self::None => None,
-            Self::Servers => Some("servers"),
-            Self::Services => Some("services"),
-        }
-    }
-}
-
-/// The text is no [`Lookup`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither servers nor services")]
-pub struct BadLookup(String);
-
-impl std::str::FromStr for Lookup {
-    type Err = BadLookup;
-
-    fn from_str(text: &str) -> Result<Self, BadLookup> {
-        let known = [Self::Servers, Self::Services].into_iter().find(|lookup| lookup.word() == Some(text));
-        known.ok_or_else(|| BadLookup(text.to_owned()))
-    }
-}
-
-impl Lent {
-    /// Lends the file `original` to the user with the number `owner`, as the file `name` in `folder`, which should be in
-    /// memory; one left from a process that was killed is replaced.
-    ///
-    /// # Errors
-    ///
-    /// If the original cannot be read or the copy not be made; there is none then.
-    pub fn new(original: &Path, owner: u32, folder: &Path, name: &str) -> Result<Self, SandboxError> {
-        let copy = folder.join(name);
-        let failed = |source| SandboxError::Lend { original: original.to_owned(), copy: copy.clone(), source };
-        let mut secret = File::open(original).map_err(failed)?;
-        Self::copy(&mut secret, owner, folder, name).map_err(failed)
-    }
-
-    /// Lends `text` in the same way.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be made; there is none then.
-    pub fn text(mut text: &[u8], owner: u32, folder: &Path, name: &str) -> Result<Self, SandboxError> {
-        let copy = folder.join(name);
-        Self::copy(&mut text, owner, folder, name).map_err(|source| SandboxError::Lend {
-            original: copy.clone(),
-            copy,
-            source,
-        })
-    }
-
-    fn copy(secret: &mut dyn io::Read, owner: u32, folder: &Path, name: &str) -> io::Result<Self> {
-        let copy = folder.join(name);
-        make_passage(folder)?;
-        remove(&copy)?;
-        let lent = Self { path: Some(copy.clone()) };
-        let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
-        fchown(&file, Some(owner), Some(owner))?;
-        file.set_permissions(Permissions::from_mode(0o400))?;
-        io::copy(secret, &mut file)?;
-        Ok(lent)
-    }
-
-    /// The copy.
-    pub fn path(&self) -> &Path {
-        self.path.as_deref().unwrap_or(Path::new(""))
-    }
-
-    /// Takes the copy away.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be removed; it is still there.
-    pub fn close(mut self) -> Result<(), SandboxError> {
-        self.close_once()
-    }
-
-    fn close_once(&mut self) -> Result<(), SandboxError> {
-        let Some(copy) = self.path.take() else { return Ok(()) };
-        remove(&copy).map_err(|source| SandboxError::Lend { original: copy.clone(), copy, source })
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let Err(error) = self.close_once() {
-            log::error!("{}", Chain(&error));
-        }
-    }
-}
-
-/// Makes `folder` so that everybody can get through it and only root can list it, whatever the umask and whatever mode an
-/// earlier run has left it with.
-///
-/// # Errors
-///
-/// If it cannot be made, is no folder but a link or a file, or is somebody else's.
-pub fn make_passage(folder: &Path) -> io::Result<()> {
-    if let Some(above) = folder.parent() {
-        make_shared(above)?;
-    }
-    match DirBuilder::new().mode(0o711).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    // Through a descriptor that no link has led to.
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?;
-    Ok(rustix::fs::fchmod(&opened, rustix::fs::Mode::from_raw_mode(0o711))?)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
 /// The user with this name.
 ///
 /// # Errors
@@ -466,38 +314,6 @@ pub fn find_user(name: &str) -> Result<User, SandboxError> {
     let found = User::from_name(name).map_err(|source| SandboxError::Users { user: name.to_owned(), source })?;
     let user = found.ok_or_else(|| SandboxError::NoUser { user: name.to_owned() })?;
     if user.uid.is_root() { Err(SandboxError::Root) } else { Ok(user) }
-}
-
-/// What the running kernel can do; asking it changes nothing.
-pub fn support() -> Support {
-    let can = |rules: Result<Ruleset, RulesetError>| rules.is_ok();
-    let hard = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    if !can(hard().handle_access(AccessFs::from_all(ABI::V1))) {
-        return Support::None;
-    }
-    let network = can(hard().handle_access(AccessNet::from_all(KNOWN)));
-    if network && calls::is_possible() && can(hard().scope(Scope::from_all(KNOWN))) {
-        Support::Whole
-    } else {
-        Support::Files
-    }
-}
-
-impl Support {
-    /// What this kernel cannot do, for a warning; `None` if it can do everything.
-    pub fn shortfall(self) -> Option<&'static str> {
-        match self {
-            Self::Whole => None,
-            Self::Files => Some(
-                "this kernel (before 6.12) cannot keep a program from network connections and signals; what a host \
-                 sends still stays in its holding space",
-            ),
-            Self::None => Some(
-                "this kernel has no Landlock: only file permissions keep what a host sends in its holding space, and \
-                 nothing keeps it out of the other hosts'; add landlock to `lsm=` on the kernel's command line",
-            ),
-        }
-    }
 }
 
 /// A descriptor that stands for `path` in a rule.

@@ -10,6 +10,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
+use super::lookup::Lookup;
+
 /// What no confined program gets.
 const NEVER: [libc::c_long; 44] = [
     libc::SYS_ptrace,
@@ -87,17 +89,6 @@ const TYPE_MASK: u64 = 0xf;
 
 /// A second set of numbers for the same calls, on x86-64.
 const X32: libc::c_long = 0x4000_0000;
-
-/// Which sockets a program may open besides those for TCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lookup {
-    /// None: it is given addresses, or finds names in a file.
-    None,
-    /// Those for UDP: it asks name servers.
-    Servers,
-    /// Those for UDP, and local ones: it asks services of this machine for names.
-    Services,
-}
 
 /// Takes the calls away from this thread, and from what it becomes, for good; local sockets stay with `control`.
 pub(super) fn restrict(lookup: Lookup, control: bool) -> Result<(), seccompiler::Error> {

@@ -1,5 +1,7 @@
 //! What a confined program gets to see, by the words of the call and by the kernel.
 
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 use crate::exec::{Exec, System};
 
@@ -58,7 +60,7 @@ fn a_secret_is_lent_to_one_user_and_taken_back() {
     for mode in [0o755, 0o700] {
         // As an earlier run with another umask may have left it.
         fs::create_dir_all(&folder).unwrap();
-        fs::set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(&folder, std::fs::Permissions::from_mode(mode)).unwrap();
         let lent = Lent::new(&original, nobody.uid.as_raw(), &folder, "luv.key").unwrap();
         let metadata = fs::metadata(lent.path()).unwrap();
         assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o400, nobody.uid.as_raw()));

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::io::Read;
 
 fn answer(text: &[u8]) -> Result<Answer, String> {
     Lines::new(text).answer().map_err(|error| error.to_string())

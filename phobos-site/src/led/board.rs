@@ -3,6 +3,8 @@
 //! Nobody but the board's owner can open the lock. A failure, or that a job is at work, is posted without it rather than not
 //! at all; only what takes a failure away needs it.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
@@ -10,23 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use self::files::{NamedPost, Post, VERSION, broken, make_folder, read_folder, remove, write};
 use super::State;
 use phobos_core::error::Chain;
 use phobos_core::flock;
-use phobos_core::fs::make_shared;
 use phobos_core::fs::{Dir, Durability, FsError};
 use phobos_core::process::{Process, boot_id};
 
-/// The version of the files; another one is not understood.
-const VERSION: u32 = 1;
-
 /// How long a post waits for another to be done; each takes a millisecond.
 const LOCK_LIMIT: Duration = Duration::from_secs(5);
-
-/// How large a file of a post may be, in bytes.
-const POST_LIMIT: u64 = 64 * 1024;
 
 /// From how many failures on, that are kept at once, the disk is waited for once and not for each.
 const MANY: usize = 8;
@@ -107,22 +103,6 @@ pub enum LedError {
         path: PathBuf,
     },
 }
-
-/// A post as it is written.
-#[derive(Debug, Serialize, Deserialize)]
-struct Post {
-    version: u32,
-    state: State,
-    text: String,
-    /// In milliseconds since 1970.
-    #[serde(with = "chrono::serde::ts_milliseconds")]
-    since: DateTime<Utc>,
-    boot: String,
-    process: Option<Process>,
-}
-
-/// A job's name and its post, or the reason why that cannot be understood.
-type NamedPost = (String, Result<Post, String>);
 
 /// Whether `name` may name a job: it is a file's name and never a path or an option.
 pub fn is_job_name(name: &str) -> bool {
@@ -398,80 +378,8 @@ fn judge(name: &str, read: Result<Post, String>, boot: &str) -> Option<Job> {
     Some(Job { name: name.to_owned(), state, text, since: post.since, process, failure: None })
 }
 
-/// What stands in for a file that cannot be understood.
-fn broken(reason: &str) -> Post {
-    Post {
-        version: VERSION,
-        state: State::Failed,
-        text: format!("its file cannot be understood: {reason}"),
-        since: DateTime::UNIX_EPOCH,
-        boot: String::new(),
-        process: None,
-    }
-}
-
-/// The posts in `folder`, each understood or with the reason why not; a folder that is not there holds none.
-fn read_folder(folder: &Path) -> Result<Vec<NamedPost>, LedError> {
-    let folder = match Dir::open(folder) {
-        Ok(folder) => folder,
-        Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut posts = Vec::new();
-    for entry in folder.entries()? {
-        let name = entry.name.to_str().and_then(|name| name.strip_suffix(".json"));
-        // Everything else is a lock or a file that is still being written.
-        let Some(name) = name.filter(|name| is_job_name(name)) else { continue };
-        match folder.read(Path::new(&entry.name), POST_LIMIT) {
-            Ok(Some(bytes)) => posts.push((name.to_owned(), understand(&bytes))),
-            Ok(None) => {}
-            // It has gone since it was seen.
-            Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => posts.push((name.to_owned(), Err(Chain(&error).to_string()))),
-        }
-    }
-    Ok(posts)
-}
-
-fn understand(bytes: &[u8]) -> Result<Post, String> {
-    #[derive(Deserialize)]
-    struct Head {
-        version: u32,
-    }
-    // The version first: what follows may have changed with it.
-    let Head { version } = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    if version != VERSION {
-        return Err(format!("it is of version {version}"));
-    }
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
-}
-
-/// Replaces the post of `job` in `folder` as a whole.
-fn write(folder: &Dir, job: &str, post: &Post, durability: Durability) -> Result<(), LedError> {
-    let name = file(job);
-    let failed = |source| LedError::Io { action: "write", path: folder.path().join(&name), source };
-    let text = serde_json::to_vec(post).map_err(io::Error::from).map_err(failed)?;
-    Ok(folder.replace(&name, &text, 0o644, durability)?)
-}
-
-fn make_folder(folder: &Path) -> Result<Dir, LedError> {
-    make_shared(folder).map_err(|source| LedError::Io { action: "make", path: folder.to_owned(), source })?;
-    Ok(Dir::open(folder)?)
-}
-
-fn remove(folder: &Dir, job: &str) -> Result<(), LedError> {
-    match folder.remove(&file(job)) {
-        Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => Ok(result?),
-    }
-}
-
 fn check(job: &str) -> Result<(), LedError> {
     if is_job_name(job) { Ok(()) } else { Err(LedError::Name { name: job.to_owned() }) }
-}
-
-fn file(job: &str) -> PathBuf {
-    format!("{job}.json").into()
 }
 
 #[cfg(test)]
