@@ -1,6 +1,7 @@
 //! Small rules of the project that no compiler checks, as tests.
 
 mod arrows;
+mod rooms;
 
 use crate::{crates, list, programs, project};
 use phobos_site::config::Config;
