@@ -110,6 +110,7 @@ stories! {
         a_key_restricted_with_any_rrsync_reads_its_folder,
         a_host_behind_another_is_reached_through_it_with_the_same_key,
         an_authority_vouches_for_its_hosts,
+        every_kind_of_server_is_pulled_checked_and_its_refusal_told,
         an_empty_source_and_a_mass_of_deletions_delete_nothing,
         files_that_vanish_are_noted_and_files_that_cannot_be_read_are_named,
         a_full_disk_and_a_client_that_hangs_fail_and_leave_the_copy_as_it_was,

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 30] = [
+const NEEDS: [Need; 31] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -31,6 +31,7 @@ const NEEDS: [Need; 30] = [
     need("iproute2", "ip", "network namespaces as hosts to pull from"),
     need("openssh-client", "ssh", "the rig's shell, pulls"),
     need("openssh-server", "sshd", "a host to pull from, on loopback"),
+    need("dropbear-bin", "dropbear", "a host with another ssh server"),
     need("acl", "getfacl", "compares what was pulled with what the host has"),
     need("attr", "getfattr", "compares what was pulled with what the host has"),
     need("rsnapshot", "rsnapshot", "what the bench compares pulls with"),

@@ -29,7 +29,8 @@ const DAEMON: u16 = 22_873;
 /// How many hosts are configured when the memory is measured.
 const MANY: u32 = 500;
 
-/// Where what ssh needs is kept.
+/// Where the program is that holds bytes up, and where what ssh needs is kept.
+const DELAYED: &str = "/usr/local/lib/phobos-bench-delay";
 const HOST_KEY: &str = "/etc/phobos/host";
 const KEY: &str = "/etc/phobos/keys/pull";
 const KNOWN_HOSTS: &str = "/etc/phobos/known_hosts";
@@ -292,8 +293,9 @@ fn serve(sh: &Shell) -> Result<()> {
     sh.write_file("/etc/phobos/sshd", settings)?;
     sh.create_dir("/run/sshd")?;
     cmd!(sh, "/usr/sbin/sshd -f /etc/phobos/sshd -E /run/sshd.log").quiet().run()?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let delay = format!("'{}' delay {DELAY} {PORT} {SERVER} &", program.display());
+    // This program, which is not seen from here by its own path.
+    fs::copy("/proc/self/exe", DELAYED).context("cannot copy this program")?;
+    let delay = format!("{DELAYED} delay {DELAY} {PORT} {SERVER} &");
     cmd!(sh, "sh -c {delay}").quiet().run()?;
     let modules = (1..=HOSTS).map(|number| format!("[{number}]\npath = /srv/{number}\nread only = yes\n"));
     let modules = modules.collect::<Vec<_>>().concat();
