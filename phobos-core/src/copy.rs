@@ -32,7 +32,7 @@ pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, ve
 pub use self::bytes::same_content;
 pub use self::pairs::{Difference, Pair, Pairs, walk_pairs};
 pub use self::plan::{Make, Plan, Step};
-pub use self::survey::{Item, Survey, survey};
+pub use self::survey::{Item, Survey, survey, survey_up_to};
 
 use std::path::PathBuf;
 

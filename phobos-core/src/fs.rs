@@ -295,12 +295,24 @@ impl Dir {
     ///
     /// When it cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>, FsError> {
+        self.entries_up_to(usize::MAX)
+    }
+
+    /// The same, but for folders that have no more than `limit` names: a stranger's may have millions.
+    ///
+    /// # Errors
+    ///
+    /// When it has more, or cannot be read.
+    pub fn entries_up_to(&self, limit: usize) -> Result<Vec<Entry>, FsError> {
         let failed = |error| self.io("read", Path::new(""), error);
         let mut entries = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
+                if entries.len() >= limit {
+                    return Err(FsError::TooMany { path: self.path.clone(), limit });
+                }
                 let kind = (entry.file_type() != FileType::Unknown).then(|| Kind::from(entry.file_type()));
                 entries.push(Entry { name: OsString::from_vec(name.to_vec()), kind });
             }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use phobos_core::fs::Dir;
+use phobos_core::fs::{Dir, FsError};
 use phobos_core::mount::Access;
 use phobos_site::exit::{Exit, Stop};
 
@@ -24,6 +24,9 @@ const SIGNATURES: [(usize, &[u8], &str); 6] = [
 
 /// How much of a device the signatures are in, in bytes.
 const BEGINNING: usize = 512;
+
+/// How many names a drive may have at its top.
+const TOP: usize = 500;
 
 /// A name that is made on an empty drive, to see whether it is found in another case.
 const PROBE: &str = ".phobos-probe";
@@ -68,11 +71,21 @@ pub(crate) fn of_kind(kind: &str) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Refuses a file system that finds one of its names in another case as well. Where there is no name yet, one is made for
-/// that, if anything may be written.
+/// Refuses a drive with more names at its top than rsync can be told to leave alone, and a file system that finds one of its
+/// names in another case as well. Where there is no name yet, one is made for that, if anything may be written.
 pub(crate) fn of_names(root: &Dir, access: Access) -> Result<(), anyhow::Error> {
     let mut asked = false;
-    for entry in root.entries()? {
+    let entries = match root.entries_up_to(TOP) {
+        Err(FsError::TooMany { .. }) => {
+            let text = format!(
+                "the drive has more than {TOP} names at its top, where a mirror has a few; move what is not phobos's into one \
+                 folder"
+            );
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        entries => entries?,
+    };
+    for entry in entries {
         let Some(name) = entry.name.to_str() else { continue };
         asked |= is_twofold(root, name)?;
     }

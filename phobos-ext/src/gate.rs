@@ -20,6 +20,9 @@ use phobos_site::exit::{Exit, Stop};
 /// A copy that is smaller than this needs no guarding, in bytes.
 const SMALL: u64 = 1024 * 1024;
 
+/// How many names a source may have: 500 TB of Borg's segments.
+pub(crate) const NAMES: usize = 1_000_000;
+
 /// How much of a segment is read at once, in bytes.
 const PIECE: usize = 1024 * 1024;
 
@@ -45,19 +48,17 @@ pub(crate) struct Look {
 /// A repository, as far as the gate has to know it.
 #[derive(Debug)]
 pub(crate) struct Side<'d> {
-    /// What belongs to its last transaction: what a killed Borg has left behind it is left out.
-    pub(crate) survey: Survey,
     pub(crate) state: State,
     dir: &'d Dir,
 }
 
-/// Looks into the folder `dir`; nothing is believed yet.
-pub(crate) fn look(dir: &Dir, handler: Handler<'_>) -> Result<Look, anyhow::Error> {
+/// Looks into the folder `dir`, which should have no more than `names` names; nothing is believed yet.
+pub(crate) fn look(dir: &Dir, names: usize, handler: Handler<'_>) -> Result<Look, anyhow::Error> {
     let is_passing = |path: &Path| {
         let name = path.to_string_lossy();
         LOCK_FILES.iter().any(|lock| path.starts_with(lock)) || name.ends_with(".tmp") || name.starts_with("lock.")
     };
-    let survey = copy::survey(dir, handler)?;
+    let survey = copy::survey_up_to(dir, names, handler)?;
     let all = survey.items.len();
     let survey = survey.without(&is_passing);
     let has_passing = survey.items.len() != all;
@@ -69,9 +70,9 @@ pub(crate) fn look(dir: &Dir, handler: Handler<'_>) -> Result<Look, anyhow::Erro
 }
 
 /// Reads what the repository in `dir` is, which has been looked at.
-pub(crate) fn read(dir: &Dir, survey: Survey) -> Result<Side<'_>, anyhow::Error> {
+pub(crate) fn read(dir: &Dir) -> Result<Side<'_>, anyhow::Error> {
     let state = State::read(dir).with_context(|| format!("cannot judge the repository in {}", shown(dir.path())))?;
-    Ok(Side { survey: settled(survey, &state), state, dir })
+    Ok(Side { state, dir })
 }
 
 /// A survey without what no transaction has completed: a killed Borg has left it, and drops it when it writes again.
@@ -119,7 +120,9 @@ pub(crate) fn judge(
 ) -> Result<Vec<Finding>, anyhow::Error> {
     let mut contents = OnDisks { source, copy, same: BTreeSet::new(), handler };
     let found = descent::judge(&source.state, copy.map(|copy| &copy.state), &mut contents)?;
-    plan.keep(&contents.same);
+    let same = contents.same;
+    let is_same = |number: u64| u32::try_from(number).is_ok_and(|number| same.contains(&number));
+    plan.keep(&|path| segment_of(path).is_some_and(|(_, number)| is_same(number)));
     if found.iter().any(|finding| !finding.may_be_accepted()) {
         let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
         return Err(refused(format!("{}; the drive is left as it was", texts.join("; and "))).into());
@@ -203,7 +206,7 @@ struct OnDisks<'s, 'w> {
     source: &'s Side<'s>,
     copy: Option<&'s Side<'s>>,
     /// Those that were found to be the same.
-    same: BTreeSet<PathBuf>,
+    same: BTreeSet<u32>,
     handler: Handler<'w>,
 }
 
@@ -229,7 +232,7 @@ impl Contents for OnDisks<'_, '_> {
         let same = copy::same_content(&mut from, &to, self.handler)?;
         let same = same.map_err(|source| CopyError::Read { path: path.clone(), source })?;
         if same {
-            self.same.insert(path);
+            self.same.insert(segment);
         }
         Ok(same)
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
-use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
+use phobos_core::copy::{self, CopyError, Plan, Proof, Survey, Unproved};
 use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
 use phobos_core::human;
@@ -28,6 +28,12 @@ use crate::room;
 use crate::session::Session;
 use crate::spaces::{self, Room};
 use crate::{Cli, boxed};
+
+/// How many names more than twice the source's a copy may have.
+const MORE_NAMES: usize = 20_000;
+
+/// How many names a message names.
+const NAMED: usize = 5;
 
 /// Where every older `config` stays: a key can be lost without a transaction.
 const CONFIGS: &str = "config";
@@ -56,6 +62,8 @@ struct Place {
 /// The source, as it was when the run began.
 struct Source<'p> {
     place: &'p Place,
+    /// What belongs to its last transaction: what a killed Borg has left behind it is left out.
+    survey: Survey,
     side: Side<'p>,
 }
 
@@ -83,12 +91,13 @@ impl Mirroring<'_> {
     }
 
     fn look_at_source<'p>(&self, place: &'p Place, repository: &Repository) -> Result<Source<'p>, anyhow::Error> {
-        let look = gate::look(&place.dir, &mut self.monitor().handler())?;
+        let look = gate::look(&place.dir, gate::NAMES, &mut self.monitor().handler())?;
         if look.id.as_deref() != Some(repository.id().as_str()) {
             return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
         }
         gate::is_borgs(&look.survey, repository.segments_per_dir())?;
-        Ok(Source { place, side: gate::read(&place.dir, look.survey)? })
+        let side = gate::read(&place.dir)?;
+        Ok(Source { place, survey: gate::settled(look.survey, &side.state), side })
     }
 
     fn mirror(
@@ -105,7 +114,8 @@ impl Mirroring<'_> {
             Some(_) => Some(root.open_dir(inner)?),
         };
         let look = match &copy_dir {
-            Some(dir) => gate::look(dir, &mut self.monitor().handler())?,
+            // A copy has about as many names as its source, and a hostile drive may have any number.
+            Some(dir) => gate::look(dir, source.survey.items.len() * 2 + MORE_NAMES, &mut self.monitor().handler())?,
             None => Look::default(),
         };
         if let Some((path, kind)) = look.survey.strange() {
@@ -115,8 +125,14 @@ impl Mirroring<'_> {
         let tops = tops(from, inner)?;
         let record = self.claim(root, id, &look, &tops)?;
         let copy = copy_dir.as_ref().filter(|_| look.has_files());
-        let copy = copy.map(|dir| gate::read(dir, look.survey.clone())).transpose()?;
-        let mut plan = Plan::of(&source.side.survey, &look.survey);
+        let copy = copy.map(gate::read).transpose()?;
+        let mut plan = Plan::of(&source.survey, &look.survey);
+        let is_same = !look.has_passing && source.survey == look.survey;
+        // The largest that is in memory, twice with what is looked at again in the end.
+        drop(look);
+        if is_same {
+            plan.steps = Vec::new();
+        }
         let mut findings = gate::judge(&source.side, copy.as_ref(), &mut plan, &mut self.monitor().handler())?;
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let holding = holding.filter(|_| self.config.external.holding);
@@ -152,8 +168,8 @@ impl Mirroring<'_> {
         }
         record_of_run.write(root)?;
 
-        let fresh = (look.has_passing || source.side.survey != look.survey)
-            .then(|| self.build(source, root, copy_dir.as_ref(), &plan));
+        drop(copy);
+        let fresh = (!is_same).then(|| self.build(source, root, copy_dir.as_ref(), &plan));
         let fresh = fresh.transpose()?;
         session.prove()?;
         let stats = self.copy_rest(&filters, session, needed)?;
@@ -181,7 +197,7 @@ impl Mirroring<'_> {
             stats.files_transferred + written.len() as u64,
             human::size(bytes),
             stats.deleted + plan.gone.len() as u64,
-            human::size(source.side.survey.bytes())
+            human::size(source.survey.bytes())
         );
         Ok(Stats { bytes_transferred: bytes, ..stats })
     }
@@ -238,7 +254,12 @@ impl Mirroring<'_> {
             .map(|name| shown(Path::new(name)))
             .collect();
         if !told.is_empty() {
-            log::warn!("left alone on the drive, because phobos did not put it there: {}", told.join(", "));
+            let first: Vec<_> = told.iter().take(NAMED).map(String::as_str).collect();
+            let more = match told.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            log::warn!("left alone on the drive, because phobos did not put it there: {}{more}", first.join(", "));
         }
         Ok(foreign)
     }
@@ -322,9 +343,9 @@ impl Mirroring<'_> {
         }
         let seen = Dir::open(&backup.mount)?.open_dir(&source.place.inner)?.stat_self()?;
         let held = source.place.dir.stat_self()?;
-        let look = gate::look(&source.place.dir, &mut self.monitor().handler())?;
+        let look = gate::look(&source.place.dir, gate::NAMES, &mut self.monitor().handler())?;
         let survey = gate::settled(look.survey, &source.side.state);
-        if (seen.dev, seen.ino) != (held.dev, held.ino) || survey != source.side.survey {
+        if (seen.dev, seen.ino) != (held.dev, held.ino) || survey != source.survey {
             return Err(CopyError::Changed { path: backup.repository.to_path_buf() }.into());
         }
         if !self.borg.borrow_mut().is_held() {

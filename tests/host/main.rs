@@ -91,7 +91,8 @@ stories! {
         the_repository_is_only_read,
         deleting_first_makes_room_and_holding_spaces_can_stay_at_home,
         writes_that_a_drive_loses_are_never_green,
-        names_at_the_top_are_mirrored_and_records_are_not_believed;
+        names_at_the_top_are_mirrored_and_records_are_not_believed,
+        memory_is_small_whatever_the_size;
     ns:
         it_is_made_once_and_invisible_outside,
         calls_at_once_make_one,

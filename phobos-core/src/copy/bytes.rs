@@ -20,18 +20,29 @@ const ALIGNMENT: usize = 4096;
 pub(super) struct Buffer {
     bytes: Vec<u8>,
     begin: usize,
+    len: usize,
 }
 
 impl Buffer {
     pub(super) fn new() -> Self {
-        let bytes = vec![0; PIECE + ALIGNMENT];
+        Self::with_room(PIECE)
+    }
+
+    /// One for files of up to `size` bytes: many small files do not need the memory of large ones.
+    pub(super) fn for_size(size: u64) -> Self {
+        let size = usize::try_from(size).unwrap_or(PIECE).saturating_add(1);
+        Self::with_room(size.min(PIECE).next_multiple_of(ALIGNMENT))
+    }
+
+    fn with_room(len: usize) -> Self {
+        let bytes = vec![0; len + ALIGNMENT];
         // "Cannot be aligned" is usize::MAX.
         let begin = bytes.as_ptr().align_offset(ALIGNMENT);
-        Self { bytes, begin: if begin < ALIGNMENT { begin } else { 0 } }
+        Self { bytes, begin: if begin < ALIGNMENT { begin } else { 0 }, len }
     }
 
     pub(super) fn piece(&mut self) -> &mut [u8] {
-        let end = self.begin + PIECE;
+        let end = self.begin + self.len;
         self.bytes.get_mut(self.begin..end).unwrap_or_default()
     }
 
@@ -126,7 +137,7 @@ pub(super) fn let_go(file: &File) {
 ///
 /// When one of them cannot be read.
 pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Result<io::Result<bool>, super::CopyError> {
-    let mut buffer = Buffer::new();
+    let mut buffer = Buffer::for_size(one.metadata().map_or(u64::MAX, |metadata| metadata.len()));
     let mut meter = Meter::new(both(one, other));
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
     handler(CopyEvent::Phase(Phase::Comparing))?;

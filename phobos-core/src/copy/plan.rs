@@ -1,6 +1,5 @@
 //! A plan: what makes of a copy what the source is, as a pure function of two surveys.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::survey::{Item, Survey};
@@ -83,12 +82,12 @@ impl Plan {
         self.copied().fold(0, |sum, step| sum.saturating_add(step.item.size))
     }
 
-    /// Takes the copy's own files for `same`: their content was found to be the source's.
-    pub fn keep(&mut self, same: &BTreeSet<PathBuf>) {
-        for step in self.steps.iter_mut().filter(|step| step.make == Make::Copy && same.contains(&step.path)) {
+    /// Takes the copy's own files where `is_same` says that their content was found to be the source's.
+    pub fn keep(&mut self, is_same: &dyn Fn(&Path) -> bool) {
+        for step in self.steps.iter_mut().filter(|step| step.make == Make::Copy && is_same(&step.path)) {
             step.make = Make::Keep;
         }
-        self.touched.retain(|touched| !same.contains(touched));
+        self.touched.retain(|touched| !is_same(touched));
     }
 }
 

@@ -43,13 +43,22 @@ pub struct Survey {
 ///
 /// When something cannot be read, or when there is more than any repository has.
 pub fn survey(root: &Dir, handler: Handler<'_>) -> Result<Survey, CopyError> {
+    survey_up_to(root, NAMES, handler)
+}
+
+/// The same for a tree that should have no more than `names` names, because it is a stranger's.
+///
+/// # Errors
+///
+/// As [`survey()`].
+pub fn survey_up_to(root: &Dir, names: usize, handler: Handler<'_>) -> Result<Survey, CopyError> {
     let dev = root.stat_self()?.dev;
     let mut survey = Survey::default();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         handler(CopyEvent::Tick)?;
         let opened = if folder.as_os_str().is_empty() { root.try_clone()? } else { root.open_dir(&folder)? };
-        for entry in opened.entries()? {
+        for entry in opened.entries_up_to(names)? {
             let path = folder.join(&entry.name);
             // A name that is gone by now was one of a lock, or will be missed when the tree is surveyed again.
             let Some(stat) = opened.stat(Path::new(&entry.name))? else { continue };
@@ -61,8 +70,8 @@ pub fn survey(root: &Dir, handler: Handler<'_>) -> Result<Survey, CopyError> {
                 folders.push(path.clone());
             }
             survey.items.insert(path.clone(), item);
-            if survey.items.len() > NAMES || path.components().count() > DEPTH {
-                return Err(CopyError::TooMany { path: root.path().to_owned(), limit: NAMES });
+            if survey.items.len() > names || path.components().count() > DEPTH {
+                return Err(CopyError::TooMany { path: root.path().to_owned(), limit: names });
             }
         }
     }

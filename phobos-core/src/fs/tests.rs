@@ -177,3 +177,14 @@ fn what_is_told_of_a_name_is_what_the_system_says() {
     assert_eq!(dir.stat(path("other")).unwrap(), None);
     dir.sync_file_system().unwrap();
 }
+
+#[test]
+fn a_folder_with_too_many_names_is_not_read_to_its_end() {
+    let place = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(place.path().join(name), "").unwrap();
+    }
+    let folder = Dir::open(place.path()).unwrap();
+    assert_eq!(folder.entries_up_to(3).unwrap().len(), 3);
+    assert!(matches!(folder.entries_up_to(2), Err(FsError::TooMany { limit: 2, .. })));
+}

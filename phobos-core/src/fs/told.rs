@@ -91,6 +91,14 @@ pub enum FsError {
         /// How much it may have, in bytes.
         limit: u64,
     },
+    /// A folder has more names than what it is for.
+    #[error("{} has more than {limit} names", shown(path))]
+    TooMany {
+        /// The folder.
+        path: PathBuf,
+        /// How many it may have.
+        limit: usize,
+    },
     /// A name would lead somewhere else.
     #[error("{} is no name below a folder", shown(path))]
     Name {
@@ -103,7 +111,7 @@ impl Classified for FsError {
     fn class(&self) -> Class {
         match self {
             // What a stranger may have put there is not worked with.
-            Self::Kind { .. } | Self::TooLarge { .. } | Self::Name { .. } => Class::Refused,
+            Self::Kind { .. } | Self::TooLarge { .. } | Self::TooMany { .. } | Self::Name { .. } => Class::Refused,
             Self::Io { .. } => Class::Source,
         }
     }

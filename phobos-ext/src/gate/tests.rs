@@ -99,12 +99,12 @@ impl Two {
     fn judged(&self) -> Result<(), String> {
         let told = |error: anyhow::Error| format!("{error:#}");
         let (source_dir, copy_dir) = (Dir::open(&self.path("source")).unwrap(), Dir::open(&self.path("copy")).unwrap());
-        let (source, copy) = (look(&source_dir, &mut on).map_err(told)?, look(&copy_dir, &mut on).unwrap());
+        let (source, copy) =
+            (look(&source_dir, NAMES, &mut on).map_err(told)?, look(&copy_dir, NAMES, &mut on).unwrap());
         is_borgs(&source.survey, 1000).map_err(|error| error.to_string())?;
-        let (source, exact) = (read(&source_dir, source.survey).map_err(told)?, copy.survey.clone());
-        let copy = read(&copy_dir, copy.survey).unwrap();
-        let mut plan = Plan::of(&source.survey, &exact);
-        let findings = judge(&source, Some(&copy), &mut plan, &mut on).map_err(told)?;
+        let (from, to) = (read(&source_dir).map_err(told)?, read(&copy_dir).unwrap());
+        let mut plan = Plan::of(&settled(source.survey, &from.state), &copy.survey);
+        let findings = judge(&from, Some(&to), &mut plan, &mut on).map_err(told)?;
         pass(&findings, None).map_err(|error| error.to_string())
     }
 }
