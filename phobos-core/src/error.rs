@@ -1,4 +1,4 @@
-//! Errors as a program ends with them: all sources on one line, and what kind of end it is.
+//! Errors as a program reports them: all sources on one line, and a class that stands for an exit code.
 
 use std::error::Error;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
-/// What kind of end an error stands for; a program gives each kind an exit code of its own.
+/// The class of an error; a program gives each class an exit code of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Something did not work.
@@ -20,19 +20,19 @@ pub enum Class {
     Busy,
     /// This user may not do it.
     NotPermitted,
-    /// Something on this machine has to be set up or put right first.
+    /// The configuration, or something that has to be installed, is missing or wrong.
     Config,
     /// This signal ended the work.
     Signal(i32),
-    /// The kind that the error's source is of, or [`Class::Failed`].
+    /// The class of the error's source, or [`Class::Failed`].
     Source,
 }
 
-/// An error that knows what kind of end it stands for.
+/// An error that knows its class.
 ///
 /// Implementations match all variants: a new one does not compile until somebody has decided.
 pub trait Classified: Error {
-    /// The kind of end.
+    /// The class.
     fn class(&self) -> Class;
 }
 

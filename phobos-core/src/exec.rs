@@ -30,7 +30,7 @@ const MORE_FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin
 /// How much of a program's standard error is kept for an error message, in bytes.
 const TAIL_BYTES: usize = 2048;
 
-/// A program that ended well, and what it wrote to its standard output where that was captured.
+/// A program that has exited with 0, and its standard output where that was captured.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Finished {
     /// Standard output; empty for a streamed call, whose lines the observer has seen.
@@ -46,11 +46,11 @@ pub enum Status {
     Signal(i32),
 }
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// The program is in no folder that programs are looked for in.
+    /// The program was not found, neither in `PATH` nor in the system's folders.
     #[error("cannot find the program {program}; install it")]
     Missing {
         /// Its name.
@@ -90,7 +90,7 @@ pub enum ExecError {
         /// The limit that it passed.
         limit: Duration,
     },
-    /// The program was ended because it did not get on.
+    /// The program was ended because it made no progress.
     #[error("`{invocation}` was ended: it has done nothing for {}", human::duration(*stall))]
     Stalled {
         /// The call, as text.
@@ -155,11 +155,11 @@ pub trait Hold: fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`ExecError`] if it did not end well; it no longer runs.
+    /// [`ExecError`] if it did not exit with 0; it no longer runs.
     fn release(&mut self) -> Result<(), ExecError>;
 }
 
-/// Runs programs, from several threads at once where there are several.
+/// Runs programs. Several threads may use it at once.
 pub trait Exec: fmt::Debug + Sync {
     /// Runs `invocation` to its end.
     ///
@@ -213,8 +213,8 @@ pub trait Exec: fmt::Debug + Sync {
         observer: &mut dyn Observer,
     ) -> Result<Box<dyn Hold>, ExecError>;
 
-    /// Starts `invocation` and gives what it writes to `heard` as it comes, until that says that it has heard enough; the
-    /// program then holds until released. The invocation's limit counts for the time until then, and again for the release.
+    /// Starts `invocation` and passes its output to `heard` as it comes, until that returns true. The program then holds
+    /// until it is released. The invocation's limit counts for the time until then, and again for the release.
     ///
     /// # Streams
     ///
@@ -223,7 +223,7 @@ pub trait Exec: fmt::Debug + Sync {
     ///
     /// # Errors
     ///
-    /// [`ExecError`] if the program ends before `heard` is content, or takes too long; it no longer runs.
+    /// [`ExecError`] if the program ends before `heard` returns true, or takes too long; it no longer runs.
     fn converse(
         &self,
         invocation: &Invocation,
@@ -231,7 +231,8 @@ pub trait Exec: fmt::Debug + Sync {
     ) -> Result<Box<dyn Hold>, ExecError>;
 }
 
-/// Becomes the program: it keeps this process's id, streams, environment and signals, and locks are let go of.
+/// Replaces this process by the program (execve(2)): it keeps the process id, streams, environment and ignored signals; locks
+/// are released.
 ///
 /// Returns only if that fails.
 pub fn replace(invocation: &Invocation) -> ExecError {

@@ -261,7 +261,7 @@ impl<N: Name> Locks<N> {
         holders
     }
 
-    /// Removes what processes have left that were killed: nobody else would.
+    /// Removes the records of processes that were killed: nobody else would.
     fn forget_the_dead(&self, name: &N) {
         for kind in [HOLDERS, WAITERS] {
             let Ok(folder) = Dir::open(&self.folder.join(format!("{name}.{kind}"))) else { continue };
@@ -376,7 +376,7 @@ fn forget(folder: &Dir, record: &Path) {
     }
 }
 
-/// This process as somebody who asks for a lock now.
+/// This process as one that asks for a lock now.
 fn holder(job: &str, until: Option<DateTime<Utc>>, mode: Mode) -> Result<Holder, LockError> {
     let Process { pid, start: started } =
         Process::own().map_err(|source| LockError::File { path: "/proc/self/stat".into(), source })?;

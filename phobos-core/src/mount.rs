@@ -45,15 +45,15 @@ pub struct Entry {
     pub source: PathBuf,
 }
 
-/// A mounted file system that this process is to unmount, and the thing it is on.
+/// A mounted file system that this process will unmount, and the guard of the device that it is on.
 #[derive(Debug)]
 #[must_use = "dropping it unmounts the file system"]
 pub struct Mount<'e, B: Close> {
     exec: &'e dyn Exec,
     target: Option<PathBuf>,
-    /// The file system's top, held from the moment of mounting: a write that is lost later is told to this descriptor.
+    /// The root folder, open since the mount: syncfs(2) on this descriptor reports every write that was lost since then.
     root: Option<Dir>,
-    /// Goes away only after [`Mount::drop`] has unmounted.
+    /// Dropped only after [`Mount::drop`] has unmounted.
     below: Option<B>,
 }
 

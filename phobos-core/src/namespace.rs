@@ -1,4 +1,4 @@
-//! The persistent private mount namespace in which alone the backup file system is mounted.
+//! The persistent private mount namespace: the only place where the backup file system is mounted.
 //!
 //! The namespace is kept by a bind mount of its `nsfs` file, so that stock `nsenter --mount=FILE` works on it. The file
 //! lies on a private mount, as the kernel demands. Everything is done by this process alone: it leaves PID 1's
@@ -28,7 +28,7 @@ pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 
-/// The step that the kernel may refuse for no good reason.
+/// The step that the kernel sometimes refuses without cause (see [`make`]).
 const BIND: &str = "bind the namespace to";
 
 /// How often a namespace is made anew on each processor when the kernel refuses to bind it.
@@ -313,7 +313,7 @@ fn prepare(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
     mount_backup(exec, plan)
 }
 
-/// Mounts of disks that the host could never unmount again for good, because their unmount does not propagate.
+/// Mounts that would keep a disk busy after the host has unmounted it, because its unmount does not propagate to them.
 ///
 /// On a machine whose root is not shared nothing propagates, and leaving all disks out would leave nothing to back up.
 fn pinned<'t>(table: &'t [Entry], target: &Path) -> Vec<&'t Entry> {
@@ -342,7 +342,7 @@ fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
     }
 }
 
-/// Where it is written when the namespace was made: beside its file.
+/// The file beside the namespace's own that says when the namespace was made.
 fn made_file(file: &Path) -> PathBuf {
     file.with_extension("made")
 }

@@ -1,4 +1,4 @@
-//! A process named so that another one with the same number is never taken for it.
+//! A process, identified by its number and its start time: numbers are used again.
 
 use std::fs;
 use std::io;

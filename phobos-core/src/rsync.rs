@@ -8,7 +8,7 @@ use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
 use crate::human;
 use crate::progress::{Change, ChangeKind, CopyEvent, Halt, Handler, Phase, Progress};
 
-/// What rsync keeps of this process's environment: variables of its own would change what it does.
+/// The only variables of this process's environment that rsync gets: others, such as `RSYNC_RSH`, would change what it does.
 const ENVIRONMENT: &[&str] = &["PATH", "TMPDIR"];
 
 /// How long a copy may do nothing at all before it is ended.
@@ -63,7 +63,7 @@ pub struct Stats {
     pub total_files: u64,
 }
 
-/// What rsync did in a copy whose exit codes have meanings that its caller sorts out.
+/// What rsync did in a copy whose exit code the caller judges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// What it did.
@@ -179,7 +179,7 @@ pub fn fetch(exec: &dyn Exec, call: &Invocation, handler: Handler<'_>) -> Result
     Ok(Fetched { stats: lines.stats, code, kept_back: lines.kept_back })
 }
 
-/// The options that make rsync write what [`fetch`] reads; how far it has come only with `progress`.
+/// The options that make rsync write what [`fetch`] reads; with `progress` also how far it has come.
 pub fn told(progress: bool) -> [&'static str; 3] {
     let info = if progress { "--info=progress2,stats2,nonreg0" } else { "--info=stats2,nonreg0" };
     ["--outbuf=Line", "--no-human-readable", info]
@@ -187,7 +187,7 @@ pub fn told(progress: bool) -> [&'static str; 3] {
 
 /// The words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
 ///
-/// The command ends when rsync is killed: its other process would go on to receive without it.
+/// The command is killed with rsync: rsync's receiving process would go on without its parent.
 pub fn rsh(words: &[String]) -> String {
     let quoted = words.iter().map(|word| {
         if word.is_empty() || word.contains([' ', '\'', '"']) {
@@ -209,7 +209,7 @@ fn invocation(mirror: &Mirror<'_>) -> Invocation {
     }
 }
 
-/// What every copy is told.
+/// The options of every mirror.
 fn base(mirror: &Mirror<'_>) -> Invocation {
     let call = Invocation::new("rsync").only_env(ENVIRONMENT);
     let call = call.args(["--archive", "--hard-links", "--sparse", "--numeric-ids"]);
@@ -258,7 +258,7 @@ struct Lines<'a> {
     begun: Instant,
     stats: Stats,
     kept_back: u64,
-    /// What the handler has said, until rsync can be ended for it.
+    /// Why the handler ends the copy; rsync is ended at the next tick.
     halt: Option<Halt>,
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Two layers, and either holds alone. The program becomes a system user without groups, capabilities and new privileges,
 //! so what is not this user's is not its to change. Landlock then leaves it one folder to write in, a few to read, and
-//! TCP connections to the named ports, as far as the kernel can do that ([`support`]).
+//! TCP connections to the named ports, as far as the kernel can do that ([`support()`]).
 
 mod calls;
 mod control;
@@ -290,7 +290,7 @@ impl Alias {
         mount(Some(&self.passwd), PASSWD, nothing, MsFlags::MS_BIND, nothing).map_err(failed)
     }
 
-    /// What the program is to find in [`PASSWD`]: the system's users, and one called `name` with this number.
+    /// What the program is to find in `/etc/passwd`: the system's users, and one called `name` with this number.
     ///
     /// # Errors
     ///

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 /// The signals that ask a job to end in an orderly way.
 const ENDING: [i32; 3] = [SIGTERM, SIGINT, SIGHUP];
 
-/// The others that somebody may mean for a program whose place this process holds.
+/// Signals that are passed on to the child, and not acted on here.
 const MORE: [i32; 3] = [SIGQUIT, SIGUSR1, SIGUSR2];
 
 /// Whether, and by which signal, the process was asked to end.

@@ -21,13 +21,13 @@ pub struct HostKey {
     pub kind: String,
 }
 
-/// What a known-hosts file has for a host.
+/// The entries of a known-hosts file for a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Known {
     /// Its keys, those that are revoked left out.
     pub keys: Vec<HostKey>,
-    /// Whether an authority's signature is good enough for it (`@cert-authority`).
+    /// Whether a certificate of an authority is accepted for it (`@cert-authority`).
     pub has_authority: bool,
     /// The lines that are about it, counted from 1.
     pub lines: Vec<usize>,
@@ -83,7 +83,7 @@ pub fn known_as(address: &str, port: u16) -> String {
     if port == 22 { address.to_owned() } else { format!("[{address}]:{port}") }
 }
 
-/// Asks a host for its keys; whoever answers may be somebody else.
+/// Asks a host for its keys. The answer is not authenticated: compare the fingerprints.
 ///
 /// # Errors
 ///
@@ -103,7 +103,7 @@ pub fn scan(exec: &dyn Exec, address: &str, port: u16) -> Result<Vec<HostKey>, S
     fingerprints(exec, address, keys)
 }
 
-/// What a known-hosts file has for a host; nothing if there is no such file.
+/// The entries of a known-hosts file for a host; none if there is no such file.
 ///
 /// # Errors
 ///
@@ -144,7 +144,7 @@ impl Known {
         (known, keys)
     }
 
-    /// Whether nothing vouches for the host: neither a key of its own nor an authority.
+    /// Whether the host is unknown: there is neither a key of its own nor an authority for it.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty() && !self.has_authority
     }
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// However a host is written in the file, what was known of it is in force no longer.
+    /// Every way to write a host's name in the file is found and replaced.
     #[test]
     fn a_host_keeps_no_key_but_those_that_are_trusted_now() {
         let system = System::default();

@@ -32,7 +32,7 @@ const GATHER_LIMIT: Duration = Duration::from_secs(15);
 /// How long a mail is tried that nobody keeps; the light may have to wait as long to turn red.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What every occasion needs.
+/// What every command needs.
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
@@ -74,7 +74,7 @@ pub(crate) fn failure(context: Context, unit: &Name, to: Option<&str>) -> Result
     let own = match verdict {
         Some(Verdict::Hold(count)) => {
             let times = text::count(count, "time");
-            log::info!("{} failed {times} since the last mail about it; a mail an hour says so", unit.shown());
+            log::info!("{} failed {times} since the last mail about it; a mail an hour says so", unit.printable());
             Vec::new()
         }
         other => {
@@ -105,7 +105,7 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     let mut notes = std::mem::take(&mut context.notes);
     let to = to.and_then(|to| checked(to, &mut notes));
     let spool = Spool::open(&folder)?;
-    let mut open = throttle::open(&folder, &unit.shown())?;
+    let mut open = throttle::open(&folder, &unit.printable())?;
     let now = Local::now().timestamp();
     let own = match open.record.resolved(now) {
         Recovery::NoNews => return Ok(()),
@@ -292,10 +292,10 @@ fn open(folder: &Path) -> Option<Spool> {
 
 /// The record of `unit`, if it can be had; without it, every failure is told.
 fn record(folder: &Path, unit: &Name) -> Option<Open> {
-    match throttle::open(folder, &unit.shown()) {
+    match throttle::open(folder, &unit.printable()) {
         Ok(open) => Some(open),
         Err(error) => {
-            log::warn!("{error:#}; every failure of {} is told", unit.shown());
+            log::warn!("{error:#}; every failure of {} is told", unit.printable());
             None
         }
     }

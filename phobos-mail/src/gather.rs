@@ -66,7 +66,7 @@ pub(crate) fn about<E: Exec + Clone + Send>(exec: &E, unit: &Name, monitor: &Mon
         }
         let told = findings.run.end.map(|how| End { command: None, how });
         findings.facts.end = findings.facts.end.take().or(told);
-        match light::shown(&Board::system()) {
+        match light::summary(&Board::system()) {
             Ok(lines) => findings.light = Some(lines),
             Err(why) => findings.notes.push(format!("What the light shows: {}", text::line(&why, 500))),
         }

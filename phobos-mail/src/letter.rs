@@ -146,7 +146,7 @@ const LONGEST: i64 = 4 * 60 * 60;
 
 /// The letter about a failure.
 pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held>) -> Letter {
-    let mut letter = blank(&unit.shown());
+    let mut letter = blank(&unit.printable());
     letter.subject = format!("unit {} failed", letter.unit);
     letter.invocation.clone_from(&findings.facts.invocation);
     letter.body = format!("{}\n", first_line(unit, findings));
@@ -161,7 +161,7 @@ pub(crate) fn about_failure(unit: &Name, findings: &Findings, held: Option<&Held
 
 /// The letter about failures that were held back for an hour.
 pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Letter {
-    let mut letter = blank(&unit.shown());
+    let mut letter = blank(&unit.printable());
     let held = &held.with(&findings.own);
     letter.subject = format!("unit {} failed {}", letter.unit, text::count(held.count, "more time"));
     letter.invocation.clone_from(&findings.facts.invocation);
@@ -176,7 +176,7 @@ pub(crate) fn about_storm(unit: &Name, held: &Held, findings: &Findings) -> Lett
 
 /// The letter that says that a unit works again.
 pub(crate) fn about_recovery(unit: &Name, held: Option<&Held>) -> Letter {
-    let mut letter = blank(&unit.shown());
+    let mut letter = blank(&unit.printable());
     let at = text::moment(text::local(letter.written));
     letter.subject = format!("unit {} works again", letter.unit);
     letter.body = format!("{} works again: it has had a good run by {at}.\n", letter.unit);
@@ -226,7 +226,7 @@ pub(crate) fn blank(unit: &str) -> Letter {
 /// What failed, when, after how long, and what that means, in one sentence.
 pub(crate) fn first_line(unit: &Name, findings: &Findings) -> String {
     let facts = &findings.facts;
-    let name = facts.id.as_deref().map_or_else(|| unit.shown(), |id| text::line(id, 255));
+    let name = facts.id.as_deref().map_or_else(|| unit.printable(), |id| text::line(id, 255));
     if unit.askable().is_none() {
         return format!("{name} was reported as failed, but that can be no unit's name.");
     }
@@ -297,7 +297,7 @@ pub(crate) fn section(body: &mut String, title: &str, lines: &[String]) {
 /// The unit's status, as `systemctl status` would show it.
 fn status(unit: &Name, findings: &Findings) -> Vec<String> {
     let facts = &findings.facts;
-    let mut lines = vec![format!("Unit: {}", unit.shown())];
+    let mut lines = vec![format!("Unit: {}", unit.printable())];
     let mut add = |label: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("{label}: {value}")));
     };

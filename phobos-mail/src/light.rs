@@ -14,11 +14,11 @@ const JOB: &str = "mail";
 /// # Errors
 ///
 /// Why the board of jobs cannot be read, on one line.
-pub(crate) fn shown(board: &Board) -> Result<Vec<String>, String> {
+pub(crate) fn summary(board: &Board) -> Result<Vec<String>, String> {
     let jobs = board.jobs().map_err(|error| Chain(&error).to_string())?;
-    let shown = led::choose(&jobs);
-    let mut lines = vec![match &shown.job {
-        Some(job) => format!("It shows {}, for {}.", shown.state.word(), text::line(job, 200)),
+    let choice = led::choose(&jobs);
+    let mut lines = vec![match &choice.job {
+        Some(job) => format!("It shows {}, for {}.", choice.state.word(), text::line(job, 200)),
         None => "No job has posted anything.".to_owned(),
     }];
     lines.extend(jobs.iter().map(|job| {
@@ -81,12 +81,12 @@ mod tests {
     fn the_light_is_told_what_is_news() {
         let folder = tempfile::tempdir().unwrap();
         let board = Board::new(&folder.path().join("run"), &folder.path().join("kept"));
-        assert_eq!(shown(&board).unwrap(), ["No job has posted anything."]);
+        assert_eq!(summary(&board).unwrap(), ["No job has posted anything."]);
         let script = Script::new().ok().ok();
         for trouble in [None, Some("no server"), None, None] {
             tell(&script, &board, trouble, Showing::Now);
             if trouble.is_some() && rustix::process::geteuid().is_root() {
-                let lines = shown(&board).unwrap();
+                let lines = summary(&board).unwrap();
                 assert_eq!(lines[0], "It shows attention, for mail.");
                 assert!(lines[1].ends_with(": no server"), "{lines:?}");
             }
@@ -121,7 +121,7 @@ mod tests {
         board.post("ext-A", State::Ok, "").unwrap();
         tell(&script, &board, None, Showing::IfStale);
         assert_eq!(script.calls(), ["phobos-blink show"]);
-        assert_eq!(shown(&board).unwrap()[0], "It shows ok, for ext-A.");
+        assert_eq!(summary(&board).unwrap()[0], "It shows ok, for ext-A.");
 
         tell(&script, &board, Some("no server"), Showing::Later);
         a_moment_later(&board);

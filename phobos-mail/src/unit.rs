@@ -12,7 +12,7 @@ use chrono::{DateTime, Local};
 
 pub(crate) use crate::exit_meaning::How;
 use crate::text;
-use crate::unit_properties::{Command, Shown};
+use crate::unit_properties::{Command, UnitProperties};
 
 /// A unit's name as it was given on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Name {
     }
 
     /// The name as one short line.
-    pub(crate) fn shown(&self) -> String {
+    pub(crate) fn printable(&self) -> String {
         if self.raw.trim().is_empty() {
             return "(no name)".to_owned();
         }
@@ -121,11 +121,11 @@ pub(crate) fn is_id(text: &str) -> bool {
 
 impl Facts {
     /// What systemd shows of the unit.
-    pub(crate) fn of(shown: &Shown) -> Self {
-        let text = |name| shown.value(name).map(|value| text::line(value, 500));
-        let number = |name| shown.value(name).and_then(|value| value.parse::<u64>().ok());
+    pub(crate) fn of(properties: &UnitProperties) -> Self {
+        let text = |name| properties.value(name).map(|value| text::line(value, 500));
+        let number = |name| properties.value(name).and_then(|value| value.parse::<u64>().ok());
         let time = |name| {
-            let seconds = shown.value(name)?.strip_prefix('@')?.parse().ok()?;
+            let seconds = properties.value(name)?.strip_prefix('@')?.parse().ok()?;
             Some(text::local(seconds)).filter(|_| seconds > 0)
         };
         let active = match (text("ActiveState"), text("SubState")) {
@@ -141,7 +141,7 @@ impl Facts {
             result: text("Result"),
             invocation: text("InvocationID").filter(|id| is_id(id)),
             restarts: number("NRestarts").unwrap_or(0),
-            end: failed_command(&shown.commands).or_else(|| main_process(shown)),
+            end: failed_command(&properties.commands).or_else(|| main_process(properties)),
             started: time("InactiveExitTimestamp"),
             ended: time("InactiveEnterTimestamp"),
             cpu: number("CPUUsageNSec").filter(|ns| *ns != u64::MAX).map(Duration::from_nanos),
@@ -198,8 +198,8 @@ fn failed_command(commands: &[Command]) -> Option<End> {
 }
 
 /// How the main process ended, where no command tells it.
-fn main_process(shown: &Shown) -> Option<End> {
-    let number = |name| shown.value(name)?.parse().ok();
+fn main_process(properties: &UnitProperties) -> Option<End> {
+    let number = |name| properties.value(name)?.parse().ok();
     let how = bad_end(number("ExecMainCode")?, number("ExecMainStatus")?)?;
     Some(End { command: None, how })
 }
@@ -226,7 +226,7 @@ fn signal_number(name: &str) -> Option<i32> {
 mod tests {
     use super::*;
 
-    const SHOWN: &str = "\
+    const OUTPUT: &str = "\
 Id=backup-exthdd.service
 Description=mirror the repository
 LoadState=loaded
@@ -246,7 +246,7 @@ MemoryPeak=[not set]
 ";
 
     fn facts() -> Facts {
-        Facts::of(&Shown::parse(SHOWN))
+        Facts::of(&UnitProperties::parse(OUTPUT))
     }
 
     #[test]
@@ -262,8 +262,8 @@ MemoryPeak=[not set]
 
     #[test]
     fn a_command_whose_failure_is_ignored_is_not_to_blame() {
-        let shown = SHOWN.replace("ignore_errors=no", "ignore_errors=yes");
-        let facts = Facts::of(&Shown::parse(&shown));
+        let properties = OUTPUT.replace("ignore_errors=no", "ignore_errors=yes");
+        let facts = Facts::of(&UnitProperties::parse(&properties));
         assert_eq!(facts.end.unwrap().command, None, "only the main process is left to tell");
     }
 

@@ -61,7 +61,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 
 /// A unit's properties; what has no value is not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Shown {
+pub(crate) struct UnitProperties {
     values: HashMap<String, String>,
     /// In the order of [`COMMANDS`] where the bus told them.
     pub(crate) commands: Vec<Command>,
@@ -85,7 +85,7 @@ pub(crate) struct Command {
 /// # Errors
 ///
 /// [`ExecError`] if neither the bus nor `systemctl` can be asked.
-pub(crate) fn ask(exec: &dyn Exec, unit: &str) -> Result<Shown, ExecError> {
+pub(crate) fn ask(exec: &dyn Exec, unit: &str) -> Result<UnitProperties, ExecError> {
     let path = path(unit);
     match within(BUS_LIMIT, move || by_bus(&path)) {
         Some(Ok(shown)) => return Ok(shown),
@@ -96,12 +96,12 @@ pub(crate) fn ask(exec: &dyn Exec, unit: &str) -> Result<Shown, ExecError> {
 }
 
 /// All properties of the unit at `path`, which loads it if nobody has.
-fn by_bus(path: &str) -> zbus::Result<Shown> {
+fn by_bus(path: &str) -> zbus::Result<UnitProperties> {
     let properties = Some("org.freedesktop.DBus.Properties");
     let bus = Connection::system()?;
     // No interface is all of them: a unit's own and its type's.
     let reply = bus.call_method(Some("org.freedesktop.systemd1"), path, properties, "GetAll", &"")?;
-    Ok(Shown::of(reply.body().deserialize()?))
+    Ok(UnitProperties::of(reply.body().deserialize()?))
 }
 
 /// The unit's object: what is no letter or digit becomes `_` and its two hexadecimal digits (`sd_bus_path_encode(3)`).
@@ -121,7 +121,7 @@ fn path(unit: &str) -> String {
     path
 }
 
-fn by_systemctl(exec: &dyn Exec, unit: &str) -> Result<Shown, ExecError> {
+fn by_systemctl(exec: &dyn Exec, unit: &str) -> Result<UnitProperties, ExecError> {
     let call = Invocation::new("systemctl")
         .args(["show", "--no-pager", "--timestamp=unix"])
         .arg(format!("--property={},{}", VALUES.join(","), COMMANDS.join(",")))
@@ -129,10 +129,10 @@ fn by_systemctl(exec: &dyn Exec, unit: &str) -> Result<Shown, ExecError> {
         // The mail does not wait for one that takes long to end.
         .bound()
         .limit(LIMIT);
-    Ok(Shown::parse(&exec.run(&call)?.text()))
+    Ok(UnitProperties::parse(&exec.run(&call)?.text()))
 }
 
-impl Shown {
+impl UnitProperties {
     /// The value of a property, unless systemd says that it has none.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
@@ -268,7 +268,7 @@ ExecStart={ path=/bin/sh ; argv[]=/bin/sh -c x ; code=exited ; status=0 ; ignore
             ("ExecStop", value(7u32)),
             ("Unheard", value(true)),
         ];
-        let by_bus = Shown::of(properties.map(|(name, value)| (name.to_owned(), value)).into());
+        let by_bus = UnitProperties::of(properties.map(|(name, value)| (name.to_owned(), value)).into());
         assert_eq!(by_bus, by_systemctl(&Script::new().says(TEXT), "a.service").unwrap());
     }
 

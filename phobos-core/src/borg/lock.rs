@@ -37,7 +37,8 @@ const REMIND: Duration = Duration::from_secs(30 * 60);
 /// The largest roster that is read, in bytes: a hundred thousand holders.
 const MAX_ROSTER: u64 = 4 * 1024 * 1024;
 
-/// What Borg keeps of this process's environment: how it knows this machine by, and where a packed Borg unpacks itself.
+/// The only variables of this process's environment that Borg gets: its name for this machine, and where a packed Borg
+/// unpacks itself.
 const KEPT: &[&str] = &["PATH", "BORG_HOST_ID", "TMPDIR"];
 
 /// Borg's lock on a repository, held by a child.
@@ -97,7 +98,7 @@ impl Repository {
         })
     }
 
-    /// Takes Borg's lock alone, by `borg with-lock`, waiting for others as long as `patience` allows. Borg commits a
+    /// Takes Borg's lock exclusively, by `borg with-lock`, waiting for others as long as `patience` allows. Borg commits a
     /// transaction for it, as this process's user.
     ///
     /// # Errors
@@ -272,7 +273,7 @@ impl RepositoryLock {
     }
 }
 
-/// What came of one attempt to take the lock.
+/// The result of one attempt to take the lock.
 #[derive(Debug)]
 enum Tried {
     Held(Box<dyn Hold>),
@@ -280,7 +281,7 @@ enum Tried {
     Refused(String),
 }
 
-/// Whose a repository is.
+/// The owner of a repository.
 #[derive(Debug)]
 struct Owner {
     uid: Uid,
@@ -300,7 +301,7 @@ impl Owner {
         }
     }
 
-    /// What becomes this user, and then another program.
+    /// The words before a program that make it run as this user.
     fn setpriv(&self) -> [String; 5] {
         let groups = if self.known { "--init-groups" } else { "--clear-groups" };
         let [uid, gid] = [format!("--reuid={}", self.uid), format!("--regid={}", self.gid)];
@@ -352,7 +353,7 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// Passes nothing on; the end of Borg's standard error is in the error all the same.
+/// Ignores all output; the last lines of Borg's standard error are in the error anyway.
 struct Silent;
 
 impl Observer for Silent {

@@ -16,7 +16,7 @@ use crate::fs::shown_text;
 const NEGOTIATE: u64 = 1;
 const OPEN: u64 = 2;
 
-/// More than that is no answer, in bytes: Borg's longest has a traceback in it.
+/// The longest answer that is accepted, in bytes: Borg's longest has a traceback in it.
 const MAX_ANSWER: usize = 256 * 1024;
 
 /// How deep an answer may be nested; Borg's are three deep.
@@ -28,7 +28,7 @@ const MAX_WORDS: usize = 600;
 /// How long Borg itself tries to get the lock, in seconds: the wait is ours.
 const LOCK_WAIT: u64 = 1;
 
-/// What came of the request to open a repository under a shared lock.
+/// The result of the request to open a repository under a shared lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is open, and locked as long as Borg runs.
@@ -95,7 +95,7 @@ pub(super) fn literal(path: &Path) -> std::path::PathBuf {
     path.to_owned()
 }
 
-/// Collects what Borg answers until it is known what came of the requests.
+/// Collects Borg's output until both requests are answered.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     bytes: Vec<u8>,

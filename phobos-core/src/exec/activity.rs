@@ -1,4 +1,4 @@
-//! Whether a program gets on: by what it says, and by the processor time of it and its children.
+//! Whether a program makes progress: it writes output, or it or its children use processor time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// That of the program with the number `pid`, which begins now.
+    /// The activity of the process `pid`, which was just started.
     pub(super) fn of(pid: u32) -> Self {
         let now = Instant::now();
         Self { pid, last: now, looked: now, ticks: 0 }
     }
 
-    /// The program has said something.
+    /// The program has written output.
     pub(super) fn note(&mut self) {
         self.last = Instant::now();
     }
@@ -41,7 +41,7 @@ impl Activity {
     }
 }
 
-/// The processor time of the process `pid`, of those in its group where it leads one, and of its children, in clock ticks.
+/// The processor time in clock ticks of the process `pid`, its children, and its process group if it leads one.
 fn ticks_of(pid: u32) -> u64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -49,7 +49,7 @@ fn ticks_of(pid: u32) -> u64 {
     stats.filter_map(|stat| ticks(&stat, pid)).fold(0, u64::saturating_add)
 }
 
-/// The processor time in a `/proc/PID/stat`, if it is `pid`'s, a child's or one's in its group (proc(5)).
+/// The processor time in a `/proc/PID/stat`, if that process is `pid`, its child, or in its process group (proc(5)).
 fn ticks(stat: &str, pid: u32) -> Option<u64> {
     // The second field is the program's name in parentheses and may itself hold spaces and parentheses.
     let (head, rest) = stat.rsplit_once(") ")?;

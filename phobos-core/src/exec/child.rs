@@ -1,4 +1,4 @@
-//! A running child: its pipes, its end, and the tail of what it complains of.
+//! A running child: its pipes, its exit status, and the last lines of its standard error.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -19,8 +19,8 @@ use super::{ExecError, Invocation, Status, TAIL_BYTES};
 /// What fits into any pipe at once, in bytes.
 const PIPE_BUF: usize = 4096;
 
-/// How much of what an ended program has left in its pipes is read; a pipe holds at most 1 MiB, and whoever else has it
-/// open may write to it for ever.
+/// How many bytes are read from the pipes of a program that has ended. A pipe holds at most 1 MiB, but another process that
+/// has it open could write for ever.
 const MOST_LEFT: usize = 2 * 1024 * 1024;
 
 /// How often an observer's `tick` is called.
@@ -46,7 +46,7 @@ pub(super) struct Child {
     pub(super) tail: Vec<u8>,
 }
 
-/// Which of a child's descriptors have something to say.
+/// Which of a child's descriptors are ready.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ready {
     pub(super) stdout: bool,

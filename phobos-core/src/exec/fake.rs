@@ -25,19 +25,19 @@ impl Script {
         Self::default()
     }
 
-    /// The next call ends well and says nothing.
+    /// The next call exits with 0 and writes nothing.
     #[must_use]
     pub fn ok(self) -> Self {
         self.says("")
     }
 
-    /// The next call ends well and writes `stdout`.
+    /// The next call exits with 0 and writes `stdout`.
     #[must_use]
     pub fn says(self, stdout: &str) -> Self {
         self.answers_bytes(stdout.as_bytes())
     }
 
-    /// The next call ends well and writes `stdout`, which need not be text.
+    /// The next call exits with 0 and writes `stdout`, which need not be text.
     #[must_use]
     pub fn answers_bytes(self, stdout: &[u8]) -> Self {
         self.then(Answer::Done { stdout: stdout.to_owned() })
@@ -139,7 +139,7 @@ impl Hold for Held {
     }
 }
 
-/// What a test that has panicked has left is good enough for the others.
+/// Locks, also where another test has panicked while it held the lock.
 fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How long a program may run that was given no limit of its own ([`Invocation::limit`], [`Invocation::while_it_gets_on`]).
 const DEFAULT_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// A call of a program as data: what to run, with what, and how it takes a signal to this process.
+/// A call of a program as data: program, arguments, environment, input, and what a signal to this process means for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     pub(super) program: PathBuf,
@@ -22,20 +22,20 @@ pub struct Invocation {
     pub(super) stall: Option<Duration>,
 }
 
-/// How a program takes the end of this process, and the signals that ask for it.
+/// What happens to a program when this process ends, or gets a signal that asks it to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// As any child of a shell: a Ctrl-C at the terminal is its own business too.
+    /// Like any child of a shell: it is in this process's group, so Ctrl-C at the terminal reaches it too.
     Normal,
-    /// In a process group of its own: it ends when this process says so.
+    /// In a process group of its own: only this process ends it.
     Apart,
-    /// The same, and it goes on to its end when this process is asked to end.
+    /// In a process group of its own, and it runs to completion even when this process is asked to end.
     Shielded,
-    /// In a process group of its own, and it ends with this process, however that ends.
+    /// In a process group of its own, and the kernel kills it when this process dies.
     Bound,
 }
 
-/// What a program gets as its standard input; it may be a key, and is not shown.
+/// The standard input of a program. It may be a key, so `Debug` does not show it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(pub(super) Vec<u8>);
 
@@ -51,7 +51,7 @@ struct Shown {
 }
 
 impl Invocation {
-    /// A call of `program` without arguments, found through [`find`].
+    /// A call of `program` without arguments, found through [`super::find`].
     pub fn new(program: &str) -> Self {
         Self {
             program: program.into(),
@@ -101,15 +101,15 @@ impl Invocation {
         self
     }
 
-    /// Gives the program a process group of its own: a Ctrl-C at the terminal is then this process's business alone.
+    /// Gives the program a process group of its own: Ctrl-C at the terminal then reaches this process alone.
     #[must_use]
     pub fn own_group(mut self) -> Self {
         self.lifetime = Lifetime::Apart;
         self
     }
 
-    /// Binds the program's life to this process's: the kernel kills it if this process is killed; an attached one is asked
-    /// to end by SIGTERM, as it may have work of its own to finish.
+    /// Ties the program's life to this process: if this process dies, the kernel sends it SIGKILL. An attached program gets
+    /// SIGTERM instead, because it may have work to finish.
     ///
     /// Done by `setpriv --pdeathsig` of util-linux, which becomes the program; or by the program in front
     /// ([`Invocation::through`]), if there is one.
@@ -142,8 +142,8 @@ impl Invocation {
         self
     }
 
-    /// Lets the program run as long as it gets on, for what copies: it is ended only once neither it nor its own children
-    /// have said anything or used the processor for `stall`.
+    /// Lets the program run as long as it makes progress, as a copy needs: it is ended only when neither it nor its children
+    /// have written output or used processor time for `stall`.
     #[must_use]
     pub fn while_it_gets_on(mut self, stall: Duration) -> Self {
         self.limit = None;

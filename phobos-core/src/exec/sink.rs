@@ -14,11 +14,11 @@ pub(super) trait Sink {
     fn out(&mut self, bytes: &[u8]);
     fn err(&mut self, bytes: &[u8]);
     fn tick(&mut self) -> Result<(), String>;
-    /// Whether what the sink waits for has come, so that the child may be left running.
+    /// Whether the sink has seen what it waits for; the child then stays in the background.
     fn is_content(&self) -> bool;
 }
 
-/// Keeps standard output whole, up to a limit that nothing reaches which is meant to be captured.
+/// Keeps all of standard output, up to a limit far above what any captured program writes.
 pub(super) struct Capture<'a>(pub(super) &'a mut Vec<u8>);
 
 impl Sink for Capture<'_> {
@@ -35,7 +35,7 @@ impl Sink for Capture<'_> {
     }
 }
 
-/// Shows standard output to somebody who says when they have heard enough.
+/// Passes standard output to a closure, which returns true once it has seen enough.
 pub(super) struct Listener<'a> {
     pub(super) heard: &'a mut dyn FnMut(&[u8]) -> bool,
     pub(super) content: bool,
@@ -105,7 +105,7 @@ impl Sink for Lines<'_> {
     }
 }
 
-/// Adds `bytes` to `rest` and takes the complete, non-empty lines out of it; of a line without an end, pieces.
+/// Appends `bytes` to `rest` and removes the complete, non-empty lines from it. A line that is too long comes in pieces.
 pub(super) fn cut(rest: &mut Vec<u8>, bytes: &[u8]) -> Vec<String> {
     // Only what is new is searched: what is left of earlier has no line end.
     let end = bytes.iter().rposition(|byte| matches!(byte, b'\n' | b'\r'));

@@ -1,7 +1,7 @@
 //! The system calls that a confined program does not get: those that lead past Landlock, and to other processes.
 //!
 //! Landlock knows connections by TCP and nothing of other protocols, and it knows neither limits nor priorities of other
-//! processes. The rest is what no program that copies files needs and what holes in the kernel are often found in.
+//! processes. The rest are calls that no program needs to copy files, and in which holes in the kernel are often found.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ const OF_OTHERS: [(libc::c_long, u8); 7] = [
     (libc::SYS_ioprio_set, 1),
 ];
 
-/// What makes namespaces of its own.
+/// The flags of clone(2) that make new namespaces.
 const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNS,
     libc::CLONE_NEWCGROUP,
@@ -84,10 +84,10 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWNET,
 ];
 
-/// The bits of a socket's type that are the type.
+/// The bits of socket(2)'s type argument that are the type; the others are flags.
 const TYPE_MASK: u64 = 0xf;
 
-/// A second set of numbers for the same calls, on x86-64.
+/// The bit that marks the x32 numbers of the same calls, on x86-64.
 const X32: libc::c_long = 0x4000_0000;
 
 /// Takes the calls away from this thread, and from what it becomes, for good; local sockets stay with `control`.
