@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
@@ -297,9 +298,16 @@ impl Mirroring<'_> {
                 None => Box::new(Unproved),
             }
         };
+        let began = Instant::now();
         let written = copy::build(&source.place.dir, copy, &fresh, plan, &proof, &mut self.monitor().handler())?;
         root.sync_file_system()?;
+        let copied = Instant::now();
         copy::verify(&fresh, &written, &mut self.monitor().handler())?;
+        log::info!(
+            "the repository's new files were copied in {}, and read back in {}",
+            to_the_millisecond(copied.duration_since(began)),
+            to_the_millisecond(copied.elapsed())
+        );
         Ok(written)
     }
 
@@ -353,6 +361,11 @@ impl Mirroring<'_> {
         }
         Ok(())
     }
+}
+
+fn to_the_millisecond(length: Duration) -> humantime::FormattedDuration {
+    let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    humantime::format_duration(Duration::from_millis(millis))
 }
 
 /// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before.

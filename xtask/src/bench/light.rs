@@ -139,7 +139,7 @@ fn in_the_rig(sh: &Shell) -> Result<InTheRig> {
         let (peak, times) = numbers.split_first().context("no numbers")?;
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some megabytes in KiB")]
         let cost =
-            |time: &f64| Cost { wall: Duration::from_secs_f64(*time), cpu: Duration::ZERO, peak_kib: *peak as u64 };
+            |time: &f64| Cost { wall: Duration::from_secs_f64(*time), peak_kib: *peak as u64, ..Cost::default() };
         ensure!(!times.is_empty(), "no runs of {name}: {said}");
         Ok(times.iter().map(cost).collect())
     };

@@ -35,7 +35,7 @@ pub(super) fn measure(sh: &Shell) -> Result<()> {
     ensure!(rounds.len() == RUNS, "the rig's Debian said: {said}");
     let column = |index: usize| rounds.iter().map(|round| cost(round[index])).collect::<Vec<_>>();
     let [returned, script, phobos] = [0, 1, 2].map(column);
-    heading();
+    heading("script");
     compare_wall("mail about a failed unit", &script, &phobos, 0.5);
     let returned = shown(median(&returned, |cost| cost.wall));
     say(&format!("{:34}{returned:>12}", "    until the script itself has ended"));
@@ -50,7 +50,7 @@ fn round(line: &str) -> Option<[Duration; 3]> {
 }
 
 fn cost(wall: Duration) -> Cost {
-    Cost { wall, cpu: Duration::ZERO, peak_kib: 0 }
+    Cost { wall, ..Cost::default() }
 }
 
 #[cfg(test)]
