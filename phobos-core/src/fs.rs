@@ -18,6 +18,7 @@ use self::resolve::without_atime;
 pub use self::shared::make_shared;
 pub use self::told::{Entry, FsError, Kind, Stat, same_time, shown, shown_text};
 
+mod attributes;
 mod resolve;
 mod shared;
 mod told;

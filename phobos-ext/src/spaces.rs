@@ -10,6 +10,9 @@ use phobos_core::progress::Handler;
 
 use crate::gate::Finding;
 
+/// Where the marks of pulls are in the holding folder.
+const MARKS: &str = ".phobos";
+
 /// A space with fewer files than this may have all of them replaced: that is what one changed file looks like.
 const FEW: u64 = 20;
 
@@ -32,6 +35,17 @@ pub(crate) struct Room {
     pub(crate) copied: u64,
 }
 
+/// What the look at both sides has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Judged {
+    /// What of the copy's spaces the source has lost.
+    pub(crate) lost: Vec<Finding>,
+    /// How much room the rest needs.
+    pub(crate) room: Room,
+    /// Whether there is nothing in the spaces that rsync would change.
+    pub(crate) alike: bool,
+}
+
 /// The folders that are judged one by one: those in `holding`, and what else is at the top of either side.
 pub(crate) fn list(
     source: &Dir,
@@ -46,21 +60,22 @@ pub(crate) fn list(
         let Some(holding) = holding else { continue };
         if let Some(folder) = folder(side, holding)? {
             // Marks of pulls change with every pull.
-            let names = folder.entries()?.into_iter().map(|entry| entry.name).filter(|name| name != ".phobos");
+            let names = folder.entries()?.into_iter().map(|entry| entry.name).filter(|name| name != MARKS);
             spaces.extend(names.map(|name| holding.join(name)));
         }
     }
     Ok(spaces.into_iter().collect())
 }
 
-/// What of the copy's spaces the source has lost, and how much room the rest needs.
+/// Looks at the spaces of both sides, before anything is copied.
 pub(crate) fn judge(
     source: &Dir,
     copy: &Dir,
     spaces: &[PathBuf],
+    acls: bool,
     handler: Handler<'_>,
-) -> Result<(Vec<Finding>, Room), CopyError> {
-    let (mut findings, mut room) = (Vec::new(), Room::default());
+) -> Result<Judged, CopyError> {
+    let (mut lost, mut room, mut alike) = (Vec::new(), Room::default(), true);
     for space in spaces {
         let mut count = Count::default();
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
@@ -68,6 +83,7 @@ pub(crate) fn judge(
             let (new, old) = (pair.source.filter(is_file), pair.copy.filter(is_file));
             count.source += u64::from(new.is_some());
             count.copy += u64::from(old.is_some());
+            alike = alike && pair.is_the_same_in_all(acls)?;
             if let Some(new) = new {
                 let size = new.size.min(new.taken);
                 if pair.difference().is_none() {
@@ -83,10 +99,40 @@ pub(crate) fn judge(
         walk((Some(source), Some(copy)), space, &mut see, handler)?;
         // That somebody deletes one file is no loss of a space.
         if folder(copy, space)?.is_some() {
-            findings.extend(count.judge(space));
+            lost.extend(count.judge(space));
         }
     }
-    Ok((findings, room))
+    Ok(Judged { lost, room, alike })
+}
+
+/// Whether there is nothing that rsync would change in what is in no space: `holding` itself, and the marks of pulls in it.
+/// Only where nothing else can be there, which is where repository and holding spaces are at the top.
+pub(crate) fn is_rest_alike(
+    source: &Dir,
+    copy: &Dir,
+    repository: &Path,
+    holding: Option<&Path>,
+    acls: bool,
+    handler: Handler<'_>,
+) -> Result<bool, CopyError> {
+    if repository.components().count() != 1 || holding.is_some_and(|holding| holding.components().count() != 1) {
+        return Ok(false);
+    }
+    let Some(holding) = holding else { return Ok(true) };
+    let (in_source, in_copy) = (source.stat(holding)?, copy.stat(holding)?);
+    if in_source.is_none() && in_copy.is_none() {
+        return Ok(true);
+    }
+    let dirs = (Some(source), Some(copy));
+    let own =
+        Pair { path: holding, name: holding, source: in_source, copy: in_copy, source_dir: dirs.0, copy_dir: dirs.1 };
+    let mut alike = own.is_the_same_in_all(acls)?;
+    let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
+        alike = alike && pair.is_the_same_in_all(acls)?;
+        Ok(())
+    };
+    walk(dirs, &holding.join(MARKS), &mut see, handler)?;
+    Ok(alike)
 }
 
 impl Count {
@@ -133,8 +179,7 @@ pub(crate) fn verify(
             }
             if pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since) && wrong.is_none() {
                 if let (Some(source), Some(copy)) = (pair.source_dir, pair.copy_dir) {
-                    let name = Path::new(path.file_name().unwrap_or_default());
-                    let (mut from, to) = (source.open_file(name)?, copy.open_file(name)?);
+                    let (mut from, to) = (source.open_file(pair.name)?, copy.open_file(pair.name)?);
                     let same = copy::same_content(&mut from, &to, handler)?;
                     if !same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
                         wrong = Some(format!("{} was read back with another content than was written", shown(&path)));
@@ -157,9 +202,8 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
     for space in spaces {
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
             let unproved = pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since);
-            let name = pair.path.file_name().or_else(|| space.file_name());
-            if let (true, Some(folder), Some(name)) = (unproved, pair.copy_dir, name) {
-                folder.set_time(Path::new(name), (0, 0))?;
+            if let (true, Some(folder)) = (unproved, pair.copy_dir) {
+                folder.set_time(pair.name, (0, 0))?;
                 count += 1;
             }
             Ok(())
@@ -169,7 +213,7 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
     Ok(count)
 }
 
-/// Walks a space on both sides. One that is no folder is seen as a pair without a path.
+/// Walks a space on both sides. It is seen itself, as a pair without a path.
 fn walk(
     (source, copy): (Option<&Dir>, Option<&Dir>),
     space: &Path,
@@ -187,17 +231,16 @@ fn walk(
     let stat = |dir: &Option<Dir>| dir.as_ref().map(|dir| dir.stat(name)).transpose().map(Option::flatten);
     let (of_source, of_copy) = (stat(&source_dir)?, stat(&copy_dir)?);
     let is_folder = |stat: &Stat| stat.kind == Kind::Dir;
-    if of_source.iter().chain(&of_copy).any(|stat| !is_folder(stat)) {
-        see(
-            &Pair {
-                path: Path::new(""),
-                source: of_source,
-                copy: of_copy,
-                source_dir: source_dir.as_ref(),
-                copy_dir: copy_dir.as_ref(),
-            },
-            handler,
-        )?;
+    if of_source.is_some() || of_copy.is_some() {
+        let own = Pair {
+            path: Path::new(""),
+            name,
+            source: of_source,
+            copy: of_copy,
+            source_dir: source_dir.as_ref(),
+            copy_dir: copy_dir.as_ref(),
+        };
+        see(&own, handler)?;
     }
     let below = |dir: &Option<Dir>, stat: Option<Stat>| match dir {
         Some(dir) if stat.as_ref().is_some_and(is_folder) => dir.open_dir(name).map(Some),
@@ -234,7 +277,7 @@ mod tests {
         let verified = || verify(&source, &copy, &spaces, 0, &mut on).unwrap();
         assert_eq!(verified(), None);
         fs::write(one.path().join("notes"), "new").unwrap();
-        assert_eq!(judge(&source, &copy, &spaces, &mut on).unwrap().0, []);
+        assert_eq!(judge(&source, &copy, &spaces, false, &mut on).unwrap().lost, []);
         assert_eq!(verified(), Some("notes is not on the drive".to_owned()));
         fs::write(other.path().join("notes"), "odd").unwrap();
         copy.set_time(Path::new("notes"), source.stat(Path::new("notes")).unwrap().unwrap().mtime).unwrap();
@@ -242,7 +285,7 @@ mod tests {
         assert_eq!(distrust(&copy, &spaces, 0, &mut on).unwrap(), 1);
         assert_eq!(copy.stat(Path::new("notes")).unwrap().unwrap().mtime, (0, 0));
         fs::remove_file(one.path().join("notes")).unwrap();
-        assert_eq!(judge(&source, &copy, &spaces, &mut on).unwrap().0, []);
+        assert_eq!(judge(&source, &copy, &spaces, false, &mut on).unwrap().lost, []);
         assert_eq!(verified(), Some("notes is still on the drive".to_owned()));
     }
 

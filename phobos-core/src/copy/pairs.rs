@@ -16,6 +16,8 @@ const DEPTH: usize = 400;
 pub struct Pair<'p> {
     /// Its path below the trees.
     pub path: &'p Path,
+    /// Its name in the folders.
+    pub name: &'p Path,
     /// What the source says of it.
     pub source: Option<Stat>,
     /// What the copy says of it.
@@ -70,7 +72,7 @@ pub fn walk_pairs(
         if of_source.is_none() && of_copy.is_none() {
             continue;
         }
-        see(&Pair { path: &path, source: of_source, copy: of_copy, source_dir, copy_dir }, handler)?;
+        see(&Pair { path: &path, name, source: of_source, copy: of_copy, source_dir, copy_dir }, handler)?;
         let enter = |dir: Option<&Dir>, stat: Option<Stat>, dev| -> Result<Option<Dir>, FsError> {
             match (dir, stat) {
                 (Some(dir), Some(stat)) if stat.kind == Kind::Dir && Some(stat.dev) == dev => {
@@ -121,6 +123,43 @@ impl Level {
 }
 
 impl Pair<'_> {
+    /// Whether both sides are the same in all that a copy keeps, so that nothing is left to do: owners, permissions, the
+    /// times of folders and links too, where links point to, extended attributes, and ACLs if `acls`.
+    ///
+    /// What cannot be told from one pair is no: a file with several names, or a device.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn is_the_same_in_all(&self, acls: bool) -> Result<bool, FsError> {
+        let (Some(source), Some(copy), Some(from), Some(to)) = (self.source, self.copy, self.source_dir, self.copy_dir)
+        else {
+            return Ok(false);
+        };
+        let told = matches!(source.kind, Kind::File | Kind::Dir | Kind::Link);
+        let shared = |stat: Stat| stat.kind != Kind::Dir && stat.links != 1;
+        let who = |stat: Stat| (stat.kind, stat.uid, stat.gid, stat.mode);
+        if !told
+            || shared(source)
+            || shared(copy)
+            || who(source) != who(copy)
+            || self.difference().is_some()
+            || !same_time(source.mtime, copy.mtime)
+        {
+            return Ok(false);
+        }
+        if source.kind == Kind::Link && from.read_link(self.name)? != to.read_link(self.name)? {
+            return Ok(false);
+        }
+        let attributes = |dir: &Dir| -> Result<_, FsError> {
+            let mut found = dir.attributes(self.name)?;
+            // acl(5) and xattr(7): ACLs are the attributes of the class system.
+            found.retain(|name, _| acls || !name.as_encoded_bytes().starts_with(b"system."));
+            Ok(found)
+        };
+        Ok(attributes(from)? == attributes(to)?)
+    }
+
     /// How the two sides differ, by kind, and for files by size and time.
     pub fn difference(&self) -> Option<Difference> {
         let (source, copy) = match (self.source, self.copy) {
