@@ -6,7 +6,7 @@ fake() { printf '#!/bin/sh\n%s\n' "$1" >fake; chmod 755 fake; mount --bind fake 
 fake 'exit 0'
 expect 1 "rsync said that everything is copied, but" ext; safe A
 umount "$real"; ext; sound A
-inside borg create /backup/borg::two /etc/hostname
+inside borg create /backup/borg::two /etc/hostname; inside sh -c 'echo new >/backup/holding/luv/note'
 fake "$STORY/real-rsync \"\$@\"; umount -l /extbackup; mount -t tmpfs tmpfs /extbackup"
 expect 65 "/extbackup is not $A but tmpfs" ext
 umount "$real"; inside umount /extbackup || true; ext --drive A close || true
