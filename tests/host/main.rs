@@ -93,7 +93,8 @@ stories! {
         deleting_first_makes_room_and_holding_spaces_can_stay_at_home,
         writes_that_a_drive_loses_are_never_green,
         names_at_the_top_are_mirrored_and_records_are_not_believed,
-        memory_is_small_whatever_the_size;
+        memory_is_small_whatever_the_size,
+        a_power_cut_at_any_moment_leaves_the_old_or_the_new_copy;
     ns:
         it_is_made_once_and_invisible_outside,
         calls_at_once_make_one,
