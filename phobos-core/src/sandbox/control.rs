@@ -14,7 +14,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
 use super::{READABLE, make_passage};
-use crate::fs::Dir;
+use crate::fs::{Dir, make_shared};
 
 /// Where services of the machine have their sockets.
 const SERVICES: &str = "/run";
@@ -135,10 +135,11 @@ pub(super) fn hide_services(shown: &[&Path]) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("phobos"), SERVICES, Some("tmpfs"), flags, Some("mode=755,size=64k,nr_inodes=256"))?;
     for (path, opened, is_folder) in kept {
+        // Whatever the umask: the program is to get through, as another user.
         if is_folder {
-            fs::create_dir_all(&path)?;
+            make_shared(&path)?;
         } else {
-            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            path.parent().map_or(Ok(()), make_shared)?;
             File::create(&path)?;
         }
         let source = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
