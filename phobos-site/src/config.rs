@@ -21,7 +21,7 @@ use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
 
 pub use self::backup::Backup;
-pub use self::external::{BadDriveName, Container, Drive, DriveChoice, DriveName, External};
+pub use self::external::{BadDriveChoice, BadDriveName, Container, Drive, DriveChoice, DriveName, External};
 pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::backup::Backup;
 use super::reading::{Mistake, Step};
-use crate::lock::{BadWord, Word};
+use crate::lock::Word;
 use crate::values::{AbsolutePath, Size};
 
 /// `[external]`: the off-site drives.
@@ -76,6 +76,11 @@ pub enum DriveChoice {
     /// The drive with this container.
     Uuid(Uuid),
 }
+
+/// The text is no [`DriveChoice`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither the name of a drive nor the UUID of a LUKS container")]
+pub struct BadDriveChoice(String);
 
 /// The settings of a drive do not fit together; a message starts with the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -145,12 +150,13 @@ impl From<&DriveName> for Word {
 }
 
 impl FromStr for DriveChoice {
-    type Err = BadWord;
+    type Err = BadDriveChoice;
 
-    fn from_str(text: &str) -> Result<Self, BadWord> {
-        match Uuid::try_from(text.to_owned()) {
-            Ok(uuid) => Ok(Self::Uuid(uuid)),
-            Err(_) => text.parse().map(Self::Name),
+    fn from_str(text: &str) -> Result<Self, BadDriveChoice> {
+        match (Uuid::try_from(text.to_owned()), text.parse()) {
+            (Ok(uuid), _) => Ok(Self::Uuid(uuid)),
+            (Err(_), Ok(name)) => Ok(Self::Name(name)),
+            (Err(_), Err(_)) => Err(BadDriveChoice(text.to_owned())),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 backup_disk; drive A
 expect 78 "no drive \"C\" is configured, only A" ext --drive C
+expect 2 "is neither the name of a drive nor the UUID of a LUKS container" ext --drive ../A
 expect 2 "unexpected argument '--dryrun'" ext --dryrun
 mount --bind /dev/null /usr/bin/rsync; mount --bind /dev/null /usr/bin/borg
 expect 78 "cannot find the programs borg, rsync; install them" ext
