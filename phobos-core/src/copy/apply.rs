@@ -1,7 +1,7 @@
 //! Carrying a plan out: a new tree beside the old one, proved, and then put in place with one rename.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crc32fast::Hasher;
@@ -12,6 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::CopyError;
+use super::ahead::{self, Direct, LARGE};
 use super::bytes::{Buffer, checksum_from_disk, let_go};
 use super::plan::{Make, Plan, Step};
 use super::survey::Item;
@@ -123,7 +124,7 @@ fn copy(
     let failed = |source: Errno| wrong(fresh, &step.path, source);
     let damaged = |why| CopyError::Damaged { path: path.clone(), why };
     let mut from = source.open_file(&step.path)?;
-    let mut to = fresh.create_new(&step.path, 0o600)?;
+    let to = fresh.create_new(&step.path, 0o600)?;
     if let Err(error) = fadvise(&from, 0, None, Advice::Sequential) {
         log::debug!("no reading ahead of {}: {error}", path.display());
     }
@@ -133,17 +134,26 @@ fn copy(
         Err(error) => return Err(failed(error)),
     }
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
-    loop {
-        let piece = buffer.fill(&mut from).map_err(read)?;
-        if piece.is_empty() {
-            break;
-        }
+    let is_large = step.item.size >= LARGE;
+    let mut out = Direct::new(&to, is_large);
+    let mut take = |piece: &[u8]| {
         proof.feed(piece).map_err(damaged)?;
         crc.update(piece);
-        to.write_all(piece).map_err(|source| wrong(fresh, &step.path, source))?;
+        out.write(piece).map_err(|source| wrong(fresh, &step.path, source))?;
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         size = size.saturating_add(count);
-        handler(CopyEvent::Progress(meter.add(count)))?;
+        handler(CopyEvent::Progress(meter.add(count))).map_err(CopyError::from)
+    };
+    if is_large {
+        ahead::read(&mut from, &mut take)?.map_err(read)?;
+    } else {
+        loop {
+            let piece = buffer.fill(&mut from).map_err(read)?;
+            if piece.is_empty() {
+                break;
+            }
+            take(piece)?;
+        }
     }
     proof.finish().map_err(damaged)?;
     if size != step.item.size {

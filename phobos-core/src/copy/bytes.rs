@@ -13,7 +13,7 @@ use crate::progress::{CopyEvent, Handler, Meter, Phase};
 pub(super) const PIECE: usize = 4 * 1024 * 1024;
 
 /// What every disk's pieces are a multiple of.
-const ALIGNMENT: usize = 4096;
+pub(super) const ALIGNMENT: usize = 4096;
 
 /// A buffer that begins where `O_DIRECT` wants it to.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Buffer {
         Self::with_room(size.min(PIECE).next_multiple_of(ALIGNMENT))
     }
 
-    fn with_room(len: usize) -> Self {
+    pub(super) fn with_room(len: usize) -> Self {
         let bytes = vec![0; len + ALIGNMENT];
         // "Cannot be aligned" is usize::MAX.
         let begin = bytes.as_ptr().align_offset(ALIGNMENT);
@@ -109,15 +109,29 @@ pub(super) fn checksum_from_disk(
 }
 
 fn go_past_the_cache(file: &File) -> Way {
-    let direct = fcntl_getfl(file).and_then(|flags| fcntl_setfl(file, flags | OFlags::DIRECT));
-    if direct.is_ok() {
+    if go_direct(file).is_ok() {
         return Way::Direct;
     }
     let_go(file);
     Way::Dropped
 }
 
-fn leave_direct(file: &File) -> io::Result<()> {
+/// Has reads and writes of the file go past the page cache; they have to be aligned from then on.
+///
+/// # Errors
+///
+/// When the file system cannot do that.
+pub(super) fn go_direct(file: &File) -> io::Result<()> {
+    let flags = fcntl_getfl(file)?;
+    Ok(fcntl_setfl(file, flags | OFlags::DIRECT)?)
+}
+
+/// Ends what [`go_direct`] began.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub(super) fn leave_direct(file: &File) -> io::Result<()> {
     let flags = fcntl_getfl(file)?;
     fcntl_setfl(file, flags.difference(OFlags::DIRECT))?;
     let_go(file);
