@@ -1,5 +1,10 @@
 //! The arbiter's command line, read without clap.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -110,10 +115,8 @@ pub(crate) fn parse(args: &[OsString]) -> Result<Option<Cli>, BadArguments> {
                 positionals.push(text(arg)?);
             }
         } else if bytes.starts_with(b"-") && bytes != b"-" {
-            let (name, attached) = match bytes.iter().position(|byte| *byte == b'=') {
-                Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]))),
-                None => (bytes, None),
-            };
+            let mut parts = bytes.splitn(2, |byte| *byte == b'=');
+            let (name, attached) = (parts.next().unwrap_or(bytes), parts.next().map(OsStr::from_bytes));
             let name = String::from_utf8_lossy(name).into_owned();
             let mut value = || attached.or_else(|| args.next()).ok_or_else(|| BadArguments::NoValue(name.clone()));
             match (name.as_str(), word.as_str()) {
@@ -248,5 +251,35 @@ mod tests {
         for (args, want) in cases {
             assert_eq!(ours(args).unwrap_err().to_string(), want);
         }
+    }
+
+    #[test]
+    fn fuzz_arbiter_arguments() {
+        phobos_fuzz::target(
+            "arbiter_arguments",
+            &[b"job\next\nfailed\n--text\nno", b"show\n--config=/x", b"jobs\n--json", b"ack\next"],
+            |input| {
+                let text = String::from_utf8_lossy(input);
+                let args: Vec<OsString> = text.split('\n').map(OsString::from).collect();
+                drop(parse(&args));
+            },
+        );
+    }
+
+    #[test]
+    fn fuzz_blinkstick_options() {
+        phobos_fuzz::target(
+            "blinkstick_options",
+            &[
+                b"--index\n1\n--limit\n50\n--set-color\nred",
+                b"-vs\nBS1\n--pulse\n--duration=500\n#ff8800",
+                b"--brightness\n--\n-\nrandom",
+            ],
+            |input| {
+                let text = String::from_utf8_lossy(input);
+                let args: Vec<String> = text.split('\n').map(str::to_owned).collect();
+                drop(crate::options::parse(&args));
+            },
+        );
     }
 }

@@ -1,5 +1,10 @@
 //! What a colour's text means to blinkstick, and its arithmetic, in the same floating-point steps.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use phobos_site::led::color::Rgb;
 
 /// What a text means as a colour.

@@ -166,6 +166,7 @@ impl Opener {
                 return Ok(hid);
             }
             // hidapi hides why it cannot open a node.
+            // Outside phobos_core::fs: it is a device in /dev, where only root makes names.
             match File::options().read(true).write(true).open(&node) {
                 // udev has come round to it in this moment.
                 Ok(_) => return self.open_path(&path).map_err(|error| failed(to_io(error))),

@@ -1,5 +1,10 @@
 //! Numbers as Python's `int()` and `float()` read them, which is how blinkstick reads its arguments.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 /// A whole number: white space around it, a sign, and single underscores between digits are allowed.
 ///
 /// A number beyond `i64` becomes the nearest one within it, which is out of every range that matters.
@@ -13,10 +18,10 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
         return None;
     }
     let value = digits
-        .bytes()
-        .filter(u8::is_ascii_digit)
-        .fold(0_i64, |value, digit| value.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
-    Some(if negative { -value } else { value })
+        .chars()
+        .filter_map(|c| c.to_digit(10))
+        .fold(0_i64, |value, digit| value.saturating_mul(10).saturating_add(i64::from(digit)));
+    Some(if negative { value.saturating_neg() } else { value })
 }
 
 /// A decimal number, `inf` and `nan` included.
@@ -81,5 +86,13 @@ mod tests {
         for text in ["", ".", "e5", "1e", "0x1", "1__0", "1_.5", "1._5", "1e_5", "in", "1,5", "+-1", "1 2"] {
             assert_eq!(decimal(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn fuzz_python_numbers() {
+        phobos_fuzz::target("python_numbers", &[b"12", b"-0x1f", b"1_000", b" 1e5 ", b"inf", b"0.5"], |input| {
+            let text = String::from_utf8_lossy(input);
+            std::hint::black_box((whole(&text), decimal(&text)));
+        });
     }
 }

@@ -5,6 +5,13 @@
 //! unambiguous beginnings of long options, `--` and the lone `-`, help acting at once, and the texts of its errors.
 //! The options that phobos adds have to be written in full, so that no abbreviation of an original option changes its
 //! meaning.
+//!
+//! Long because the table of the options is one, and how it is read can be checked only beside it.
+
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
 
 /// An option of the command line.
 #[derive(Debug)]

@@ -3,6 +3,11 @@
 //! Where the original ends with a traceback, this ends with one line and the same exit code. Where the original is silent
 //! about a mistake, this warns, and with `--strict` it fails.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 mod painter;
 
 use std::io::{self, Write};
@@ -129,7 +134,8 @@ pub(crate) fn run(
             Painter::new(options, stick.as_mut(), world, limit)?.paint(options, color)?;
         } else {
             // The original ends here, even if there are more sticks.
-            if place + 1 < sticks.len() && (options.infoblock1.is_some() || options.infoblock2.is_some()) {
+            if place.saturating_add(1) < sticks.len() && (options.infoblock1.is_some() || options.infoblock2.is_some())
+            {
                 log::warn!("only the first of several BlinkSticks was written to");
             }
             words.out.write_all((words.help)().as_bytes())?;
@@ -213,7 +219,7 @@ fn show_info(inverse: bool, stick: &mut dyn Stick, out: &mut dyn Write) -> Resul
     let variant = stick.identity().variant().ok_or_else(|| RawError::NoModel(serial.clone()))?;
     writeln!(out, "    Variant:       {variant}")?;
     writeln!(out, "    Serial:        {serial}")?;
-    let [red, green, blue] = first_led(stick)?.map(|value| if inverse { 255 - value } else { value });
+    let [red, green, blue] = first_led(stick)?.map(|value| if inverse { !value } else { value });
     writeln!(out, "    Current Color: {}", Rgb { red, green, blue })?;
     let mode = get(stick, 4, 2)?.get(1).map_or(-1, |mode| i16::from(*mode));
     writeln!(out, "    Mode:          {mode}")?;

@@ -9,6 +9,8 @@ use chrono::Utc;
 use phobos_core::error::Chain;
 use phobos_core::flock;
 use phobos_core::fs::Dir;
+use phobos_core::human;
+use phobos_core::schema::SchemaVersion;
 use phobos_site::led::color::Rgb;
 use phobos_site::led::{Board, Device, Job, LedError, Look, Settings, Shown, State, choose};
 use serde::Serialize;
@@ -61,6 +63,7 @@ pub(crate) struct Picture {
 /// What `jobs --json` prints.
 #[derive(Serialize)]
 struct Listing<'a> {
+    schema_version: SchemaVersion<1>,
     shown: &'a Shown,
     #[serde(skip_serializing_if = "Option::is_none")]
     second: Option<&'a Shown>,
@@ -76,7 +79,7 @@ pub(crate) fn picture(settings: &Settings, jobs: &[Job]) -> Picture {
 impl Picture {
     /// The picture and the jobs behind it as JSON.
     pub(crate) fn json(&self, jobs: &[Job]) -> Result<String, serde_json::Error> {
-        let listing = Listing { shown: &self.first, second: self.second.as_ref(), jobs };
+        let listing = Listing { schema_version: SchemaVersion, shown: &self.first, second: self.second.as_ref(), jobs };
         serde_json::to_string_pretty(&listing).map(|text| text + "\n")
     }
 
@@ -91,7 +94,7 @@ impl Picture {
         let now = Utc::now();
         let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
         for job in jobs {
-            let age = age((now - job.light_since()).num_seconds());
+            let age = human::span(now - job.light_since());
             let line = format!("{:width$}  {:9}  {age:>6}  {}", job.name, job.light().word(), job.light_text());
             lines.push(line.trim_end().to_owned());
             if job.light() != job.state {
@@ -100,17 +103,6 @@ impl Picture {
         }
         lines.join("\n") + "\n"
     }
-}
-
-/// A time that has passed, in its largest unit.
-fn age(seconds: i64) -> String {
-    let (count, unit) = match seconds {
-        ..60 => (seconds.max(0), "s"),
-        60..3600 => (seconds / 60, "min"),
-        3600..86_400 => (seconds / 3600, "h"),
-        _ => (seconds / 86_400, "d"),
-    };
-    format!("{count} {unit}")
 }
 
 /// Puts what the jobs have posted on the light.
@@ -183,7 +175,7 @@ pub(crate) fn set_led(stick: &mut dyn Stick, index: u8, color: Rgb) -> Result<()
 fn show_on_led(led: &Path, state: State, look: Look) -> Result<(), ShowError> {
     let write = |name: &str, text: String| {
         let path = led.join(name);
-        fs::write(&path, text).map_err(|source| ShowError::Sysfs { path, source })
+        phobos_core::fs::set(&path, text.as_bytes()).map_err(|source| ShowError::Sysfs { path, source })
     };
     let content = |name: &str| fs::read_to_string(led.join(name)).unwrap_or_default();
     let max: u32 = content("max_brightness").trim().parse().unwrap_or(255);
@@ -231,8 +223,8 @@ pub(crate) fn take_turn(board: &Board) -> Option<File> {
     let turn = flock::within(file, TURN_LIMIT).ok()?;
     if turn.is_none() {
         log::warn!(
-            "another phobos-blink has been setting the light for {} s, not waiting for it",
-            TURN_LIMIT.as_secs()
+            "another phobos-blink has been setting the light for {}, not waiting for it",
+            human::duration(TURN_LIMIT)
         );
     }
     turn
@@ -247,7 +239,9 @@ mod tests {
 
     fn led(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
+        // What the kernel has for a LED, and then what this one has in it.
+        let empty = ["brightness", "multi_intensity", "delay_on", "delay_off"].map(|name| (name, ""));
+        for (name, text) in empty.iter().chain(files) {
             fs::write(folder.path().join(name), text).unwrap();
         }
         folder

@@ -49,6 +49,12 @@ pub(crate) enum BusError {
          as root, or plug the stick in again"
     )]
     Detached { place: String },
+    /// It has its driver, and the kernel offers no device file.
+    #[error(
+        "cannot use the BlinkStick at {place}: its driver {driver} offers no hidraw device; run a kernel with CONFIG_HIDRAW \
+         (modprobe hidraw where it is a module)"
+    )]
+    NoHidraw { place: String, driver: String },
     /// Anything else.
     #[error("cannot {action}")]
     Other { action: String, source: io::Error },

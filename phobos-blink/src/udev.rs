@@ -1,8 +1,9 @@
 //! The udev rule of `--add-udev-rule`.
 
-use std::fs;
 use std::io;
 use std::path::Path;
+
+use phobos_core::fs::{Durability, replace};
 
 /// Where the original puts its rule, so that this one replaces it.
 pub(crate) const PATH: &str = "/etc/udev/rules.d/85-blinkstick.rules";
@@ -17,7 +18,7 @@ KERNEL=="hidraw*", ATTRS{idVendor}=="20a0", ATTRS{idProduct}=="41e5", MODE:="066
 
 /// Writes the rule to `path`.
 pub(crate) fn write(path: &Path) -> io::Result<()> {
-    fs::write(path, RULE)
+    replace(path, RULE.as_bytes(), 0o644, Durability::Synced)
 }
 
 /// The rule that leaves this one without effect, if it is there.
@@ -27,6 +28,8 @@ pub(crate) fn stronger() -> Option<&'static Path> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -78,9 +78,20 @@ impl Device {
                 return Ok(name);
             }
             if began.elapsed() > NODE_LIMIT {
-                return Err(BusError::Detached { place: self.place() });
+                return Err(self.without_node(&interface));
             }
             std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Why there is no hidraw device.
+    fn without_node(&self, interface: &Path) -> BusError {
+        match fs::canonicalize(interface.join("driver")) {
+            Ok(driver) => {
+                let driver = driver.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                BusError::NoHidraw { place: self.place(), driver }
+            }
+            Err(_) => BusError::Detached { place: self.place() },
         }
     }
 
@@ -95,7 +106,7 @@ impl Device {
             return Err(BusError::Detached { place: self.place() });
         };
         let bind = sys.join("bus/usb/drivers/usbhid/bind");
-        match fs::write(&bind, name.as_encoded_bytes()) {
+        match phobos_core::fs::set(&bind, name.as_encoded_bytes()) {
             Ok(()) => {
                 log::info!("connected the driver of the BlinkStick at {} again", self.place());
                 Ok(())
@@ -195,6 +206,16 @@ mod tests {
             assert_eq!(device.hidraw(sys.path()).unwrap(), "hidraw7");
         });
         assert_eq!(fs::read_to_string(&bind).unwrap(), "1-1:1.0");
+    }
+
+    #[test]
+    fn a_driver_that_offers_no_hidraw_is_not_said_to_be_detached() {
+        let sys = sys(&["1-1"]);
+        let interface = sys.path().join("devices/usb1/1-1/1-1:1.0");
+        fs::remove_dir_all(interface.join("0003:20A0:41E5.0001/hidraw")).unwrap();
+        std::os::unix::fs::symlink(sys.path().join("bus/usb/drivers/usbhid"), interface.join("driver")).unwrap();
+        let error = devices(sys.path()).unwrap().remove(0).hidraw(sys.path()).unwrap_err();
+        assert!(error.to_string().contains("1-1: its driver usbhid offers no hidraw device"), "{error}");
     }
 
     #[test]

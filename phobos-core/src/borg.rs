@@ -15,11 +15,13 @@ pub mod state;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use self::config::Config;
 pub use self::lock::{LOCK_FILES, LockHolder, RepositoryLock};
 use crate::error::{Class, Classified};
 use crate::exec::ExecError;
+use crate::human;
 
 /// The id of a repository: 64 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,12 +81,12 @@ pub enum BorgError {
         words: String,
     },
     /// Borg did not answer and was ended.
-    #[error("cannot take Borg's lock on {}: Borg did not answer within {secs} s and was ended", path.display())]
+    #[error("cannot take Borg's lock on {}: Borg did not answer within {} and was ended", path.display(), human::duration(*limit))]
     Mute {
         /// The repository.
         path: PathBuf,
         /// How long it had.
-        secs: u64,
+        limit: Duration,
     },
     /// Borg failed to take the lock, or to end well after it.
     #[error("cannot {verb} Borg's lock on {}", path.display())]

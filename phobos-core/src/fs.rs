@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Ti
 use rustix::io::Errno;
 
 use self::resolve::without_atime;
-pub use self::shared::make_shared;
+pub use self::shared::{make_passage, make_private, make_shared, replace, set};
 pub use self::told::{Entry, FsError, Kind, Stat, same_time, shown, shown_text};
 
 mod attributes;

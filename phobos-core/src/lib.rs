@@ -46,6 +46,7 @@ pub mod process;
 pub mod progress;
 pub mod rsync;
 pub mod sandbox;
+pub mod schema;
 pub mod signal;
 pub mod ssh;
 pub mod systemd;

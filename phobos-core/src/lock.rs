@@ -6,6 +6,11 @@
 //! An exclusive waiter stands in a turnstile (`NAME.turn`) that everybody else has to pass, so that a stream of shared
 //! holders cannot starve it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
@@ -24,6 +29,7 @@ use crate::fs::make_shared;
 use crate::fs::{Dir, Durability, FsError};
 use crate::human;
 use crate::process::Process;
+use crate::schema::SchemaVersion;
 use crate::systemd;
 
 pub use crate::flock::Mode;
@@ -62,6 +68,9 @@ pub struct Locks<N> {
 /// Who holds a lock, or asks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
+    /// The version of this record.
+    #[serde(default)]
+    pub schema_version: SchemaVersion<1>,
     /// The job's name.
     pub job: String,
     /// The systemd unit that it belongs to, where there is one.
@@ -380,7 +389,9 @@ fn forget(folder: &Dir, record: &Path) {
 fn holder(job: &str, until: Option<DateTime<Utc>>, mode: Mode) -> Result<Holder, LockError> {
     let Process { pid, start: started } =
         Process::own().map_err(|source| LockError::File { path: "/proc/self/stat".into(), source })?;
-    Ok(Holder { job: job.to_owned(), unit: systemd::unit_of(pid), pid, started, since: Utc::now(), until, mode })
+    let schema_version = SchemaVersion;
+    let (job, unit, since) = (job.to_owned(), systemd::unit_of(pid), Utc::now());
+    Ok(Holder { schema_version, job, unit, pid, started, since, until, mode })
 }
 
 fn read_record(folder: &Dir, file: &Path) -> Option<Holder> {

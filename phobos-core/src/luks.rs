@@ -3,6 +3,11 @@
 //! What is open is read from sysfs, not asked of a program: `/sys/block/dm-N/dm/{name,uuid}` and `slaves`, and the
 //! `holders` of the drive itself.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -283,6 +288,7 @@ impl<'e> Mapping<'e> {
             return Ok(());
         }
         self.settle_unit();
+        #[expect(clippy::arithmetic_side_effects, reason = "the limit is a constant of some seconds")]
         let deadline = Instant::now() + CLOSE_LIMIT;
         while self.is_shown()? {
             let call = Invocation::new("cryptsetup").arg("close").arg(&self.name.0).shielded().limit(OPEN_LIMIT);

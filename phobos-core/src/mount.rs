@@ -1,5 +1,10 @@
 //! Mounts: what is mounted, read from mountinfo; a guard that mounts one file system and owns what lies below it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
@@ -344,6 +349,12 @@ impl<B: Close> Drop for Mount<'_, B> {
     }
 }
 
+/// Until when something that was asked to end may take.
+#[expect(clippy::arithmetic_side_effects, reason = "the limit is a constant of some seconds")]
+fn soon() -> Instant {
+    Instant::now() + UNMOUNT_LIMIT
+}
+
 /// Unmounts everything that lies on `target`.
 ///
 /// # Errors
@@ -351,14 +362,14 @@ impl<B: Close> Drop for Mount<'_, B> {
 /// When something stays mounted, with the processes that use it.
 pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
     let count = || table().map(|table| table.iter().filter(|entry| entry.target == target).count());
-    let mut deadline = Instant::now() + UNMOUNT_LIMIT;
+    let mut deadline = soon();
     let mut left = count()?;
     while left > 0 {
         let call = Invocation::new("umount").arg("--").arg(target).shielded().limit(STEP_LIMIT);
         let result = exec.run(&call);
         let before = std::mem::replace(&mut left, count()?);
         match result {
-            Ok(_) if left < before => deadline = Instant::now() + UNMOUNT_LIMIT,
+            Ok(_) if left < before => deadline = soon(),
             // One that says so without having done it must not be asked for ever.
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
             Ok(_) => return Err(MountError::StillMounted { target: target.to_owned(), users: users(target) }),

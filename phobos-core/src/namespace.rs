@@ -4,12 +4,13 @@
 //! lies on a private mount, as the kernel demands. Everything is done by this process alone: it leaves PID 1's
 //! namespace for a new one, prepares it, comes back, and binds it; a namespace is thus never seen half made.
 
+mod carry;
 mod inspect;
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,10 +20,11 @@ use nix::unistd::Pid;
 
 use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::fs::make_shared;
+use crate::fs::{Dir, Durability, make_private, replace};
 use crate::lock::{Lock, LockError};
 use crate::mount::{self as mounts, Entry, MountError};
 
+pub use carry::bring;
 pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
 
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
@@ -43,6 +45,8 @@ pub enum Entered {
     Found,
     /// It was made.
     Made,
+    /// This process stays in a namespace of its own and has the backup file system there.
+    Carried,
 }
 
 /// Why the namespace cannot be made or entered; this process is then in PID 1's namespace or in the new one.
@@ -182,7 +186,8 @@ pub fn enter(
     make(exec, plan)?;
     let made = made_file(plan.file);
     let host = Path::new("/proc/1/root").join(made.strip_prefix("/").unwrap_or(&made));
-    fs::write(host, format!("{}\n", chrono::Utc::now().to_rfc3339())).map_err(io_error("write", &made))?;
+    let now = format!("{}\n", chrono::Utc::now().to_rfc3339());
+    replace(&host, now.as_bytes(), 0o600, Durability::Loose).map_err(io_error("write", &made))?;
     Ok(Entered::Made)
 }
 
@@ -212,8 +217,9 @@ fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
     let Some(folder) = file.parent() else {
         return Err(NamespaceError::NotAFile { file: file.to_owned() });
     };
-    make_shared(folder).map_err(io_error("make", folder))?;
-    fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(io_error("close", folder))?;
+    make_private(folder).map_err(io_error("make", folder))?;
+    let closed = Dir::open(folder).and_then(|folder| folder.set_mode(0o700));
+    closed.map_err(|error| io_error("close", folder)(error.into()))?;
     if is_namespace(file).unwrap_or(false) {
         // Whoever bound it has made its folder a private mount before.
         return Ok(());
@@ -232,8 +238,7 @@ fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
         Ok(metadata) if metadata.is_file() => Ok(()),
         Ok(_) => Err(NamespaceError::NotAFile { file: file.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let fresh = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-            fresh.map(drop).map_err(io_error("make", file))
+            replace(file, b"", 0o600, Durability::Loose).map_err(io_error("make", file))
         }
         Err(error) => Err(io_error("look at", file)(error)),
     }
@@ -251,18 +256,18 @@ fn is_namespace(file: &Path) -> Result<bool, NamespaceError> {
 /// for an ancestor, and then refuses to bind it. In PID 1's own namespace this never happens. In a nested one, as a
 /// container has, a namespace made on the processor where its parent was made has the higher number for certain.
 fn make(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this).map_err(kernel("ask for the processors of", plan.file))?;
-    let result = match try_make(exec, plan) {
+    match try_make(exec, plan) {
         Err(NamespaceError::Kernel { verb: BIND, source, .. })
             if source.raw_os_error() == Some(Errno::EINVAL as i32) =>
         {
-            on_each_processor(&allowed, || try_make(exec, plan))
+            let this = Pid::from_raw(0);
+            let allowed = sched_getaffinity(this).map_err(kernel("ask for the processors of", plan.file))?;
+            let made = on_each_processor(&allowed, || try_make(exec, plan));
+            sched_setaffinity(this, &allowed).map_err(kernel("restore the processors of", plan.file))?;
+            made
         }
         other => other,
-    };
-    sched_setaffinity(this, &allowed).map_err(kernel("restore the processors of", plan.file))?;
-    result
+    }
 }
 
 /// Calls `attempt` on one processor after the other until it succeeds.

@@ -1,5 +1,10 @@
 //! rsync: the mirror of a tree, its progress, its statistics, and what its exit codes mean.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -30,7 +30,7 @@ use crate::error::{Class, Classified};
 use crate::exec::Invocation;
 
 pub use self::control::Control;
-pub use self::lent::{Lent, make_passage};
+pub use self::lent::Lent;
 pub use self::lookup::{BadLookup, Lookup};
 pub use self::support::{Support, support};
 

@@ -1,5 +1,10 @@
 //! ssh's keys: those of hosts, which are pinned, and those shown to hosts, which are restricted to reading.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -356,5 +361,25 @@ mod tests {
         assert_eq!(known(&system, &known_hosts, "[luv]:2222").unwrap().keys, keys);
         assert!(known(&system, &known_hosts, "luv").unwrap().is_empty());
         assert_eq!(known_as("luv", 22), "luv");
+    }
+
+    #[test]
+    fn fuzz_ssh_keys() {
+        phobos_fuzz::target(
+            "ssh_keys",
+            &[
+                include_bytes!("../fixtures/ssh-keyscan-9.2.txt"),
+                include_bytes!("../fixtures/ssh-keygen-l-9.2.txt"),
+                b"# Host luv found: line 3\nluv,10.0.0.1 ssh-ed25519 AAAA\n@cert-authority *.lan ssh-rsa BBBB\n",
+            ],
+            |input| {
+                let text = String::from_utf8_lossy(input);
+                let (known, _) = Known::parse(&text);
+                drop(
+                    text.lines().map(|line| (key_of_line(line), parse_fingerprint(line).is_some())).collect::<Vec<_>>(),
+                );
+                drop(with_keys(&text, "luv", &known, &[]));
+            },
+        );
     }
 }

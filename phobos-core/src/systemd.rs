@@ -1,5 +1,10 @@
 //! systemd: names of units as systemd-escape(1) makes them, and the few systemctl calls that phobos needs.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -224,5 +229,27 @@ mod tests {
         for broken in [r"\x2", r"\y20", r"\", r"\xff"] {
             assert_eq!(unescape(broken), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn fuzz_unit_names() {
+        phobos_fuzz::target(
+            "unit_names",
+            &[br"dev-disk-by\x2duuid-A2EA\x2d96ED", b"0::/system.slice/a.service\n"],
+            |input| {
+                let text = String::from_utf8_lossy(input);
+                if let Some(plain) = unescape(&text) {
+                    assert_eq!(unescape(&escape(&plain)), Some(plain));
+                }
+                drop((escape_path(&text), unit_in(&text)));
+            },
+        );
+    }
+
+    #[test]
+    fn fuzz_timers() {
+        phobos_fuzz::target("timers", &[br#"[{"next":1764225000000000,"left":1,"last":0,"unit":"a.timer","activates":"a.service"},{"next":null,"unit":"b.timer"}]"#], |input| {
+            drop(parse_timers(input));
+        });
     }
 }

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use phobos_core::systemd;
 use phobos_site::config::{DriveChoice, Table};
 use phobos_site::{exit, logging};
 
@@ -41,7 +42,7 @@ pub struct Cli {
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     /// The drive that is meant: its name in the configuration, or the UUID of its LUKS container
-    #[arg(long, value_name = "NAME|UUID", global = true)]
+    #[arg(long, value_name = "NAME|UUID", global = true, value_parser = drive_name)]
     drive: Option<DriveChoice>,
     /// Wait this long for locks, such as 12h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
@@ -102,9 +103,25 @@ fn say(line: fmt::Arguments<'_>) {
     logging::say(line);
 }
 
+/// The drive's name or UUID; a unit's instance is taken as it is in the unit's name, escaped by systemd or not.
+fn drive_name(text: &str) -> Result<DriveChoice, String> {
+    let plain = if text.contains('\\') { systemd::unescape(text) } else { Some(text.to_owned()) };
+    let plain = plain.ok_or_else(|| "this is not as systemd-escape writes it".to_owned())?;
+    plain.parse().map_err(|error| format!("{error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_units_instance_is_a_drive_escaped_or_not() {
+        for (said, drive) in [("A", "A"), ("my-drive", "my-drive"), (r"my\x2ddrive", "my-drive")] {
+            let cli = Cli::parse_from(["phobos-ext", "--drive", said]);
+            assert_eq!(cli.drive, drive.parse().ok());
+        }
+        assert!(Cli::try_parse_from(["phobos-ext", "--drive", r"A\x2"]).is_err());
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

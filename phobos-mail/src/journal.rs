@@ -383,4 +383,14 @@ mod tests {
             proptest::prop_assert_eq!(array, string);
         }
     }
+
+    #[test]
+    fn fuzz_journal() {
+        phobos_fuzz::target("journal", &[br#"{"MESSAGE":"no","UNIT":"a.service","UNIT_RESULT":"exit-code","INVOCATION_ID":"0123456789abcdef0123456789abcdef","__REALTIME_TIMESTAMP":"1764225000000000","_PID":"1","EXIT_CODE":"exited","EXIT_STATUS":"1"}"#, br#"{"MESSAGE":[99,97,102,255],"__REALTIME_TIMESTAMP":"-1"}"#], |input| {
+            let text = String::from_utf8_lossy(input);
+            let mut run = Run::default();
+            text.lines().for_each(|line| Entries(&mut |entry| run.add(entry)).out(line));
+            text.lines().for_each(|line| Entries(&mut |entry| drop((entry.failure(), entry.end()))).out(line));
+        });
+    }
 }

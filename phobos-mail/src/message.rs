@@ -144,7 +144,7 @@ mod tests {
         let letter = about("a.service", &[]);
         let message = message(&letter, Some(Duration::from_secs(7980)));
         let body = mailparse::parse_mail(&message).unwrap().get_body().unwrap();
-        assert!(body.starts_with("This message is 2 h 13 min late: it was written on "), "{body}");
+        assert!(body.starts_with("This message is 2h 13m late: it was written on "), "{body}");
         assert!(body.contains("a.service failed"), "{body}");
     }
 

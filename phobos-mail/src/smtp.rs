@@ -368,7 +368,7 @@ impl Client {
 /// What went wrong with a connection that was waited for no longer than `limit`, for people.
 fn told(error: &io::Error, limit: Duration) -> Trouble {
     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
-        return Trouble::Broken(format!("no answer within {} s", limit.as_secs().max(1)));
+        return Trouble::Broken(format!("no answer within {}", text::span(limit)));
     }
     Trouble::Broken(text::line(&phobos_core::error::Chain(error).to_string(), 1000))
 }

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Local};
+use phobos_core::human;
 
 /// Makes one line of `text`: what could move a cursor, hide text or end a header is written out as an escape.
 ///
@@ -58,18 +59,9 @@ pub(crate) fn local(seconds: i64) -> DateTime<Local> {
     DateTime::from_timestamp(seconds, 0).unwrap_or_default().into()
 }
 
-/// A length of time in the two largest units that matter: `2 h 13 min`.
+/// A length of time in the two largest units that matter: `2h 13m`.
 pub(crate) fn span(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) if seconds == 0 => "less than a second".to_owned(),
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        (1, _, _) => format!("1 day {hours} h"),
-        _ => format!("{days} days {hours} h"),
-    }
+    if time < Duration::from_secs(1) { "less than a second".to_owned() } else { human::duration(time) }
 }
 
 /// So many of a thing: `1 message`, `2 messages`.
@@ -104,7 +96,7 @@ mod tests {
     #[test]
     fn a_span_is_short() {
         let spans = [0, 59, 61, 7999, 90_000, 200_000].map(|s| span(Duration::from_secs(s)));
-        let want = ["less than a second", "59 s", "1 min 1 s", "2 h 13 min", "1 day 1 h", "2 days 7 h"];
+        let want = ["less than a second", "59s", "1m 1s", "2h 13m", "1day 1h", "2days 7h"];
         assert_eq!(spans, want);
     }
 }

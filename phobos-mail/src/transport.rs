@@ -188,8 +188,8 @@ impl<'a> Sender<'a> {
             Ok(_) => Ok("sendmail".to_owned()),
             Err(ExecError::Failed { status: Status::Code(TIMED_OUT), stderr, .. }) => {
                 let said = stderr.lines().last().map(|line| format!("; it said: {}", crate::text::line(line, 300)));
-                let (limit, said) = (limit.as_secs(), said.unwrap_or_default());
-                Err(Failure::NoWay(anyhow!("sendmail was not done within {limit} s{said}")))
+                let (limit, said) = (crate::text::span(limit), said.unwrap_or_default());
+                Err(Failure::NoWay(anyhow!("sendmail was not done within {limit}{said}")))
             }
             // EX_DATAERR, EX_NOUSER and EX_NOHOST of sysexits(3) are about this letter.
             Err(error @ ExecError::Failed { status: Status::Code(65 | 67 | 68), .. }) => {

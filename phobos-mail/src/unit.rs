@@ -300,4 +300,13 @@ MemoryPeak=[not set]
         assert_eq!(Name::new(good).askable(), Some(good));
         assert_eq!(Name::new("-.mount").askable(), Some("-.mount"));
     }
+
+    #[test]
+    fn fuzz_mail_unit() {
+        phobos_fuzz::target("mail_unit", &[br"broken@dev-disk-by\x2duuid-A.service", b"-x.service"], |input| {
+            let text = String::from_utf8_lossy(input);
+            let name = Name::new(text.into_owned());
+            drop((name.askable().is_some(), name.printable()));
+        });
+    }
 }

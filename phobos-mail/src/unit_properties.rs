@@ -285,4 +285,13 @@ ExecStart={ path=/bin/sh ; argv[]=/bin/sh -c x ; code=exited ; status=0 ; ignore
         let error = by_systemctl(&script, "x.service").unwrap_err().to_string();
         assert!(error.ends_with("Transport endpoint is not connected"), "{error}");
     }
+
+    #[test]
+    fn fuzz_unit_properties() {
+        phobos_fuzz::target("unit_properties", &[b"Id=a.service\nActiveState=failed\nResult=exit-code\nExecStart={ path=/bin/x ; argv[]=/bin/x y ; ignore_errors=no ; start_time=[Thu 2026-01-01 00:00:00 UTC] ; stop_time=[n/a] ; pid=7 ; code=exited ; status=1 }\n"], |input| {
+            let text = String::from_utf8_lossy(input);
+            let properties = UnitProperties::parse(&text);
+            drop(crate::unit::Facts::of(&properties));
+        });
+    }
 }

@@ -154,7 +154,7 @@ fn enter(config: &Config, args: &Args, locks: &Locks, signals: Option<&Signals>)
         return Ok(());
     }
     let folder = std::env::current_dir();
-    make::enter(config, locks, signals)?;
+    make::bring(config, locks, signals)?;
     if let Ok(folder) = folder {
         return_to(&folder);
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::Context;
 use chrono::{DateTime, Local, Utc};
 use phobos_core::namespace::{self, Inventory, Mounted};
+use phobos_core::schema::SchemaVersion;
 use phobos_site::config::Config;
 use phobos_site::lock::{Holder, Locks};
 use phobos_site::logging;
@@ -21,6 +22,7 @@ pub(crate) struct Args {
 /// All there is to tell.
 #[derive(Debug, Serialize)]
 struct Status {
+    schema_version: SchemaVersion<1>,
     file: String,
     /// What is in the namespace; none if there is no namespace.
     namespace: Option<Inventory>,
@@ -42,6 +44,7 @@ pub(crate) fn run(config: &Config, locks: &Locks, args: &Args) -> Result<(), any
         waiters: locks.waiters(name),
     });
     let status = Status {
+        schema_version: SchemaVersion,
         file: config.backup.namespace.display().to_string(),
         locks: locks.filter(|lock| !(lock.holders.is_empty() && lock.waiters.is_empty())).collect(),
         namespace: namespace::look(plan(&config.backup))?,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use phobos_core::exec::System;
-use phobos_core::ssh;
+use phobos_core::{fs, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::{Host, HostName, Origin};
@@ -63,10 +63,8 @@ pub(crate) fn line(system: &System<'_>, config: &Config, host: &Host) -> Result<
 }
 
 fn make_key(system: &System<'_>, identity: &Path) -> Result<(), anyhow::Error> {
-    use std::os::unix::fs::DirBuilderExt;
     if let Some(folder) = identity.parent() {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::make_private(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
     ssh::make_key(system, identity, &format!("phobos-pull@{machine}"))?;

@@ -4,12 +4,11 @@
 //! it is worth. A pull marks the space before it touches it: one that was killed leaves the mark `running`.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use phobos_core::fs::{Dir, Durability};
 use phobos_site::pull::HostName;
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +17,16 @@ use crate::parts::Scratch;
 /// The folder of the marks, among the holding spaces; no host can have this name.
 const FOLDER: &str = ".phobos";
 
+/// The largest mark that is read, in bytes; one with a thousand sources has a hundredth of it.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
 /// The version of the format.
 const VERSION: u32 = 1;
 
 /// Where the marks are.
 #[derive(Debug, Clone)]
 pub(crate) struct Marks {
-    folder: PathBuf,
+    holding: PathBuf,
 }
 
 /// What is known of a host's pulls.
@@ -87,37 +89,37 @@ pub(crate) struct Success {
 impl Marks {
     /// The marks of the holding spaces in `holding`.
     pub(crate) fn new(holding: &Path) -> Self {
-        Self { folder: holding.join(FOLDER) }
+        Self { holding: holding.to_owned() }
     }
 
     /// The mark of `host`; none if it has never been pulled. A mark that cannot be read counts as none, with a warning.
     pub(crate) fn read(&self, host: &HostName) -> Option<Mark> {
-        let file = self.file(host);
-        let mark = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice::<Mark>(&text).map_err(io::Error::from),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Err(error),
+        let name = Path::new(FOLDER).join(file(host));
+        let read = || match Dir::open(&self.holding)?.read(&name, LIMIT)? {
+            Some(text) => Ok(Some(serde_json::from_slice::<Mark>(&text)?)),
+            None => Ok(None),
         };
-        mark.map_err(|error| log::warn!("cannot read {}: {error}; going on without it", file.display())).ok()
+        read().unwrap_or_else(|error: io::Error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                log::warn!("cannot read {}: {error}; going on without it", self.holding.join(&name).display());
+            }
+            None
+        })
     }
 
     /// Puts `mark` in the place of the host's earlier one, in one step.
     ///
     /// It need not be synced: the file system keeps the order in which this and the pull's own files change.
     pub(crate) fn write(&self, mark: &Mark) -> io::Result<()> {
-        match DirBuilder::new().mode(0o700).create(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let fresh = self.folder.join(format!("{}.json.new", mark.host));
-        let mut file = File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec_pretty(mark)?)?;
-        fs::rename(&fresh, self.file(&mark.host))
+        let folder = Dir::open(&self.holding)?.make_dir(Path::new(FOLDER), 0o700)?;
+        let text = serde_json::to_vec_pretty(mark)?;
+        Ok(folder.replace(Path::new(&file(&mark.host)), &text, 0o600, Durability::Loose)?)
     }
+}
 
-    fn file(&self, host: &HostName) -> PathBuf {
-        self.folder.join(format!("{host}.json"))
-    }
+/// The name of a host's mark.
+fn file(host: &HostName) -> String {
+    format!("{host}.json")
 }
 
 impl Mark {
@@ -188,7 +190,16 @@ mod tests {
         let read = marks.read(&host).unwrap();
         assert_eq!((read.state, read.end, read.fresh_at(), read.known_since), (State::Running, None, at(100), at(100)));
         assert_eq!(read.length().unwrap().num_seconds(), 60);
-        fs::write(folder.path().join(".phobos/luv.json"), "{").unwrap();
+        std::fs::write(folder.path().join(".phobos/luv.json"), "{").unwrap();
         assert_eq!(marks.read(&host), None);
+    }
+
+    #[test]
+    fn fuzz_mark() {
+        phobos_fuzz::target("mark", &[br#"{"version":1,"host":"luv","state":"ok","start":"2026-01-02T03:04:05Z","end":"2026-01-02T04:04:05Z","error":"","note":"","known_since":"2026-01-02T03:04:05Z","success":{"start":"2026-01-02T03:04:05Z","end":"2026-01-02T03:04:05Z","files":7,"bytes":9,"sources":{"/home":7}}}"#], |input| {
+            if let Ok(mark) = serde_json::from_slice::<Mark>(input) {
+                std::hint::black_box(mark.length());
+            }
+        });
     }
 }

@@ -78,7 +78,7 @@ fn run_from(cli: &Cli, begun: &Cell<bool>) -> Result<ExitCode, anyhow::Error> {
     let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
     enter_namespace(&config, &system, &signals, &frame.locks)?;
     let holding: &Path = &config.backup.holding;
-    sandbox::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
+    phobos_core::fs::make_passage(holding).with_context(|| format!("cannot make {}", holding.display()))?;
     let puller = Puller {
         config: &config,
         exec: &system,
@@ -171,7 +171,7 @@ pub(crate) fn enter_namespace(
     let mut patience = Patience::until(Instant::now() + namespace::WAIT)
         .on_wait(|whom| log::info!("waiting for {whom}"))
         .interrupted_by(|| signals.caught());
-    namespace::enter(system, &config.backup, locks, "pull", &mut patience)?;
+    namespace::bring(system, &config.backup, locks, "pull", &mut patience)?;
     Ok(())
 }
 

@@ -4,15 +4,16 @@
 //! the kernel knows of confinement. Who owns a space is its own record: there is no list that could be lost.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use nix::unistd::{Uid, User};
+use phobos_core::fs::Dir;
 use phobos_core::sandbox;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::Host;
@@ -160,14 +161,15 @@ impl Temporary {
         }
         let temporary = Self(Some(space.join(scratch.temporary())));
         temporary.clear()?;
-        let make = |folder: &Path| {
-            let owner = fs::metadata(space)?;
-            DirBuilder::new().mode(TEMPORARY_MODE).create(folder)?;
-            // Of the link, should the host have put one there.
-            lchown(folder, Some(owner.uid()), Some(owner.gid()))
+        let make = || -> io::Result<()> {
+            let space = Dir::open(space)?;
+            let owner = space.stat_self()?;
+            // Never of what a link leads to, should the host have put one there.
+            let made = space.make_dir(scratch.temporary().as_ref(), TEMPORARY_MODE)?;
+            Ok(fchown(&made, Some(rustix::fs::Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))?)
         };
         if let Some(folder) = &temporary.0 {
-            make(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            make().with_context(|| format!("cannot make {}", folder.display()))?;
         }
         Ok(temporary)
     }

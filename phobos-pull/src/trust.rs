@@ -1,14 +1,13 @@
 //! `phobos-pull trust HOST`: shows the keys that a host's ssh server has, and pins them when somebody has compared them.
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use phobos_core::exec::{Exec, ExecError, Invocation, System};
-use phobos_core::sandbox;
+use phobos_core::fs::{Durability, make_passage, replace};
 use phobos_core::ssh::{self, HostKey, Known};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
@@ -84,7 +83,7 @@ fn scan_through(
     let files = Files { known_hosts: &known_hosts, identity: &identity, control: None };
     let folder = Paths::from_environment().runtime.join("pull");
     let found = folder.join(format!(".{}.scan", host.name));
-    sandbox::make_passage(&folder)?;
+    make_passage(&folder)?;
     let forget = || match fs::remove_file(&found) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -178,16 +177,9 @@ fn pin(known_hosts: &Path, server: &Server, known: &Known, keys: &[HostKey]) -> 
         text => text.with_context(|| format!("cannot read {}", known_hosts.display()))?,
     };
     let text = ssh::with_keys(&text, &server.known_as(), known, keys);
-    let unfinished = known_hosts.with_extension("unfinished");
-    let replace = || {
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
-        // Whatever the umask: those who talk to the hosts read it.
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, known_hosts)
-    };
-    replace().with_context(|| format!("cannot write {}", known_hosts.display()))
+    // Those who talk to the hosts read it.
+    replace(known_hosts, text.as_bytes(), 0o644, Durability::Synced)
+        .with_context(|| format!("cannot write {}", known_hosts.display()))
 }
 
 fn list(keys: &[HostKey]) -> String {

@@ -3,6 +3,11 @@
 //! The values are types that cannot hold nonsense ([`AbsolutePath`], [`DriveName`]), so every mistake is found
 //! where it stands and is told with file, line and key.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 mod backup;
 mod external;
 mod reading;

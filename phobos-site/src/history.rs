@@ -7,6 +7,11 @@
 //! The lines are in the order in which the runs ended, whatever the clock said then; a run whose times cannot be true is
 //! left out of what is reckoned.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -19,6 +24,8 @@ use phobos_core::error::Chain;
 use phobos_core::flock;
 use phobos_core::fs::make_shared;
 use phobos_core::fs::{Dir, FsError};
+use phobos_core::human;
+use phobos_core::schema::SchemaVersion;
 use rustix::fs::OFlags;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -47,6 +54,9 @@ const LONGEST_RUN: TimeDelta = TimeDelta::days(31);
 /// One run of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
+    /// The version of this line.
+    #[serde(default)]
+    pub schema_version: SchemaVersion<1>,
     /// The job's name, such as `ext`.
     pub job: String,
     /// What it worked on, such as the drive's name.
@@ -103,6 +113,7 @@ impl Run {
     /// A run that began at `start`, and as good as ended at once and well.
     pub fn new(job: &str, object: &str, start: DateTime<Utc>) -> Self {
         Self {
+            schema_version: SchemaVersion,
             job: job.to_owned(),
             object: object.to_owned(),
             start,
@@ -180,7 +191,10 @@ impl History {
         match take() {
             Ok(Some(lock)) => return Some(lock),
             Ok(None) => {
-                log::warn!("the history is locked for more than {} s; not waiting for it", self.patience.as_secs());
+                log::warn!(
+                    "the history is locked for more than {}; not waiting for it",
+                    human::duration(self.patience)
+                );
             }
             Err(error) => log::warn!("cannot lock the history: {}", Chain(&error)),
         }
@@ -194,14 +208,14 @@ impl History {
 
     /// Puts the file aside under the first free number; the lock is held.
     fn put_aside(&self) -> io::Result<()> {
-        fs::rename(&self.path, self.aside(self.last_aside() + 1))
+        fs::rename(&self.path, self.aside(self.last_aside().saturating_add(1)))
     }
 
     /// The highest number under which a file was put aside, or 0.
     fn last_aside(&self) -> u32 {
         let mut number: u32 = 0;
-        while number < u32::MAX - 1 && self.aside(number + 1).exists() {
-            number += 1;
+        while let Some(next) = number.checked_add(1).filter(|next| self.aside(*next).exists()) {
+            number = next;
         }
         number
     }
@@ -225,7 +239,9 @@ impl History {
         loop {
             let current = if_there(open(&self.path))?;
             let last = self.last_aside();
-            let first = (last + 1).saturating_sub(u32::try_from(count).unwrap_or(u32::MAX) - 1).max(1);
+            // The newest is not put aside yet.
+            let older = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1);
+            let first = last.saturating_add(1).saturating_sub(older).max(1);
             let aside = (first..=last).map(|number| open(&self.aside(number)));
             let files = aside.chain(current.as_ref().map(File::try_clone)).collect::<io::Result<_>>()?;
             // A file that was put aside meanwhile would be missing, or be there twice.
@@ -279,22 +295,27 @@ fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D
 /// Reads `YYYY-MM-DDTHH:MM:SS[.FRACTION]Z`; `None` for anything else.
 fn utc(text: &[u8]) -> Option<DateTime<Utc>> {
     let number = |digits: &[u8]| {
-        let digit = |sum: u32, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u32::from(byte - b'0'));
-        digits.iter().try_fold(0, digit)
+        digits.iter().try_fold(0_u32, |sum, byte| {
+            let digit = char::from(*byte).to_digit(10)?;
+            sum.checked_mul(10)?.checked_add(digit)
+        })
     };
-    let (whole, rest) = text.split_at_checked(19)?;
-    let signs = [whole[4], whole[7], whole[10], whole[13], whole[16]];
+    let (whole, rest) = text.split_first_chunk::<19>()?;
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1, b'T', h0, h1, b':', n0, n1, b':', s0, s1] = *whole else {
+        return None;
+    };
     let nanos = match rest {
         b"Z" => 0,
         [b'.', digits @ .., b'Z'] if matches!(digits.len(), 1..=9) => {
-            number(digits)? * 10_u32.pow(9 - u32::try_from(digits.len()).ok()?)
+            let zeros = 9_u32.checked_sub(u32::try_from(digits.len()).ok()?)?;
+            number(digits)?.checked_mul(10_u32.checked_pow(zeros)?)?
         }
         _ => return None,
     };
-    let field = |from: usize, to: usize| number(&whole[from..to]);
-    let date = NaiveDate::from_ymd_opt(i32::try_from(field(0, 4)?).ok()?, field(5, 7)?, field(8, 10)?)?;
-    let time = date.and_hms_nano_opt(field(11, 13)?, field(14, 16)?, field(17, 19)?, nanos)?;
-    (signs == *b"--T::").then(|| time.and_utc())
+    let year = i32::try_from(number(&[y0, y1, y2, y3])?).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, number(&[m0, m1])?, number(&[d0, d1])?)?;
+    let time = date.and_hms_nano_opt(number(&[h0, h1])?, number(&[n0, n1])?, number(&[s0, s1])?, nanos)?;
+    Some(time.and_utc())
 }
 
 /// Whether the last line has no end, because its writer was cut off.

@@ -3,6 +3,11 @@
 //! The mail program does the rest; what is read here is checked once, so that nothing in it can become an option of a
 //! program, a header of a message or a path.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -33,6 +33,22 @@ pub fn enter(
     namespace::enter(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
 }
 
+/// Brings this process to the backups, on behalf of `job`, in a mount namespace of its own if it has one; see
+/// [`namespace::bring`].
+///
+/// # Errors
+///
+/// As for [`namespace::bring`].
+pub fn bring(
+    exec: &dyn Exec,
+    backup: &Backup,
+    locks: &Locks,
+    job: &str,
+    patience: &mut Patience<'_>,
+) -> Result<Entered, NamespaceError> {
+    namespace::bring(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
+}
+
 /// How somebody outside calls Borg on a repository that this process sees: one in the namespace is not there outside.
 pub fn borg_from_outside() -> &'static str {
     let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));

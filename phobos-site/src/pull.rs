@@ -4,6 +4,11 @@
 //! checked once, so that nothing in it can lead out of the holding space, become an option of a program, or be expanded
 //! by a shell.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 mod source;
 mod values;
 

@@ -1,5 +1,10 @@
 //! Values of several settings, checked while they are read: paths, lengths of time, sizes.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;

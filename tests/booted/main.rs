@@ -2,3 +2,4 @@
 //! nor a clock that can be set. `tests/README.md` tells how to write and run one.
 
 mod mail;
+mod units;

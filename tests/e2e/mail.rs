@@ -51,7 +51,7 @@ fn mail_kept() -> Story {
         let unit = nas.wait_for_unit(status, "failed", minutes(2))?;
         ensure!(unit.status == 75, "{unit:?}");
         let said = nas.journal(status)?;
-        ensure!(said.contains("no answer within 20 s") && said.contains("1 message kept"), "{said}");
+        ensure!(said.contains("no answer within 20s") && said.contains("1 message kept"), "{said}");
         let times = nas.sh(&format!(
             "systemctl show --property=ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic --value '{status}'"
         ))?;

@@ -63,6 +63,7 @@ stories! {
         a_killed_pull_leaves_neither_processes_nor_the_key,
         a_pull_after_a_boot_works_under_the_units_umask;
     jobs:
+        every_json_says_its_version,
         a_command_runs_in_the_namespace_as_if_called_directly,
         a_failure_of_a_scheduled_job_stays_red_until_the_job_succeeds,
         a_signal_reaches_the_command_and_its_end_is_passed_on,
@@ -102,6 +103,7 @@ stories! {
         a_backup_that_everybody_can_see_is_refused,
         without_fstab_entry_or_disk_nothing_is_kept,
         in_a_namespace_of_its_own_it_says_so,
+        a_confined_process_gets_the_backups_in_its_own_namespace,
         it_pins_nothing_that_was_mounted_when_it_was_made;
     pull:
         three_hosts_are_pulled_side_by_side_and_can_be_given_back,

@@ -3,12 +3,13 @@
 //! What was installed is remembered in a manifest, in the format of sha256sum: `cd / && sha256sum --check MANIFEST` tells
 //! what the administrator changed since. A changed file is never overwritten; the new one is put beside it.
 
+mod place;
+
+use self::place::Found;
 use crate::{again_as_root, build, crates, is_root, list, programs, say};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{self, Path, PathBuf};
 use xshell::{Shell, cmd};
 
@@ -187,7 +188,7 @@ fn decide(disk: &Disk, last: Option<&str>, ours: Option<&str>, configuration: bo
 
 /// Brings the tree to hold `items` and returns the targets that changed.
 fn apply(sh: &Shell, tree: &Path, items: &[Item], dry_run: bool) -> Result<Vec<PathBuf>> {
-    let last = read_manifest(&tree.join(MANIFEST))?;
+    let last = read_manifest(tree)?;
     let mut work = Work { sh, tree, dry_run, last: &last, now: Manifest::new(), changed: Vec::new() };
     let done = items.iter().try_for_each(|item| work.install(item)).and_then(|()| work.remove_gone());
     if done.is_err() {
@@ -224,7 +225,7 @@ impl Work<'_> {
         let text = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
         let ours = hash(self.sh, &text)?;
         let path = self.tree.join(target);
-        let disk = look(self.sh, &path)?;
+        let disk = look(self.sh, self.tree, target)?;
         let last = self.last.get(target).map(String::as_str);
         let action = decide(&disk, last, Some(&ours), target.starts_with("etc"));
         tell(action, &path);
@@ -235,10 +236,10 @@ impl Work<'_> {
         }
         if !self.dry_run {
             match action {
-                Action::New | Action::Replace => write(&path, &text, *mode)?,
-                Action::Beside => write(&beside(&path), &text, *mode)?,
+                Action::New | Action::Replace => place::write(self.tree, target, &text, *mode)?,
+                Action::Beside => place::write(self.tree, &beside(target), &text, *mode)?,
                 // The administrator took the new one: it need not lie beside any more.
-                Action::Nothing => remove(&beside(&path))?,
+                Action::Nothing => place::remove(self.tree, &beside(target))?,
                 _ => (),
             }
         }
@@ -250,16 +251,46 @@ impl Work<'_> {
     fn remove_gone(&mut self) -> Result<()> {
         for (target, hash) in self.last.iter().filter(|(target, _)| !self.now.contains_key(*target)) {
             let path = self.tree.join(target);
-            let action = decide(&look(self.sh, &path)?, Some(hash), None, false);
+            let action = decide(&look(self.sh, self.tree, target)?, Some(hash), None, false);
             tell(action, &path);
             if action == Action::Remove {
                 self.changed.push(target.clone());
             }
             if !self.dry_run {
                 if action == Action::Remove {
-                    remove(&path)?;
+                    place::remove(self.tree, target)?;
+                    self.disable(target)?;
                 }
-                remove(&beside(&path))?;
+                place::remove(self.tree, &beside(target))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Work<'_> {
+    /// Removes the links with which a unit that is gone was enabled, its instances' too; systemctl finds them no more.
+    fn disable(&self, target: &Path) -> Result<()> {
+        let (Some(folder), Some(unit)) = (target.parent(), target.file_name()) else { return Ok(()) };
+        if !folder.ends_with("systemd/system") {
+            return Ok(());
+        }
+        let ends = [".wants", ".requires", ".upholds"];
+        for wanting in list(&self.tree.join(folder))? {
+            let Some(name) =
+                wanting.file_name().filter(|name| ends.iter().any(|end| name.to_string_lossy().ends_with(end)))
+            else {
+                continue;
+            };
+            if wanting.is_symlink() || !wanting.is_dir() {
+                continue;
+            }
+            for link in list(&wanting)? {
+                let link = folder.join(name).join(link.file_name().unwrap_or_default());
+                if place::link(self.tree, &link)?.is_some_and(|said| said.file_name() == Some(unit)) {
+                    place::remove(self.tree, &link)?;
+                    say(&format!("disabled   {}", self.tree.join(&link).display()));
+                }
             }
         }
         Ok(())
@@ -280,15 +311,11 @@ fn tell(action: Action, path: &Path) {
     }
 }
 
-fn look(sh: &Shell, path: &Path) -> Result<Disk> {
-    match fs::symlink_metadata(path) {
-        Ok(kind) if kind.is_file() => {
-            let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-            Ok(Disk::File(hash(sh, &text)?))
-        }
-        Ok(_) => Ok(Disk::Other),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Disk::Nothing),
-        Err(error) => Err(error).with_context(|| format!("cannot look at {}", path.display())),
+fn look(sh: &Shell, tree: &Path, target: &Path) -> Result<Disk> {
+    match place::look(tree, target)? {
+        Found::File(text) => Ok(Disk::File(hash(sh, &text)?)),
+        Found::Other => Ok(Disk::Other),
+        Found::Nothing => Ok(Disk::Nothing),
     }
 }
 
@@ -303,48 +330,12 @@ fn beside(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Puts a file in place in one step: a program that runs, or a reader, sees the old one or the new one.
-fn write(path: &Path, text: &[u8], mode: u32) -> Result<()> {
-    let folder = path.parent().context("a file without a folder")?;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".unfinished");
-    let unfinished = folder.join(name);
-    let place = || {
-        // Whatever the umask is: programs and their settings are everybody's to run and read.
-        make_folder(folder)?;
-        let mut file = File::create(&unfinished)?;
-        file.write_all(text)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    place().with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Makes `folder`, and those above it that are missing, with the permissions that a folder of the system has.
-fn make_folder(folder: &Path) -> std::io::Result<()> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    folder.parent().map_or(Ok(()), make_folder)?;
-    fs::create_dir(folder)?;
-    fs::set_permissions(folder, Permissions::from_mode(0o755))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn read_manifest(path: &Path) -> Result<Manifest> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Manifest::new()),
-        text => text.with_context(|| format!("cannot read {}", path.display()))?,
+fn read_manifest(tree: &Path) -> Result<Manifest> {
+    let path = tree.join(MANIFEST);
+    let text = match place::look(tree, Path::new(MANIFEST))? {
+        Found::Nothing => return Ok(Manifest::new()),
+        Found::File(text) => String::from_utf8(text).unwrap_or_default(),
+        Found::Other => String::from("a link"),
     };
     let entry = |line: &str| line.split_once("  ").map(|(hash, target)| (target.into(), hash.to_owned()));
     let entries: Option<Manifest> = text.lines().map(entry).collect();
@@ -352,15 +343,14 @@ fn read_manifest(path: &Path) -> Result<Manifest> {
 }
 
 fn write_manifest(tree: &Path, last: &Manifest, now: &Manifest) -> Result<()> {
-    let path = tree.join(MANIFEST);
     if now.is_empty() {
-        return remove(&path);
+        return place::remove(tree, Path::new(MANIFEST));
     }
     if now == last {
         return Ok(());
     }
     let lines: Vec<String> = now.iter().map(|(target, hash)| format!("{hash}  {}\n", target.display())).collect();
-    write(&path, lines.concat().as_bytes(), 0o644)
+    place::write(tree, Path::new(MANIFEST), lines.concat().as_bytes(), 0o644)
 }
 
 /// What the administrator does next, after `changed` was installed on the machine itself.

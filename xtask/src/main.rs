@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod install;
 mod nas;
 mod setup;
@@ -31,6 +32,8 @@ enum Chore {
     Setup,
     /// Run every check and test: format, lints, unit, command line, host, rig
     Test(test::Args),
+    /// Feed the parsers with damaged input, for as long as one likes
+    Fuzz(fuzz::Args),
     /// Show the main job on a NAS in miniature, from plug to green
     Demo(demo::Args),
     /// Measure phobos beside the original's scripts, and print a table with the targets
@@ -60,6 +63,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.chore {
         Chore::Setup => setup::run(&sh),
         Chore::Test(args) => test::run(&sh, &args),
+        Chore::Fuzz(args) => fuzz::run(&sh, &args),
         Chore::Demo(args) => demo::run(&sh, &args),
         Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Delay(args) => bench::delay::run(&args),

@@ -1,7 +1,9 @@
 //! Small rules of the project that no compiler checks, as tests.
 
 mod arrows;
+mod making;
 mod rooms;
+mod units;
 
 use crate::{crates, list, programs, project};
 use phobos_site::config::Config;
@@ -66,6 +68,21 @@ fn a_unit_calls_only_programs_that_are_installed() {
                 assert!(programs.iter().any(|known| known == program), "{}: {program}", path.display());
             }
         }
+    }
+}
+
+/// The stories and the programs' own tests look at what is printed; this finds JSON that nobody has thought of.
+#[test]
+fn whatever_is_printed_as_json_says_its_version() {
+    for package in crates().unwrap() {
+        let sources = files(&package.join("src"), &[".rs"]).into_iter().filter(|path| !path.ends_with("tests.rs"));
+        let code: String = sources
+            .map(|path| fs::read_to_string(path).unwrap().split("#[cfg(test)]").next().unwrap_or_default().to_owned())
+            .collect();
+        let printed = code.matches("to_string_pretty(").count();
+        let versions =
+            code.matches("schema_version: u32").count() + code.matches("schema_version: SchemaVersion<").count();
+        assert!(printed <= versions, "{}: JSON without schema_version", package.display());
     }
 }
 

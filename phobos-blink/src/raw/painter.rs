@@ -112,8 +112,9 @@ impl<'a> Painter<'a> {
         self.set(start)?;
         for step in 1..=STEPS {
             let share = f64::from(step) / steps;
-            let mix = |at: usize| start[at] * (1.0 - share) + end[at] * share;
-            self.set([mix(0), mix(1), mix(2)])?;
+            let ([red, green, blue], [to_red, to_green, to_blue]) = (start, end);
+            let mix = |from: f64, to: f64| from * (1.0 - share) + to * share;
+            self.set([mix(red, to_red), mix(green, to_green), mix(blue, to_blue)])?;
             self.sleep("--duration", pause)?;
         }
         self.set(end)
@@ -142,10 +143,10 @@ impl<'a> Painter<'a> {
         };
         if index == 0 {
             let values = first_led(self.stick)?;
-            return Ok(values.map(|value| f64::from(if self.inverse { 255 - value } else { value })));
+            return Ok(values.map(|value| f64::from(if self.inverse { !value } else { value })));
         }
         let (report, leds) = frame_for(index.saturating_add(1));
-        let reply = get(self.stick, report, 2 + 3 * leds)?;
+        let reply = get(self.stick, report, leds.saturating_mul(3).saturating_add(2))?;
         let led = usize::try_from(index).ok().and_then(|index| reply.get(2..)?.chunks_exact(3).nth(index));
         match led {
             Some([green, red, blue]) => Ok([*red, *green, *blue].map(f64::from)),
@@ -184,6 +185,7 @@ impl<'a> Painter<'a> {
         let limited = self.limit.apply(value);
         let sent = if self.inverse { 255.0 - limited } else { limited };
         #[expect(
+            clippy::as_conversions,
             clippy::cast_possible_truncation,
             reason = "a whole number; one too large for i64 is out of range too"
         )]

@@ -2,6 +2,11 @@
 //!
 //! Read as Python's configparser reads it, and as strictly: what Borg would refuse is refused here.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::HashMap;
 
 use base64::Engine;
@@ -14,7 +19,7 @@ use super::RepositoryId;
 pub const MAX_CONFIG: u64 = 64 * 1024;
 
 /// How many segments a folder may be said to hold.
-const SEGMENTS_PER_DIR: std::ops::RangeInclusive<u64> = 1..=u32::MAX as u64;
+const SEGMENTS_PER_DIR: std::ops::RangeInclusive<u64> = 1..=0xffff_ffff;
 
 /// How deep a key may be nested; Borg's is a map of texts and numbers.
 const MAX_DEPTH: usize = 16;
@@ -138,12 +143,12 @@ fn section(text: &str, name: &str) -> Result<HashMap<String, String>, ConfigErro
     let (mut seen, mut inside) = (false, false);
     let mut last: Option<(String, usize)> = None;
     for (index, line) in text.lines().enumerate() {
-        let wrong = ConfigError::Line { line: index + 1 };
+        let wrong = ConfigError::Line { line: index.saturating_add(1) };
         let content = line.trim();
         if content.is_empty() || content.starts_with(['#', ';']) {
             continue;
         }
-        let indent = line.len() - line.trim_start().len();
+        let indent = line.len().saturating_sub(line.trim_start().len());
         if let Some((key, _)) = last.as_ref().filter(|(_, before)| indent > *before) {
             if let Some(value) = values.get_mut(key) {
                 value.push('\n');
@@ -260,5 +265,19 @@ mod tests {
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             drop(Config::parse(&bytes));
         }
+    }
+
+    #[test]
+    fn fuzz_borg_config() {
+        phobos_fuzz::target(
+            "borg_config",
+            &[
+                include_bytes!("../../fixtures/borg/1.2.4-repokey/config"),
+                include_bytes!("../../fixtures/borg/1.4.5-none/config"),
+            ],
+            |input| {
+                drop(Config::parse(input));
+            },
+        );
     }
 }

@@ -3,6 +3,11 @@
 //! A `MessagePack` map, read as it streams by: `segments` is kept, the rest, of which the shadow index can be large, is
 //! passed over.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -139,7 +144,7 @@ fn skip(from: &mut impl Read) -> Result<(), HintsError> {
     // Each value takes a byte of the input at least, so this ends with it.
     let mut values: u64 = 1;
     while values > 0 {
-        values -= 1;
+        values = values.saturating_sub(1);
         let (bytes, inner) = match marker(from)? {
             Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => (0, 0),
             Marker::U8 | Marker::I8 => (1, 0),
@@ -154,15 +159,15 @@ fn skip(from: &mut impl Read) -> Result<(), HintsError> {
             Marker::Str8 | Marker::Bin8 => (be::<1>(from)?, 0),
             Marker::Str16 | Marker::Bin16 => (be::<2>(from)?, 0),
             Marker::Str32 | Marker::Bin32 => (be::<4>(from)?, 0),
-            Marker::Ext8 => (be::<1>(from)? + 1, 0),
-            Marker::Ext16 => (be::<2>(from)? + 1, 0),
-            Marker::Ext32 => (be::<4>(from)? + 1, 0),
+            Marker::Ext8 => (be::<1>(from)?.saturating_add(1), 0),
+            Marker::Ext16 => (be::<2>(from)?.saturating_add(1), 0),
+            Marker::Ext32 => (be::<4>(from)?.saturating_add(1), 0),
             Marker::FixArray(len) => (0, len.into()),
             Marker::Array16 => (0, be::<2>(from)?),
             Marker::Array32 => (0, be::<4>(from)?),
-            Marker::FixMap(len) => (0, 2 * u64::from(len)),
-            Marker::Map16 => (0, 2 * be::<2>(from)?),
-            Marker::Map32 => (0, 2 * be::<4>(from)?),
+            Marker::FixMap(len) => (0, u64::from(len).saturating_mul(2)),
+            Marker::Map16 => (0, be::<2>(from)?.saturating_mul(2)),
+            Marker::Map32 => (0, be::<4>(from)?.saturating_mul(2)),
             Marker::Reserved => return Err(HintsError::Damaged("a value of no known kind")),
         };
         values = values.saturating_add(inner);
@@ -227,5 +232,19 @@ mod tests {
             changed.extend(&bytes);
             drop(Hints::read(&changed[..]));
         }
+    }
+
+    #[test]
+    fn fuzz_hints() {
+        phobos_fuzz::target(
+            "hints",
+            &[
+                include_bytes!("../../fixtures/borg/1.2.4-repokey/hints.21"),
+                include_bytes!("../../fixtures/borg-1.2.4-hints.12"),
+            ],
+            |input| {
+                drop(Hints::read(input));
+            },
+        );
     }
 }

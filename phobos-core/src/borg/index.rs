@@ -2,6 +2,11 @@
 //!
 //! The table is read as it streams by: of each segment the number of objects and the highest offset are kept.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -12,9 +17,11 @@ use super::hints::MAX_SEGMENTS;
 
 /// `BORG_IDX`, and then numbers: entries i32, buckets i32, size of a key i8, size of a value i8.
 const HEADER: usize = 18;
-const MAGIC: &[u8] = b"BORG_IDX";
+const HEADER_BYTES: u64 = 18;
+const MAGIC: &[u8; 8] = b"BORG_IDX";
 /// A bucket: a key of 32 bytes, a segment and an offset.
 const BUCKET: usize = 40;
+const BUCKET_BYTES: u64 = 40;
 /// How many buckets are read at once.
 const AT_ONCE: usize = 1024;
 /// A segment beyond this one is no segment but says that the bucket is empty or deleted.
@@ -64,25 +71,27 @@ impl Index {
     pub fn read(mut from: impl Read, size: u64) -> Result<Self, IndexError> {
         let mut header = [0; HEADER];
         from.read_exact(&mut header).map_err(cut)?;
-        let number = |at: usize| i32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let (Ok(entries), Ok(buckets)) = (u64::try_from(number(8)), u64::try_from(number(12))) else {
+        let [magic @ .., e0, e1, e2, e3, b0, b1, b2, b3, key, value] = header;
+        let number = |bytes: [u8; 4]| u64::try_from(i32::from_le_bytes(bytes));
+        let (Ok(entries), Ok(buckets)) = (number([e0, e1, e2, e3]), number([b0, b1, b2, b3])) else {
             return Err(IndexError::Damaged("its header is impossible"));
         };
-        if &header[..8] != MAGIC || header[16..] != [32, 8] {
+        if magic != *MAGIC || [key, value] != [32, 8] {
             return Err(IndexError::Damaged("its header is none of Borg 1.x"));
         }
-        if entries > buckets || size != HEADER as u64 + buckets * BUCKET as u64 {
+        if entries > buckets
+            || Some(size) != buckets.checked_mul(BUCKET_BYTES).and_then(|all| all.checked_add(HEADER_BYTES))
+        {
             return Err(IndexError::Damaged("its header does not fit its size"));
         }
         let mut index = Self::default();
-        let mut buffer = vec![0; AT_ONCE * BUCKET];
-        let mut left = buckets;
+        let mut buffer = vec![[0; BUCKET]; AT_ONCE];
+        let mut left = usize::try_from(buckets).map_err(|_| IndexError::Damaged("it is too large for this machine"))?;
         while left > 0 {
-            let now = left.min(AT_ONCE as u64);
-            left -= now;
-            let part = &mut buffer[..usize::try_from(now).unwrap_or(AT_ONCE) * BUCKET];
-            from.read_exact(part).map_err(cut)?;
-            part.chunks_exact(BUCKET).try_for_each(|bucket| index.add(bucket))?;
+            let part = buffer.get_mut(..left.min(AT_ONCE)).unwrap_or_default();
+            left = left.saturating_sub(part.len());
+            from.read_exact(part.as_flattened_mut()).map_err(cut)?;
+            part.iter().try_for_each(|bucket| index.add(bucket))?;
         }
         if index.objects != entries {
             return Err(IndexError::Damaged("it does not have as many objects as it says"));
@@ -90,9 +99,9 @@ impl Index {
         Ok(index)
     }
 
-    fn add(&mut self, bucket: &[u8]) -> Result<(), IndexError> {
-        let number = |at: usize| u32::from_le_bytes([bucket[at], bucket[at + 1], bucket[at + 2], bucket[at + 3]]);
-        let (segment, offset) = (number(32), number(36));
+    fn add(&mut self, bucket: &[u8; BUCKET]) -> Result<(), IndexError> {
+        let [.., s0, s1, s2, s3, o0, o1, o2, o3] = *bucket;
+        let (segment, offset) = (u32::from_le_bytes([s0, s1, s2, s3]), u32::from_le_bytes([o0, o1, o2, o3]));
         if matches!(segment, DELETED | EMPTY) {
             return Ok(());
         }
@@ -102,7 +111,7 @@ impl Index {
         let named = self.segments.entry(segment).or_insert(Named { objects: 0, highest: 0 });
         named.objects = named.objects.saturating_add(1);
         named.highest = named.highest.max(offset);
-        self.objects += 1;
+        self.objects = self.objects.saturating_add(1);
         if self.segments.len() > MAX_SEGMENTS {
             return Err(IndexError::Damaged("too many segments"));
         }
@@ -201,15 +210,15 @@ impl Hash {
 impl<R: Read> Read for Summing<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // The header is read by itself, so that its part's name comes behind it.
-        let to_header = (HEADER as u64).saturating_sub(self.bytes);
+        let to_header = HEADER_BYTES.saturating_sub(self.bytes);
         let most = match usize::try_from(to_header) {
             Ok(left) if self.header && left > 0 => left.min(buffer.len()),
             _ => buffer.len(),
         };
-        let count = self.from.read(&mut buffer[..most])?;
-        self.hash.0.update(&buffer[..count]);
-        self.bytes += count as u64;
-        if self.header && self.bytes == HEADER as u64 && count > 0 {
+        let count = self.from.read(buffer.get_mut(..most).unwrap_or_default())?;
+        self.hash.0.update(buffer.get(..count).unwrap_or_default());
+        self.bytes = self.bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        if self.header && self.bytes == HEADER_BYTES && count > 0 {
             self.hash.name("HashHeader");
             self.hash.0.update(self.bytes.to_string().as_bytes());
             self.header = false;
@@ -277,5 +286,24 @@ mod tests {
             drop(Index::read(&changed[..], size));
             Integrity::parse(&bytes);
         }
+    }
+
+    #[test]
+    fn fuzz_index() {
+        phobos_fuzz::target("index", &[include_bytes!("../../fixtures/borg/1.2.4-repokey/index.21")], |input| {
+            let size = u64::try_from(input.len()).unwrap();
+            drop(Index::read(input, size));
+        });
+    }
+
+    #[test]
+    fn fuzz_integrity() {
+        phobos_fuzz::target(
+            "integrity",
+            &[include_bytes!("../../fixtures/borg/1.2.4-repokey/integrity.21")],
+            |input| {
+                drop(Integrity::parse(input));
+            },
+        );
     }
 }

@@ -133,7 +133,7 @@ impl Repository {
                     return Err(BorgError::Interrupted { path: self.path.clone(), signal });
                 }
                 Err(ExecError::TimedOut { limit, .. }) => {
-                    return Err(BorgError::Mute { path: self.path.clone(), secs: limit.as_secs() });
+                    return Err(BorgError::Mute { path: self.path.clone(), limit });
                 }
                 Err(source) => {
                     return Err(BorgError::Lock { verb: "take", path: self.path.clone(), source });

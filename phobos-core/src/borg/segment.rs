@@ -14,10 +14,16 @@
 //! # Ok::<(), phobos_core::borg::segment::SegmentError>(())
 //! ```
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use crc32fast::Hasher;
 
 /// How many bytes a segment's magic has.
 pub const MAGIC_LEN: usize = 8;
+const MAGIC_BYTES: u64 = 8;
 const MAGIC: &[u8; MAGIC_LEN] = b"BORG_SEG";
 const ATTIC: &[u8; MAGIC_LEN] = b"ATTICSEG";
 
@@ -26,6 +32,7 @@ pub const COMMIT_ENTRY: [u8; 9] = *b"\x40\xf4\x3c\x25\x09\0\0\0\x02";
 
 /// An entry's head: CRC, size, tag. It is all of a COMMIT.
 const HEAD: u32 = 9;
+const HEAD_LEN: usize = 9;
 /// The head and the key of an object: all of a DELETE, and the start of a PUT.
 const HEAD_AND_KEY: u32 = HEAD + 32;
 /// The largest entry that Borg writes or reads.
@@ -106,7 +113,7 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Checker {
     /// The magic or head that is being collected.
-    head: [u8; HEAD as usize],
+    head: [u8; HEAD_LEN],
     /// How much of it is there.
     have: usize,
     /// Where the magic or entry in `head` begins.
@@ -140,7 +147,7 @@ impl Checker {
     /// A checker that has seen nothing yet.
     pub fn new() -> Self {
         Self {
-            head: [0; HEAD as usize],
+            head: [0; HEAD_LEN],
             have: 0,
             begin: 0,
             part: Part::Magic,
@@ -199,16 +206,16 @@ impl Checker {
                     }
                 }
                 Part::Head => {
-                    if self.collect(&mut bytes, HEAD as usize) {
+                    if self.collect(&mut bytes, HEAD_LEN) {
                         self.entry()?;
                     }
                 }
                 Part::Body { size, left } => {
-                    let (now, rest) = bytes.split_at(bytes.len().min(left as usize));
+                    let (now, rest) = at_most(bytes, usize::try_from(left).unwrap_or(usize::MAX));
                     self.crc.update(now);
                     bytes = rest;
-                    // `now` is no longer than `left`, so this neither wraps nor loses anything.
-                    let left = left - u32::try_from(now.len()).unwrap_or(left);
+                    // `now` is no longer than `left`, so this loses nothing.
+                    let left = left.saturating_sub(u32::try_from(now.len()).unwrap_or(left));
                     self.part = Part::Body { size, left };
                     if left == 0 {
                         self.end(size)?;
@@ -221,22 +228,22 @@ impl Checker {
 
     /// Moves bytes into `head` until it has `want`; whether it has.
     fn collect(&mut self, bytes: &mut &[u8], want: usize) -> bool {
-        let (now, rest) = bytes.split_at(bytes.len().min(want - self.have));
-        self.head[self.have..self.have + now.len()].copy_from_slice(now);
-        self.have += now.len();
+        let (now, rest) = at_most(bytes, want.saturating_sub(self.have));
+        let free = self.head.iter_mut().skip(self.have);
+        free.zip(now).for_each(|(place, byte)| *place = *byte);
+        self.have = self.have.saturating_add(now.len());
         *bytes = rest;
         self.have == want
     }
 
     fn magic(&mut self) -> Result<(), Fault> {
-        let magic = &self.head[..MAGIC_LEN];
-        if magic == ATTIC {
+        if self.head.starts_with(ATTIC) {
             return Err(Fault::Attic);
         }
-        if magic != MAGIC {
+        if !self.head.starts_with(MAGIC) {
             return Err(Fault::Magic);
         }
-        self.begin = MAGIC_LEN as u64;
+        self.begin = MAGIC_BYTES;
         self.have = 0;
         self.part = Part::Head;
         Ok(())
@@ -260,8 +267,8 @@ impl Checker {
         }
         self.expected = u32::from_le_bytes([c0, c1, c2, c3]);
         self.crc = Hasher::new();
-        self.crc.update(&self.head[4..]);
-        self.part = Part::Body { size, left: size - HEAD };
+        self.crc.update(&[s0, s1, s2, s3, tag]);
+        self.part = Part::Body { size, left: size.saturating_sub(HEAD) };
         if size == HEAD { self.end(size) } else { Ok(()) }
     }
 
@@ -271,19 +278,25 @@ impl Checker {
             return Err(Fault::Crc);
         }
         self.beyond |= self.commit.is_some();
-        match self.head[8] {
+        let [.., tag] = self.head;
+        match tag {
             PUT => {
-                self.puts += 1;
+                self.puts = self.puts.saturating_add(1);
                 self.last_put = Some(self.begin);
             }
-            DELETE => self.deletes += 1,
+            DELETE => self.deletes = self.deletes.saturating_add(1),
             _ => self.commit = self.commit.or(Some(self.begin)),
         }
-        self.begin += u64::from(size);
+        self.begin = self.begin.saturating_add(u64::from(size));
         self.have = 0;
         self.part = Part::Head;
         Ok(())
     }
+}
+
+/// The first `count` bytes, or all where there are fewer, and the rest.
+fn at_most(bytes: &[u8], count: usize) -> (&[u8], &[u8]) {
+    bytes.split_at_checked(count).unwrap_or((bytes, &[]))
 }
 
 impl Default for Checker {
@@ -293,136 +306,4 @@ impl Default for Checker {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// An entry as Borg writes it.
-    fn entry(tag: u8, body: &[u8]) -> Vec<u8> {
-        let size = u32::try_from(body.len()).unwrap() + HEAD;
-        let mut rest = size.to_le_bytes().to_vec();
-        rest.push(tag);
-        rest.extend(body);
-        [crc32fast::hash(&rest).to_le_bytes().to_vec(), rest].concat()
-    }
-
-    fn segment(entries: &[Vec<u8>]) -> Vec<u8> {
-        [MAGIC.to_vec(), entries.concat()].concat()
-    }
-
-    fn check(bytes: &[u8]) -> Result<Summary, SegmentError> {
-        let mut checker = Checker::new();
-        checker.feed(bytes)?;
-        checker.finish()
-    }
-
-    fn put(data: &[u8]) -> Vec<u8> {
-        entry(PUT, &[&[7; 32], data].concat())
-    }
-
-    #[test]
-    fn a_sound_segment_is_summed_up() {
-        let bytes = segment(&[put(b"some data"), entry(DELETE, &[7; 32]), put(b""), entry(COMMIT, b"")]);
-        let summary = check(&bytes).unwrap();
-        let want = Summary {
-            bytes: bytes.len() as u64,
-            puts: 2,
-            deletes: 1,
-            last_put: Some(8 + 50 + 41),
-            ending: Ending::Committed,
-        };
-        assert_eq!(summary, want);
-    }
-
-    #[test]
-    fn how_a_segment_ends_is_told() {
-        let commit = || entry(COMMIT, b"");
-        let cases = [
-            (vec![], Ending::Open),
-            (vec![put(b"x")], Ending::Open),
-            (vec![commit()], Ending::Committed),
-            (vec![put(b"x"), commit(), put(b"y")], Ending::CommitInside),
-            (vec![commit(), commit()], Ending::CommitInside),
-        ];
-        for (entries, want) in cases {
-            assert_eq!(check(&segment(&entries)).unwrap().ending, want, "{entries:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        let after = |entry: Vec<u8>| segment(&[put(b"first"), entry]);
-        let head = |size: u32, tag: u8| [&[0; 4][..], &size.to_le_bytes(), &[tag]].concat();
-        let cases = [
-            (b"".to_vec(), "the file ends inside the entry at byte 0"),
-            (b"BORG".to_vec(), "the file ends inside the entry at byte 0"),
-            (b"BORG_IDX".to_vec(), "no magic of Borg at byte 0"),
-            (b"ATTICSEG".to_vec(), "the magic of Attic, Borg's ancestor, which needs `borg upgrade`, at byte 0"),
-            (after(entry(3, &[0; 60])), "an entry of Borg 2 (PUT2), which is not supported, at byte 54"),
-            (after(entry(4, b"")), "an entry of unknown kind 4 at byte 54"),
-            (after(head(0, 0)), "an entry with the impossible size 0 at byte 54"),
-            (after(head(40, PUT)), "an entry with the impossible size 40 at byte 54"),
-            (after(head(MAX_ENTRY + 1, PUT)), "an entry with the impossible size 20971521 at byte 54"),
-            (after(head(u32::MAX, 255)), "an entry with the impossible size 4294967295 at byte 54"),
-            (after(head(42, DELETE)), "an entry with the impossible size 42 at byte 54"),
-            (after(head(10, COMMIT)), "an entry with the impossible size 10 at byte 54"),
-            (after(head(9, COMMIT)), "a wrong checksum of the entry at byte 54"),
-            (after(vec![0; 4096]), "an entry with the impossible size 0 at byte 54"),
-            (after(put(b"cut off")[..47].to_vec()), "the file ends inside the entry at byte 54"),
-        ];
-        for (bytes, want) in cases {
-            assert_eq!(check(&bytes).unwrap_err().to_string(), want);
-        }
-    }
-
-    #[test]
-    fn every_bit_and_every_length_counts() {
-        let bytes = segment(&[put(b"some data"), entry(DELETE, &[7; 32]), entry(COMMIT, b"")]);
-        for bit in 0..bytes.len() * 8 {
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(check(&bytes).is_err(), "bit {bit}");
-        }
-        let whole = check(&bytes).unwrap();
-        for length in 0..bytes.len() {
-            assert_ne!(check(&bytes[..length]), Ok(whole), "{length} bytes");
-        }
-    }
-
-    #[test]
-    fn an_error_stays() {
-        let mut checker = Checker::new();
-        let error = checker.feed(b"garbage!").unwrap_err();
-        assert_eq!(checker.feed(b"BORG_SEG"), Err(error));
-        assert_eq!(checker.finish(), Err(error));
-    }
-
-    proptest! {
-        #[test]
-        fn chunks_make_no_difference(
-            entries in prop::collection::vec((0..3_u8, prop::collection::vec(any::<u8>(), 0..200)), 0..8),
-            garbage in prop::collection::vec(any::<u8>(), 0..30),
-            chunk in 1..64_usize,
-        ) {
-            let entries: Vec<_> = entries
-                .iter()
-                .map(|(tag, data)| match *tag {
-                    PUT => put(data),
-                    DELETE => entry(DELETE, &[9; 32]),
-                    _ => entry(COMMIT, b""),
-                })
-                .chain([garbage])
-                .collect();
-            let bytes = segment(&entries);
-            let mut checker = Checker::new();
-            let fed = bytes.chunks(chunk).try_for_each(|chunk| checker.feed(chunk));
-            prop_assert_eq!(fed.and_then(|()| checker.finish()), check(&bytes));
-        }
-
-        #[test]
-        fn nothing_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(check(&bytes).is_err());
-        }
-    }
-}
+mod tests;

@@ -172,3 +172,12 @@ fn a_signal_ends_the_wait() {
     let error = locks.take(&Any("repository".to_owned()), Mode::Exclusive, "test", None, &mut patience).unwrap_err();
     assert!(matches!(error, LockError::Interrupted { signal: 15, .. }), "{error}");
 }
+
+#[test]
+fn fuzz_lock_record() {
+    phobos_fuzz::target("lock_record", &[br#"{"schema_version":1,"job":"ext-A","unit":"x.service","pid":7,"started":4711,"since":"2026-01-02T03:04:05Z","until":"2026-01-02T04:04:05Z","mode":"shared"}"#], |input| {
+        if let Ok(holder) = serde_json::from_slice::<Holder>(input) {
+            drop(describe(&[holder]));
+        }
+    });
+}

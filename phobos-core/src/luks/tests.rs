@@ -167,3 +167,16 @@ fn a_mapping_that_stays_is_never_called_closed() {
     let error = mapping.prove_gone().unwrap_err().to_string();
     assert_eq!(error, "the mapping extbackup is still there after the drive was locked; do not unplug it");
 }
+
+#[test]
+fn fuzz_crypttab() {
+    phobos_fuzz::target("crypttab", &[b"# name device key options\nextbackup UUID=3e6be9de-8139-11d1-9106-a43f08d823a6 /etc/keys/ext luks,noauto\n", b"extbackup /dev/sda1 none luks,keyfile-offset=4,keyfile-size=32,key-slot=1,header=/h,discard"], |input| {
+        let text = String::from_utf8_lossy(input);
+        let name = MapperName::try_from("extbackup".to_owned()).unwrap();
+        if let Ok(Some(entry)) = crypttab_entry(&text, &name) {
+            drop(entry.uuid());
+        }
+        drop(MapperName::try_from(text.clone().into_owned()));
+        drop(Uuid::try_from(text.into_owned()));
+    });
+}

@@ -1,11 +1,13 @@
 //! Whether anything on this machine still uses a device.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{MountError, UNMOUNT_LIMIT, device_number, table_of};
+use rustix::fs::{Mode, OFlags};
+
+use super::{MountError, device_number, soon, table_of};
 
 /// Proves that nothing on this machine uses the block device `device`, nor any other partition of its disk: no mount in any
 /// namespace, kept ones without a process included, and no mapping. The kernel itself is asked: an exclusive open of a
@@ -17,7 +19,7 @@ use super::{MountError, UNMOUNT_LIMIT, device_number, table_of};
 ///
 /// When it is still in use after some seconds, with the processes that see it mounted.
 pub fn prove_free(device: &Path) -> Result<(), MountError> {
-    let deadline = Instant::now() + UNMOUNT_LIMIT;
+    let deadline = soon();
     let others = disk_of(Path::new("/sys"), device);
     prove_one_free(device, deadline)?;
     others.iter().try_for_each(|other| prove_one_free(other, deadline))
@@ -40,7 +42,8 @@ fn disk_of(sys: &Path, device: &Path) -> Vec<PathBuf> {
 
 fn prove_one_free(device: &Path, deadline: Instant) -> Result<(), MountError> {
     loop {
-        match fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_EXCL).open(device) {
+        let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+        match rustix::fs::open(device, flags, Mode::empty()).map_err(io::Error::from) {
             Ok(_) => return Ok(()),
             Err(error)
                 if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENXIO | nix::libc::ENODEV)) =>

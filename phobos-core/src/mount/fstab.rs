@@ -58,4 +58,16 @@ mod tests {
         assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
         assert_eq!(parse_fstab(text, Path::new("/backup")), None);
     }
+
+    #[test]
+    fn fuzz_fstab() {
+        phobos_fuzz::target(
+            "fstab",
+            &[b"# a comment\nLABEL=backup /backup ext4 noauto,nofail 0 2\n/dev/sda1 /a\\040b auto\n"],
+            |input| {
+                let text = String::from_utf8_lossy(input);
+                drop(parse_fstab(&text, Path::new("/backup")));
+            },
+        );
+    }
 }

@@ -36,3 +36,11 @@ fn a_file_system_with_a_number_of_its_own_is_on_a_disk_too() {
     let on_disk = table.iter().filter(|entry| entry.is_on_disk()).map(|entry| entry.target.to_str().unwrap());
     assert_eq!(on_disk.collect::<Vec<_>>(), ["/media/b", "/media/x", "/tank", "/mnt/two"]);
 }
+
+#[test]
+fn fuzz_mountinfo() {
+    phobos_fuzz::target("mountinfo", &[b"36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw\n31 1 8:1 / /a\\040b rw shared:3 - ext4 /dev/sda1 rw,errors=remount-ro\n"], |input| {
+        let text = String::from_utf8_lossy(input);
+        drop(parse(&text));
+    });
+}

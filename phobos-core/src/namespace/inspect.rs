@@ -9,6 +9,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
 use serde::Serialize;
 
+use super::carry::carriers;
 use super::{NamespaceError, Plan, io_error, is_inside, is_namespace, kernel, made_file, open};
 use crate::exec::Exec;
 use crate::mount::{self as mounts, Entry};
@@ -68,7 +69,7 @@ pub fn look(plan: Plan<'_>) -> Result<Option<Inventory>, NamespaceError> {
         since: since.and_then(|text| text.trim().parse().ok()),
         mounts: only_inside(&inside, &outside),
         pins: pins(&inside, &outside, plan.target),
-        processes: inhabitants()?,
+        processes: inhabitants(plan.target, &inside)?,
     }))
 }
 
@@ -135,8 +136,8 @@ fn pins(inside: &[Entry], outside: &[Entry], target: &Path) -> Vec<Mounted> {
         .collect()
 }
 
-/// The processes in this process's mount namespace.
-fn inhabitants() -> Result<Vec<Inhabitant>, NamespaceError> {
+/// The processes in this process's mount namespace, and those that have its backup file system in one of their own.
+fn inhabitants(target: &Path, inside: &[Entry]) -> Result<Vec<Inhabitant>, NamespaceError> {
     let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     let own = Path::new("/proc/self/ns/mnt");
     let here = identity(own).map_err(io_error("look at", own))?;
@@ -144,8 +145,10 @@ fn inhabitants() -> Result<Vec<Inhabitant>, NamespaceError> {
     let entries = fs::read_dir(proc).map_err(io_error("read", proc))?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let others = pids.filter(|pid| *pid != std::process::id());
+    let carriers = mounts::at(inside, target).map(|backup| carriers(&backup.number, target)).transpose()?;
     Ok(others
         .filter(|pid| identity(&proc.join(pid.to_string()).join("ns/mnt")).is_ok_and(|there| there == here))
+        .chain(carriers.unwrap_or_default())
         .map(Inhabitant::of)
         .collect())
 }

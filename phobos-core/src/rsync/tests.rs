@@ -134,3 +134,26 @@ fn a_handler_ends_the_copy_with_its_reason_and_a_signal_is_not_one() {
     let mut handler = |_: CopyEvent<'_>| Err(Halt::Signal(15));
     assert_eq!(Lines::new(&mut handler, None).tick(), Ok(()));
 }
+
+#[test]
+fn fuzz_rsync_lines() {
+    phobos_fuzz::target(
+        "rsync_lines",
+        &[
+            include_bytes!("../../fixtures/rsync-3.5.0-mirror.txt"),
+            b"  1,234,567  12%   11.77MB/s    0:00:10 (xfr#5, to-chk=10/100)\n",
+            b"Deletions stopped due to --max-delete limit (6 skipped)\n*deleting   a/b\n>f+++++++++ name\n",
+        ],
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            let mut stats = Stats::default();
+            for line in text.lines() {
+                stats.take(line);
+                std::hint::black_box((change(line), parse_kept_back(line)));
+                for total in [None, Some(1 << 40)] {
+                    drop(parse_progress(line, total, Duration::from_secs(7)).map(|progress| progress.bar(40)));
+                }
+            }
+        },
+    );
+}

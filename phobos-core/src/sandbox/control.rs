@@ -13,8 +13,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags};
 
-use super::{READABLE, make_passage};
-use crate::fs::{Dir, make_shared};
+use super::READABLE;
+use crate::fs::{Dir, Durability, make_passage, make_private, make_shared, replace};
 
 /// Where services of the machine have their sockets.
 const SERVICES: &str = "/run";
@@ -45,7 +45,7 @@ impl Control {
         folder.parent().map_or(Ok(()), make_passage)?;
         let mut control = Self { folder: Some(folder.to_owned()) };
         control.clear()?;
-        fs::create_dir(folder)?;
+        make_private(folder)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         let options = format!("mode=700,uid={owner},gid={owner},{SIZE}");
         mount(Some("phobos"), folder, Some("tmpfs"), flags, Some(options.as_str()))?;
@@ -140,7 +140,7 @@ pub(super) fn hide_services(shown: &[&Path]) -> io::Result<()> {
             make_shared(&path)?;
         } else {
             path.parent().map_or(Ok(()), make_shared)?;
-            File::create(&path)?;
+            replace(&path, b"", 0o644, Durability::Loose)?;
         }
         let source = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
         mount(Some(&source), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;

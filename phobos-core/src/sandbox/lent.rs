@@ -1,15 +1,13 @@
 //! Secrets that are lent to the user of a confined program: copies that nobody else but root can read, taken back in time.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use super::SandboxError;
 use crate::error::Chain;
-use crate::fs::make_shared;
+use crate::fs::{Dir, make_passage};
 
 /// A secret file lent to the user of confined programs: a copy in memory that nobody else but root can read.
 ///
@@ -52,9 +50,8 @@ impl Lent {
         make_passage(folder)?;
         remove(&copy)?;
         let lent = Self { path: Some(copy.clone()) };
-        let mut file = File::options().write(true).create_new(true).mode(0o400).open(&copy)?;
+        let mut file = Dir::open(folder)?.create_new(Path::new(name), 0o400)?;
         fchown(&file, Some(owner), Some(owner))?;
-        file.set_permissions(Permissions::from_mode(0o400))?;
         io::copy(secret, &mut file)?;
         Ok(lent)
     }
@@ -85,26 +82,6 @@ impl Drop for Lent {
             log::error!("{}", Chain(&error));
         }
     }
-}
-
-/// Makes `folder` so that everybody can get through it and only root can list it, whatever the umask and whatever mode an
-/// earlier run has left it with.
-///
-/// # Errors
-///
-/// If it cannot be made, is no folder but a link or a file, or is somebody else's.
-pub fn make_passage(folder: &Path) -> io::Result<()> {
-    if let Some(above) = folder.parent() {
-        make_shared(above)?;
-    }
-    match DirBuilder::new().mode(0o711).create(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    // Through a descriptor that no link has led to.
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(folder, flags, rustix::fs::Mode::empty())?;
-    Ok(rustix::fs::fchmod(&opened, rustix::fs::Mode::from_raw_mode(0o711))?)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -1,7 +1,5 @@
 //! What a confined program gets to see, by the words of the call and by the kernel.
 
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
 use crate::exec::{Exec, System};
 
@@ -47,7 +45,7 @@ fn nobody_is_confined_as_root_or_as_a_user_that_is_not_there() {
 
 #[test]
 fn a_secret_is_lent_to_one_user_and_taken_back() {
-    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let nobody = find_user("nobody").unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let (original, folder) = (scratch.path().join("key"), scratch.path().join("run/pull"));
@@ -80,4 +78,16 @@ fn a_shortfall_is_told_and_nothing_else() {
     assert_eq!(Support::Whole.shortfall(), None);
     assert!(Support::None.shortfall().unwrap().contains("has no Landlock"));
     assert!(Support::Files.shortfall().unwrap().contains("network"));
+}
+
+#[test]
+fn fuzz_nsswitch() {
+    phobos_fuzz::target(
+        "nsswitch",
+        &[b"passwd: files systemd\nhosts: files mdns4_minimal [NOTFOUND=return] dns\n"],
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            std::hint::black_box(Lookup::parse(&text));
+        },
+    );
 }

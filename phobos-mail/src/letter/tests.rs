@@ -88,5 +88,14 @@ fn the_first_line_says_what_happened_in_plain_words() {
     }
     let timed = Facts { started: ended(0), ended: ended(90), ..Facts::default() };
     let moment = text::moment(text::local(1_700_000_090));
-    assert_eq!(first(timed), format!("a.service failed on {moment}, after 1 min 30 s: why is not known here."));
+    assert_eq!(first(timed), format!("a.service failed on {moment}, after 1m 30s: why is not known here."));
+}
+
+#[test]
+fn fuzz_letter() {
+    phobos_fuzz::target("letter", &[br#"{"version":2,"to":"root","unit":"a.service","subject":"unit a.service failed","body":"x","written":1764225000,"attempts":2,"not_before":1764225100}"#], |input| {
+        if let Ok(mut letter) = Letter::read(input) {
+            std::hint::black_box((letter.is_due(1), letter.was_put_off(1, "no"), letter.was_unanswered(i64::MAX, "no")));
+        }
+    });
 }

@@ -163,3 +163,16 @@ fn what_is_left_out_is_counted() {
     );
     assert_eq!(end(5, &["\x1b[2Jx"]), "1 rsync ended with exit code 5: ?[2Jx");
 }
+
+#[test]
+fn fuzz_complaints() {
+    phobos_fuzz::target("complaints", &[b"rsync: [sender] link_stat \"/x\" failed: No such file or directory (2)\nroot@luv: Permission denied (publickey).\nssh: connect to host luv port 22: Connection timed out\n", b"rsync error: error in rsync protocol data stream (code 12) at io.c(231) [receiver=3.2.7]\n"], |input| {
+        let text = String::from_utf8_lossy(input);
+        let mut complaints = Complaints::default();
+        text.lines().for_each(|line| complaints.add(line));
+        for code in [0, 12, 23, 24, 255] {
+            drop(of(code, &complaints, "luv"));
+        }
+        drop(complaints.summary());
+    });
+}

@@ -1,5 +1,10 @@
 //! `[backup]`: the backup file system, what is in it, and its namespace.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use serde::Deserialize;
 
 use super::reading::{Mistake, Step};

@@ -1,5 +1,10 @@
 //! Reading a file of the configuration: who may have written it, and where in it a mistake stands.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -62,7 +67,12 @@ fn line_of(text: &str, path: &[Step]) -> usize {
             _ => None,
         };
     }
-    text.get(..offset).unwrap_or(text).matches('\n').count() + 1
+    line_at(text, offset)
+}
+
+/// The line of a byte offset, counted from 1.
+fn line_at(text: &str, offset: usize) -> usize {
+    text.get(..offset).unwrap_or(text).matches('\n').count().saturating_add(1)
 }
 
 /// Checks that no table has a name that nobody reads.
@@ -71,7 +81,7 @@ pub(super) fn check_names(path: &Path, text: &str, known: &[&str]) -> Result<(),
     let Some((key, _)) = root.get_ref().iter().find(|(key, _)| !known.contains(&key.get_ref().as_ref())) else {
         return Ok(());
     };
-    let line = text.get(..key.span().start).unwrap_or(text).matches('\n').count() + 1;
+    let line = line_at(text, key.span().start);
     let name = key.get_ref();
     let message = format!("{name}: unknown field `{name}`, expected one of `{}`", known.join("`, `"));
     Err(ConfigError::Wrong { path: path.to_owned(), line, message })
@@ -153,13 +163,12 @@ pub(super) fn wrong(path: &Path, text: &str, error: &toml::de::Error) -> ConfigE
 
 /// The line of a byte offset, counted from 1, and the key that stands there or above it.
 fn place(text: &str, offset: usize) -> (usize, Option<&str>) {
-    let before = text.get(..offset).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
+    let line = line_at(text, offset);
     let key = text.lines().take(line).collect::<Vec<_>>().into_iter().rev().find_map(|line| {
         let (key, _) = line.split_once('=')?;
         let key = key.trim();
         (!key.is_empty() && !key.starts_with(['#', '"', '\'', '['])).then_some(key)
     });
-    let header = text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['));
+    let header = text.lines().take(line).last().is_some_and(|line| line.trim_start().starts_with('['));
     (line, key.filter(|_| !header))
 }

@@ -186,3 +186,11 @@ fn a_drive_is_meant_by_name_or_by_container() {
         assert!(DriveName::try_from(bad.to_owned()).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn fuzz_configuration() {
+    phobos_fuzz::target("configuration", &[ b"[backup]\nmount = '/backup'\n[locks]\nwait = '12h'\n[[external.drive]]\nname = 'A'\nuuid = '3e6be9de-8139-11d1-9106-a43f08d823a6'\nkey-file = '/k'\n[[pull]]\nhost = 'luv'\nsource = ['root@luv:/home/']\nmax-delete = '30%'\n"], |input| {
+        let text = String::from_utf8_lossy(input);
+        drop(Config::parse(Path::new("phobos.toml"), &text));
+    });
+}

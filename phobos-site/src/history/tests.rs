@@ -152,3 +152,13 @@ fn a_large_file_is_put_aside_and_no_line_is_lost_or_read_twice() {
     });
     assert!(folder.path().join("history.jsonl.2").exists());
 }
+
+#[test]
+fn fuzz_history() {
+    phobos_fuzz::target("history", &[br#"{"schema_version":1,"job":"ext","object":"A","start":"2026-01-02T03:04:05.123456789Z","end":"2026-01-02T04:04:05Z","exit":65,"error":"no","origin":"rsync","waited_secs":12,"bytes":4711}"#], |input| {
+        std::hint::black_box(utc(input));
+        if let Ok(run) = serde_json::from_slice::<Run>(input) {
+            std::hint::black_box(run.length().and_then(|length| run.end.checked_add_signed(length)));
+        }
+    });
+}

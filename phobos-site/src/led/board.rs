@@ -3,6 +3,11 @@
 //! Nobody but the board's owner can open the lock. A failure, or that a job is at work, is posted without it rather than not
 //! at all; only what takes a failure away needs it.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 mod files;
 
 use std::collections::BTreeMap;
@@ -19,6 +24,7 @@ use super::State;
 use phobos_core::error::Chain;
 use phobos_core::flock;
 use phobos_core::fs::{Dir, Durability, FsError};
+use phobos_core::human;
 use phobos_core::process::{Process, boot_id};
 
 /// How long a post waits for another to be done; each takes a millisecond.
@@ -97,7 +103,7 @@ pub enum LedError {
     #[error(transparent)]
     File(#[from] FsError),
     /// Another process held the lock for too long; nothing was changed.
-    #[error("cannot lock {}: it is held for more than {} s", path.display(), LOCK_LIMIT.as_secs())]
+    #[error("cannot lock {}: it is held for more than {}", path.display(), human::duration(LOCK_LIMIT))]
     Busy {
         /// The lock.
         path: PathBuf,

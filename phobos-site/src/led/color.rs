@@ -1,5 +1,10 @@
 //! Colours: three bytes, the names that blinkstick knows, and the text forms of both.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::fmt;
 
 /// A colour as the light takes it.
@@ -45,7 +50,7 @@ impl Rgb {
         match digits.len() {
             6 => Some(Self::from_u32(value)),
             3 => {
-                let nibble = |shift: u32| u8::try_from((value >> shift) & 0xf).map(|n| n * 0x11);
+                let nibble = |shift: u32| u8::try_from((value >> shift) & 0xf).map(|n| n.saturating_mul(0x11));
                 match (nibble(8), nibble(4), nibble(0)) {
                     (Ok(red), Ok(green), Ok(blue)) => Some(Self { red, green, blue }),
                     _ => None,
@@ -65,6 +70,7 @@ impl Rgb {
     pub fn limited(self, percent: u8) -> Self {
         let max = f64::trunc(f64::from(percent.min(100)) / 100.0 * 255.0);
         #[expect(
+            clippy::as_conversions,
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "at most 255 and never negative; the fraction is meant to go"
@@ -288,5 +294,14 @@ mod tests {
         assert_eq!(color.limited(50).to_string(), "#7f3f1f");
         assert_eq!(color.limited(100), color);
         assert_eq!(Rgb::from_u32(0x009b_0000).limited(20).red, 0x1e);
+    }
+
+    #[test]
+    fn fuzz_colors() {
+        phobos_fuzz::target("colors", &[b"red", b"#ff8800", b"#f80", b"off"], |input| {
+            let text = String::from_utf8_lossy(input);
+            drop(Rgb::try_from(&*text));
+            std::hint::black_box(Rgb::from_hex(&text));
+        });
     }
 }

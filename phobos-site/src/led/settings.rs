@@ -1,5 +1,10 @@
 //! The `[led]` table of the configuration: which light, and what each state looks like.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use super::State;
 use super::color::Rgb;
 use super::table::{self, Entry, NoToml, Value};
@@ -369,5 +374,13 @@ mod tests {
         }
         assert!(parse("[led]\nindex =").unwrap_err().starts_with("2: no valid TOML: "));
         assert_eq!(parse("led = 1").unwrap_err(), "1: led: it must be a table");
+    }
+
+    #[test]
+    fn fuzz_led_settings() {
+        phobos_fuzz::target("led_settings", &[b"[led]\nserial = 'BS1'\nindex = 1\nlimit = 50\nbreathe = true\nok = '#00ff00'\n[led.second]\nindex = 2\n", b"a = [1, {b = 2}]\nled = {limit = 5}\n"], |input| {
+            let text = String::from_utf8_lossy(input);
+            drop(Settings::parse(&text));
+        });
     }
 }

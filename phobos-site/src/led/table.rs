@@ -3,6 +3,11 @@
 //! It reads the events of `toml_parser`, on which the `toml` crate is built, so that both agree on what TOML is.
 //! Without serde's code for every type of the configuration the program is a fifth smaller, and each mistake keeps its line.
 
+#![cfg_attr(
+    not(test),
+    deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
+)]
+
 use std::borrow::Cow;
 
 use toml_parser::decoder::ScalarKind;
@@ -100,7 +105,7 @@ impl Reader<'_> {
                 if self.depth > 0 {
                     self.array.push(Value::Other);
                 }
-                self.depth += 1;
+                self.depth = self.depth.saturating_add(1);
             }
             EventKind::ArrayClose | EventKind::InlineTableClose => {
                 self.depth = self.depth.saturating_sub(1);
@@ -142,7 +147,7 @@ fn scalar(raw: &Raw<'_>, error: &mut Option<ParseError>) -> Value {
 }
 
 fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
 }
 
 #[cfg(test)]

@@ -81,3 +81,15 @@ fn an_address_without_a_domain_can_get_one() {
     assert_eq!(far.qualified("nas").unwrap(), far);
     assert_eq!((far.local(), far.domain()), ("a.b+c", Some("example.org")));
 }
+
+#[test]
+fn fuzz_mail_settings() {
+    phobos_fuzz::target(
+        "mail_settings",
+        &[b"root@example.org", b"submission://mail.example.org:587", b"auto", b"SHA256:aa:bb"],
+        |input| {
+            let text = String::from_utf8_lossy(input);
+            drop((text.parse::<Address>(), text.parse::<Transport>(), text.parse::<Fingerprint>()));
+        },
+    );
+}

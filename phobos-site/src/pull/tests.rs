@@ -149,3 +149,12 @@ fn every_mistake_names_its_key() {
         assert_eq!(host(text).unwrap_err(), want, "{text}");
     }
 }
+
+#[test]
+fn fuzz_pull_host() {
+    phobos_fuzz::target("pull_host", &[b"source = ['root@luv:/home/', 'rsync://luv/music/', '/srv/']\nroot = '/home'\nport = 2222\njump = 'me@gate:22'\nmax-delete = 500\nexclude = ['*.tmp']\n"], |input| {
+        let text = String::from_utf8_lossy(input);
+        let name = HostName::try_from("luv".to_owned()).unwrap();
+        drop(Host::parse(&name, &text));
+    });
+}

@@ -1,6 +1,7 @@
 //! What is put where, and what is taken away again.
 
 use super::*;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 /// A folder that is removed with its contents.
 struct Scratch {
@@ -232,4 +233,49 @@ fn every_file_in_dist_has_a_place() {
     for source in dist().unwrap() {
         assert!(target(&source).is_some(), "{}", source.display());
     }
+}
+
+/// Whoever may write to /usr/local has no file of root's written.
+#[test]
+fn a_link_in_a_folders_place_or_on_the_way_is_refused() {
+    for planted in ["usr/local", "usr/local/bin", "etc/systemd/system"] {
+        let scratch = Scratch::new();
+        let victim = scratch.tree.with_file_name("victim");
+        fs::create_dir_all(victim.join("bin")).unwrap();
+        let planted = scratch.tree.join(planted);
+        fs::create_dir_all(planted.parent().unwrap()).unwrap();
+        symlink(&victim, &planted).unwrap();
+        let source = scratch.source.join("x");
+        fs::write(&source, "p1").unwrap();
+        let item = |target: &str| Item { source: source.clone(), target: target.into(), mode: 0o755 };
+        let items = [item("usr/local/bin/x"), item("etc/systemd/system/x.service")];
+        let error = format!("{:#}", apply(&scratch.sh, &scratch.tree, &items, false).unwrap_err());
+        assert!(error.ends_with(&format!("{} is a link or a file, not a folder", planted.display())), "{error}");
+        assert_eq!(list(&victim).unwrap(), [victim.join("bin")]);
+        assert!(list(&victim.join("bin")).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_an_unfinished_file_is_not_written_through() {
+    let scratch = Scratch::new();
+    scratch.install("p1", "u1");
+    let victim = scratch.tree.with_file_name("victim");
+    fs::write(&victim, "whole").unwrap();
+    symlink(&victim, scratch.tree.join("usr/local/bin/.x.unfinished")).unwrap();
+    scratch.install("p2", "u1");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "whole");
+    assert!(scratch.files().contains(&"usr/local/bin/x 755 p2".to_owned()));
+}
+
+#[test]
+fn a_unit_that_is_removed_is_disabled_too() {
+    let scratch = Scratch::new();
+    scratch.apply(&[("etc/systemd/system/x@.timer", "t", 0o644)], false);
+    let wants = scratch.tree.join("etc/systemd/system/timers.target.wants");
+    fs::create_dir(&wants).unwrap();
+    symlink("/etc/systemd/system/x@.timer", wants.join("x@luv.timer")).unwrap();
+    symlink("/etc/systemd/system/other.timer", wants.join("other.timer")).unwrap();
+    scratch.apply(&[], false);
+    assert_eq!(list(&wants).unwrap(), [wants.join("other.timer")]);
 }

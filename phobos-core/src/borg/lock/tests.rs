@@ -215,7 +215,7 @@ fn a_borg_that_does_not_answer_is_given_up_and_told() {
     let place = Place::new();
     let mut patience = Patience::none();
     for (script, want) in [
-        ("exec sleep 60", "Borg did not answer within 0 s and was ended"),
+        ("exec sleep 60", "Borg did not answer within 0s and was ended"),
         ("while echo; do :; done", "what it answered is not the language of `borg serve`"),
         ("exit 0", "cannot take Borg's lock on"),
         ("echo no python >&2; exit 1", "no python"),
@@ -259,4 +259,12 @@ fn the_remedy_is_called_as_the_caller_says() {
     let holder = LockHolder { host: "other@1".to_owned(), pid: 7 };
     let said = place.repository().called_as("sudo borg").describe(&[holder]);
     assert!(said.contains("break the lock with `sudo borg break-lock /"), "{said}");
+}
+
+#[test]
+fn fuzz_lock_name() {
+    phobos_fuzz::target("lock_name", &[b"nas@123456789.4711-0", b"host.name.7-1"], |input| {
+        let text = String::from_utf8_lossy(input);
+        drop(LockHolder::parse(&text));
+    });
 }

@@ -69,7 +69,7 @@ pub(super) fn read_folder(folder: &Path) -> Result<Vec<NamedPost>, LedError> {
     Ok(posts)
 }
 
-fn understand(bytes: &[u8]) -> Result<Post, String> {
+pub(super) fn understand(bytes: &[u8]) -> Result<Post, String> {
     #[derive(Deserialize)]
     struct Head {
         version: u32,

@@ -269,3 +269,10 @@ fn an_error_names_the_file() {
     let told = Chain(&error).to_string();
     assert!(told.starts_with("cannot make ") && told.contains("/run: "), "{told}");
 }
+
+#[test]
+fn fuzz_board_post() {
+    phobos_fuzz::target("board_post", &[br#"{"version":1,"state":"failed","text":"no","since":1764225000000,"boot":"x","process":{"pid":7,"start":4711}}"#], |input| {
+        drop(files::understand(input));
+    });
+}
