@@ -45,14 +45,19 @@ impl From<Scratch> for String {
     }
 }
 
-impl TryFrom<String> for Scratch {
-    type Error = String;
+/// What cannot be a part of a name.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} can be no part of a name")]
+pub(crate) struct BadScratch(String);
 
-    fn try_from(text: String) -> Result<Self, String> {
+impl TryFrom<String> for Scratch {
+    type Error = BadScratch;
+
+    fn try_from(text: String) -> Result<Self, BadScratch> {
         if (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             Ok(Self(text))
         } else {
-            Err(format!("{text:?} can be no part of a name"))
+            Err(BadScratch(text))
         }
     }
 }

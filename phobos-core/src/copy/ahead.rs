@@ -9,7 +9,7 @@ use std::thread;
 use super::bytes::{ALIGNMENT, Buffer, go_direct, leave_direct};
 
 /// How much is read and written at once.
-const PIECE: usize = 2 * 1024 * 1024;
+const PIECE: usize = 1024 * 1024;
 
 /// How many pieces there are: one is read, one is written, and one evens out what takes longer now and then.
 const PIECES: usize = 3;
