@@ -12,6 +12,9 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::history::{History, Run};
 use phobos_site::lock::{LockName, Word};
 
+/// How many devices a message names: a line is to be read.
+const NAMED: usize = 8;
+
 /// The table that names a drive where the configuration names none.
 pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
 
@@ -51,8 +54,12 @@ pub(crate) fn find(
     if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, target.name.as_str())) {
         Ok((**target).clone())
     } else {
-        let devices: Vec<_> = candidates.iter().map(|target| target.device.display().to_string()).collect();
-        let text = format!("no drive is plugged in; looked for {}", devices.join(" and "));
+        let devices: Vec<_> = candidates.iter().take(NAMED).map(|target| target.device.display().to_string()).collect();
+        let more = match candidates.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let text = format!("no drive is plugged in; looked for {}{more}", devices.join(" and "));
         Err(Stop::new(Exit::Absent, text).into())
     }
 }
@@ -189,7 +196,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (exit, text) = found(folder.path(), &[], None).unwrap_err();
         assert_eq!(exit, Exit::Absent);
-        assert!(text.starts_with("no drive is plugged in; looked for /"), "{text}");
+        assert!(text.starts_with("no drive is plugged in; looked for /") && !text.contains(" more"), "{text}");
         assert_eq!(found(folder.path(), &["B"], None).unwrap(), "B");
         assert_eq!(found(folder.path(), &["B"], Some("A")).unwrap_err().0, Exit::Absent);
         assert_eq!(found(folder.path(), &["B"], Some("C")).unwrap_err().0, Exit::Config);
