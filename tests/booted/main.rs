@@ -2,4 +2,6 @@
 //! nor a clock that can be set. `tests/README.md` tells how to write and run one.
 
 mod mail;
+mod refusals;
+mod surroundings;
 mod units;

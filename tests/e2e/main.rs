@@ -8,6 +8,4 @@ mod mail;
 mod mirror;
 mod owner;
 mod pulls;
-mod refusals;
 mod rig;
-mod surroundings;

@@ -1,7 +1,9 @@
 //! A booted container: the rig's Debian with systemd as PID 1, on this machine's own kernel and processor, in a few seconds.
 //!
-//! It has no USB, no dm-crypt, no power cord, and this machine's clock, which nobody in it can set.
+//! It has a backup disk and drives that are not encrypted, on loop devices; but no USB, no dm-crypt, no power cord, and this
+//! machine's clock, which nobody in it can set.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -22,6 +24,16 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// How long its processes may take to be gone once they have been killed.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
+/// The drives that every container knows: name, UUID of the file system that is made on it, size in MiB.
+pub(crate) const DRIVES: [(&str, &str, u64); 3] = [
+    ("A", "aaaaaaaa-1111-4222-8333-0123456789ab", 128),
+    ("B", "bbbbbbbb-1111-4222-8333-0123456789ab", 128),
+    ("small", "cccccccc-1111-4222-8333-0123456789ab", 32),
+];
+
+/// What the backup disk is called among the disks.
+const BACKUP: &str = "backup";
+
 /// A running container; dropping it ends all that is in it.
 #[derive(Debug)]
 pub struct Container {
@@ -39,6 +51,12 @@ impl Container {
         let programs = programs::tar()?;
         let image = Image::get(&cache)?;
         let folder = tempfile::Builder::new().prefix("container-").tempdir_in(&cache)?;
+        let disks = folder.path().join("disks");
+        fs::create_dir(&disks)?;
+        host::copy_sparse(&image.backup(), &disks.join(BACKUP))?;
+        for (name, _, mib) in DRIVES {
+            File::create(disks.join(name))?.set_len(mib << 20)?;
+        }
         let child = spawn(&image, &programs, &folder)?;
         let mut container = Self { child, leader: 0, folder };
         container.wait_for_boot().with_context(|| format!("the container says:\n{}", container.console()))?;
@@ -65,7 +83,24 @@ impl Container {
             let failed = self.run("systemctl --failed --no-legend --plain", Vec::new(), BOOT_LIMIT)?;
             bail!("the container is {state} after its boot: {failed}");
         }
-        Ok(())
+        self.connect_disks()
+    }
+
+    /// Makes the disks' device nodes, which nobody in a container does, and the links by which udev would let them be found.
+    fn connect_disks(&self) -> Result<()> {
+        let mut script = String::from("set -e; mkdir -p /dev/disk/by-label /dev/disk/by-uuid\n");
+        for line in fs::read_to_string(self.folder.path().join("loops"))?.lines() {
+            let [name, loop_device, major, minor] = line.split(' ').collect::<Vec<_>>()[..] else {
+                bail!("no loop device: {line}")
+            };
+            writeln!(script, "mknod --mode=660 /dev/{loop_device} b {major} {minor}")?;
+            let link = match DRIVES.iter().find(|(known, ..)| *known == name) {
+                Some((_, uuid, _)) => format!("by-uuid/{uuid}"),
+                None => format!("by-label/{name}"),
+            };
+            writeln!(script, "ln -s ../../{loop_device} /dev/disk/{link}")?;
+        }
+        self.run(&script, Vec::new(), BOOT_LIMIT).map(drop)
     }
 
     /// Kills what is in it and waits until it is gone, so that its part of the control groups can be taken away.
@@ -85,6 +120,8 @@ impl Container {
 }
 
 impl Stage for Container {
+    const CLOSED: &str = "! cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -q ' /extbackup '";
+
     fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
         let call = Invocation::new("nsenter")
             .args(["--target", &self.leader.to_string(), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup"])

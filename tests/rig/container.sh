@@ -15,9 +15,21 @@ mkdir "$folder/image" "$folder/written" "$folder/work" "$root"
 flock /dev/loop-control mount -o loop,ro,noload "$image" "$folder/image"
 mount -t overlay -o "lowerdir=$folder/image,upperdir=$folder/written,workdir=$folder/work" overlay "$root"
 tar --extract --file "$programs" --directory "$root"
-# Hardware that a container has not got.
-rm "$root/etc/fstab" "$root/etc/modules-load.d/rig.conf"
+# A loop device for each disk; the kernel takes it away when the last that has it open is gone, which is the sleep.
+for disk in "$folder"/disks/*; do
+    loop=$(flock /dev/loop-control losetup --find --show "$disk")
+    exec 9<"$loop"
+    sleep infinity &
+    exec 9<&-
+    losetup --detach "$loop"
+    echo "${disk##*/} ${loop##*/} $(tr : ' ' <"/sys/block/${loop##*/}/dev")" >>"$folder/loops"
+done
+# What a container has not got: a disk for its root, and hardware.
+sed -i '/^LABEL=root /d' "$root/etc/fstab"
+rm "$root/etc/modules-load.d/rig.conf"
 # Not registered anywhere: this machine may have no systemd of its own.
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+# Whatever the machine allows its services they may do here: Landlock for one is younger than nspawn's list.
+export SYSTEMD_SECCOMP=0
 systemd-nspawn --quiet --register=no --keep-unit --private-network --link-journal=no --resolv-conf=off --timezone=off \
     --machine="$name" --hostname=phobos --directory="$root" --boot </dev/null

@@ -1,5 +1,6 @@
 //! A root shell in the machine.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,14 @@ impl Guest {
     pub(crate) fn run(&self, script: &str, stdin: Vec<u8>, limit: Duration) -> Result<String> {
         let call = self.ssh().args(["root@127.0.0.1", script]).stdin(stdin).limit(limit);
         host::shell(&call, "in the machine", script)
+    }
+
+    /// Runs `script` for at most `limit` and writes what it writes to its standard output to `file` on the development machine.
+    pub(crate) fn save(&self, script: &str, file: &Path, limit: Duration) -> Result<()> {
+        // The shell gets `--` before the call.
+        let wrapper = ["sh", "-c", r#"shift; exec "$@" >"$0""#].map(OsStr::new).into_iter().chain([file.as_os_str()]);
+        let ssh = self.ssh().args(["root@127.0.0.1", script]).through(wrapper);
+        host::shell(&ssh.limit(limit), "in the machine", script).map(drop)
     }
 
     /// The command that a person would run for a shell.

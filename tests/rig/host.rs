@@ -10,7 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use phobos_core::exec::{self, Exec, ExecError, Invocation, System};
 
 /// The programs of the development machine that the rig needs, with the packages that bring them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
+    ("borg", "borgbackup"),
     ("mmdebstrap", "mmdebstrap"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),

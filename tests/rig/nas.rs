@@ -1,5 +1,8 @@
 //! The words in which scenarios are written.
 
+mod booted;
+mod rigged;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -9,8 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::container::Container;
 use crate::image::PASSPHRASE;
-use crate::light::{Light, Report};
-use crate::machine::{DRIVES, Machine};
+use crate::machine::Machine;
 
 /// How long a call may take that waits for nothing.
 const CALL_LIMIT: Duration = Duration::from_secs(120);
@@ -50,6 +52,17 @@ Group=systemd-journal
 DynamicUser=yes
 ";
 
+/// Checks the copy in the folder `borg` as another host does, which has never seen it; what that host remembers goes to `../base`.
+const AS_ANOTHER_HOST: &str = "\
+[ ! -e borg/lock.exclusive ] || { echo lock.exclusive is on the copy >&2; exit 1; }
+[ ! -e borg/lock.roster ] || { echo lock.roster is on the copy >&2; exit 1; }
+export BORG_BASE_DIR=$PWD/../base BORG_HOST_ID=elsewhere BORG_PASSPHRASE='WORDS'
+borg check borg
+archives=$(borg list --short borg)
+[ -n \"$archives\" ]
+for archive in $archives; do borg extract --dry-run borg::$archive; done
+";
+
 /// How a scenario ends.
 pub type Story = Result<(), Failure>;
 
@@ -58,6 +71,9 @@ pub struct Failure(String);
 
 /// Where a story plays: what has a shell of root's.
 pub trait Stage: fmt::Debug {
+    /// A shell command that succeeds when no drive is open here, in any namespace.
+    const CLOSED: &str;
+
     /// Runs `script` as root with `stdin` for at most `limit` and returns what it wrote to its standard output.
     ///
     /// # Errors
@@ -87,9 +103,18 @@ pub struct Nas<S: Stage = Machine> {
 pub struct Drive {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// The UUID of its LUKS container.
+    /// The UUID of its LUKS container, or of its file system where it has none.
     pub uuid: &'static str,
-    file: PathBuf,
+    kind: Kind,
+}
+
+/// What kind of drive it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// A USB drive with LUKS and a key file; its content is in this file of the development machine's.
+    Encrypted(PathBuf),
+    /// A loop device that is not encrypted.
+    Plain,
 }
 
 /// What systemd says about a unit.
@@ -122,8 +147,8 @@ pub fn story(tell: impl FnOnce(&mut Nas) -> Result<()>) -> Story {
     tell(&mut nas).map_err(|error| Failure(format!("{error:#}\n\n{}", nas.report())))
 }
 
-/// Tells a story in a container that has just booted, with phobos's programs in place: as [`story`], without drives, light,
-/// power cord and a clock of its own.
+/// Tells a story in a container that has just booted, with phobos's programs in place: as [`story`], with drives that are not
+/// encrypted, but without a light, a power cord and a clock of its own.
 ///
 /// # Errors
 ///
@@ -142,218 +167,6 @@ pub const fn seconds(count: u64) -> Duration {
 /// `count` minutes.
 pub const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
-}
-
-impl Nas {
-    /// Starts a clean machine, installs the programs, plugs the stick in.
-    ///
-    /// # Errors
-    ///
-    /// When the rig cannot have what it needs, or the machine does not come up.
-    pub fn start() -> Result<Self> {
-        let machine = Machine::start()?;
-        machine.guest()?.sh(
-            "dd if=/dev/disk/by-id/virtio-programs iflag=direct bs=1M status=none 2>/dev/null | tar -x -C / \
-             && systemctl daemon-reload && udevadm control --reload \
-             && systemctl enable --quiet --now fake-blinkstick.service && udevadm settle && sync -f /usr/local",
-        )?;
-        Ok(Self { stage: machine, seen: 0 })
-    }
-
-    /// The drive called `name`, as it was made ready: LUKS with a key file, an empty file system labelled `extbackup`.
-    ///
-    /// # Panics
-    ///
-    /// When there is none of that name: A, B and small are there.
-    pub fn drive(&self, name: &str) -> Drive {
-        let Some((name, uuid, _)) = DRIVES.into_iter().find(|(known, ..)| *known == name) else {
-            unreachable!("no drive {name} in the rig")
-        };
-        Drive { name, uuid, file: self.stage.folder().join(format!("drive-{name}.img")) }
-    }
-
-    /// Tells phobos about `drives`: in its configuration, and by enabling the unit that each of them starts.
-    ///
-    /// # Errors
-    ///
-    /// When the machine cannot be told.
-    pub fn expect_drives(&self, drives: &[&Drive]) -> Result<()> {
-        let mut config = String::new();
-        for drive in drives {
-            config += &drive.config();
-        }
-        self.write("/etc/phobos/phobos.toml", &config)?;
-        let units: Vec<_> = drives.iter().map(|drive| format!("'{}'", drive.unit())).collect();
-        self.sh(&format!("systemctl enable --quiet {}", units.join(" "))).map(drop)
-    }
-
-    /// Plugs `drive` in.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU does not.
-    pub fn plug(&mut self, drive: &Drive) -> Result<()> {
-        self.stage.plug(drive.name, &drive.file)
-    }
-
-    /// Pulls `drive` out, whatever the machine is doing with it.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU does not.
-    pub fn pull(&mut self, drive: &Drive) -> Result<()> {
-        self.stage.pull(drive.name)
-    }
-
-    /// Makes `drive` no faster than `kib` KiB a second; 0 lets it go as fast as it can.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU does not, because the drive is not plugged in for example.
-    pub fn slow_drive(&mut self, drive: &Drive, kib: u64) -> Result<()> {
-        self.stage.throttle(&format!("drive-{}", drive.name), kib << 10)
-    }
-
-    /// Makes the backup disk no faster than `kib` KiB a second; 0 lets it go as fast as it can.
-    ///
-    /// That is how a scenario gets into the middle of a mirror: a slow drive would only slow the unmount down.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU does not.
-    pub fn slow_backup_disk(&mut self, kib: u64) -> Result<()> {
-        self.stage.throttle("backup-disk", kib << 10)
-    }
-
-    /// Cuts the power in this moment. What the machine had written is on its disks, what it had not is lost.
-    ///
-    /// # Errors
-    ///
-    /// When QEMU does not end.
-    pub fn cut_power(&mut self) -> Result<()> {
-        self.stage.cut_power()
-    }
-
-    /// Switches the machine on again with `plugged` plugged in, and waits for its shell.
-    ///
-    /// # Errors
-    ///
-    /// When it does not boot.
-    pub fn power_on(&mut self, plugged: &[&Drive]) -> Result<()> {
-        self.stage.boot()?;
-        for drive in plugged {
-            self.stage.plug(drive.name, &drive.file)?;
-        }
-        self.stage.connect()
-    }
-
-    /// The command that gives a person a root shell in the machine.
-    ///
-    /// # Errors
-    ///
-    /// When the machine is off.
-    pub fn shell(&self) -> Result<String> {
-        Ok(self.stage.guest()?.command())
-    }
-
-    /// Waits until the light turns to `light`, from the last light on that was waited for.
-    ///
-    /// # Errors
-    ///
-    /// When it does not within `limit`, or turns red instead.
-    pub fn wait_for_light(&mut self, light: Light, limit: Duration) -> Result<Report> {
-        self.wait_for_light_past(light, None, limit)
-    }
-
-    /// Waits until the light turns green after it was red: a failure stays on the light until it is made good.
-    ///
-    /// # Errors
-    ///
-    /// When it does not within `limit`.
-    pub fn wait_for_recovery(&mut self, limit: Duration) -> Result<Report> {
-        self.wait_for_light_past(Light::Green, Some(Light::Red), limit)
-    }
-
-    /// Runs `script` and waits until the light turns to `light` after that, even if it was so before.
-    ///
-    /// # Errors
-    ///
-    /// When it does not within half a minute.
-    pub fn wait_for_light_again(&mut self, light: Light, script: &str) -> Result<()> {
-        self.seen = self.light()?.len();
-        self.sh(script)?;
-        self.wait_for_light(light, seconds(30)).map(drop)
-    }
-
-    fn wait_for_light_past(&mut self, light: Light, past: Option<Light>, limit: Duration) -> Result<Report> {
-        let began = Instant::now();
-        loop {
-            let reports = self.light()?;
-            for (number, report) in reports.iter().enumerate().skip(self.seen) {
-                self.seen = number + 1;
-                match Light::of(report) {
-                    Some(shown) if shown == light => return Ok(report.clone()),
-                    Some(Light::Red) if past != Some(Light::Red) => {
-                        bail!("waited for the light to turn {light:?}, but it turned red")
-                    }
-                    _ => {}
-                }
-            }
-            if began.elapsed() > limit {
-                bail!("the light did not turn {light:?} within {} s", limit.as_secs());
-            }
-            sleep(Duration::from_millis(100));
-        }
-    }
-
-    /// All that the sticks were told so far.
-    ///
-    /// # Errors
-    ///
-    /// When the time line cannot be read.
-    pub fn light(&self) -> Result<Vec<Report>> {
-        self.stage.reports()
-    }
-
-    /// The colours that the light had so far, one after the other.
-    ///
-    /// # Errors
-    ///
-    /// When the time line cannot be read.
-    pub fn colours(&self) -> Result<Vec<Light>> {
-        let mut colours: Vec<_> = self.light()?.iter().filter_map(Light::of).collect();
-        colours.dedup();
-        Ok(colours)
-    }
-
-    /// Plugs `drive` in and waits until its mirror is in the middle of rsync, which it stays in for a while.
-    ///
-    /// # Errors
-    ///
-    /// When it does not come that far.
-    pub fn plug_into_the_middle(&mut self, drive: &Drive) -> Result<()> {
-        self.slow_backup_disk(500)?;
-        self.sh("echo 3 >/proc/sys/vm/drop_caches")?;
-        self.plug(drive)?;
-        self.wait_until("rsync runs", "pgrep -x rsync", minutes(3))
-    }
-
-    /// Waits until `drive`'s run has failed with exit code `status`, and checks that all the world was told: the light is
-    /// red, root has a mail about the unit that says `why`, and the drive is closed. Returns the mail.
-    ///
-    /// # Errors
-    ///
-    /// When any of that is not so.
-    pub fn expect_failure(&mut self, drive: &Drive, status: i32, why: &str) -> Result<Mail> {
-        let unit = self.wait_for_unit(&drive.unit(), "failed", minutes(4))?;
-        if unit.status != status {
-            bail!("{} ended with {}, not with {status}", drive.unit(), unit.status);
-        }
-        self.wait_for_light(Light::Red, minutes(2))?;
-        let mail = self.wait_for_mail_that_says(&format!("unit {} failed", drive.unit()), why)?;
-        self.wait_until_closed()?;
-        Ok(mail)
-    }
 }
 
 impl<S: Stage> Nas<S> {
@@ -482,9 +295,7 @@ impl<S: Stage> Nas<S> {
     ///
     /// When a drive stays open.
     pub fn wait_until_closed(&self) -> Result<()> {
-        let nothing =
-            "! ls /sys/block | grep -q ^dm- && ! cat /proc/[0-9]*/mountinfo 2>/dev/null | grep -q ' /extbackup '";
-        self.wait_until("no drive is open", nothing, minutes(1))
+        self.wait_until("no drive is open", S::CLOSED, minutes(1))
     }
 
     /// A digest of all files on `drive`, which is plugged in and locked: whether they are what they were.
@@ -493,9 +304,18 @@ impl<S: Stage> Nas<S> {
     ///
     /// When the drive cannot be read.
     pub fn content(&self, drive: &Drive) -> Result<String> {
-        let Drive { name, uuid, .. } = drive;
+        self.look_at(drive, "find . -type f -print0 | sort -z | xargs -0r sha256sum | sha256sum")
+    }
+
+    /// Runs `script` on `drive`, which is plugged in and locked: its file system is the working directory, to be read only.
+    ///
+    /// # Errors
+    ///
+    /// When the drive cannot be read, or the script ends with anything but 0.
+    pub fn look_at(&self, drive: &Drive, script: &str) -> Result<String> {
+        let unlocked = drive.unlocked("rig-look");
         self.sh(&format!(
-            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n             mount -o ro /dev/mapper/rig-look /mnt; cd /mnt\n             find . -type f -print0 | sort -z | xargs -0r sha256sum | sha256sum; cd /"
+            "set -eu; {unlocked}trap 'cd /; umount -q /mnt; lock' EXIT\nmount -o ro \"$device\" /mnt; cd /mnt\n{script}"
         ))
     }
 
@@ -517,40 +337,6 @@ impl<S: Stage> Nas<S> {
         let condition = format!("[ \"$(grep -c '^From ' /var/mail/owner)\" -ge {count} ]");
         self.wait_until(&format!("mail number {count} to root"), &condition, limit)?;
         self.mail()
-    }
-
-    /// Checks that the repository on `drive`, which is plugged in and locked, is whole and can be restored elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// When Borg finds anything wrong on it, as another host sees it.
-    pub fn check_copy(&self, drive: &Drive) -> Result<()> {
-        let script = format!(
-            "set -eu\n\
-             cd /root\n\
-             mkdir -p rig-check/drive rig-check/over\n\
-             cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-check\n\
-             trap 'cd /; umount -q /root/rig-check/over/all /root/rig-check/over /root/rig-check/drive; \
-                   cryptsetup close rig-check' EXIT\n\
-             mount -o ro /dev/mapper/rig-check rig-check/drive\n\
-             mount -t tmpfs tmpfs rig-check/over\n\
-             cd rig-check/over\n\
-             mkdir upper work all base\n\
-             mount -t overlay -o lowerdir=../drive,upperdir=upper,workdir=work overlay all\n\
-             [ ! -e all/borg/lock.exclusive ] || {{ echo lock.exclusive is on the copy >&2; exit 1; }}\n\
-             [ ! -e all/borg/lock.roster ] || {{ echo lock.roster is on the copy >&2; exit 1; }}\n\
-             export BORG_BASE_DIR=$PWD/base BORG_HOST_ID=elsewhere BORG_PASSPHRASE='{PASSPHRASE}'\n\
-             borg check all/borg\n\
-             archives=$(borg list --short all/borg)\n\
-             [ -n \"$archives\" ]\n\
-             for archive in $archives; do borg extract --dry-run \"all/borg::$archive\"; done\n",
-            name = drive.name,
-            uuid = drive.uuid,
-        );
-        self.stage
-            .run(&script, Vec::new(), minutes(10))
-            .with_context(|| format!("the copy on drive {}", drive.name))
-            .map(drop)
     }
 
     /// What there was to see, for a person who wonders why a scenario failed.
@@ -576,7 +362,10 @@ impl<S: Stage> Nas<S> {
 impl Drive {
     /// The unit that the drive starts.
     pub fn unit(&self) -> String {
-        format!("phobos-ext@{}.service", self.uuid.replace('-', "\\x2d"))
+        match self.kind {
+            Kind::Encrypted(_) => format!("phobos-ext@{}.service", self.uuid.replace('-', "\\x2d")),
+            Kind::Plain => format!("phobos-ext@{}.service", self.name),
+        }
     }
 
     /// The device unit that is active while the drive is plugged in.
@@ -587,9 +376,24 @@ impl Drive {
     /// Its entry in phobos's configuration.
     pub fn config(&self) -> String {
         let Self { name, uuid, .. } = self;
-        format!(
-            "[[external.drive]]\nname = \"{name}\"\nuuid = \"{uuid}\"\nkey-file = \"/etc/phobos/keys/{name}.key\"\n\n"
-        )
+        let opened = match self.kind {
+            Kind::Encrypted(_) => format!("uuid = \"{uuid}\"\nkey-file = \"/etc/phobos/keys/{name}.key\""),
+            Kind::Plain => format!("device = \"/dev/disk/by-uuid/{uuid}\""),
+        };
+        format!("[[external.drive]]\nname = \"{name}\"\n{opened}\n\n")
+    }
+
+    /// Shell lines after which the file system is on `$device`, to be read only, until `lock` is called; it is mapped as `mapping`
+    /// in between if it must be.
+    fn unlocked(&self, mapping: &str) -> String {
+        let Self { name, uuid, .. } = self;
+        match self.kind {
+            Kind::Encrypted(_) => format!(
+                "device=/dev/mapper/{mapping}; lock() {{ cryptsetup close {mapping}; }}\n\
+                 cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} {mapping}\n"
+            ),
+            Kind::Plain => format!("device=/dev/disk/by-uuid/{uuid}; lock() {{ :; }}\n"),
+        }
     }
 }
 
@@ -605,6 +409,11 @@ impl<S: Stage> Drop for Nas<S> {
             crate::say(&self.report());
         }
     }
+}
+
+/// The shell lines that check the copy in the folder `borg`.
+fn check_as_another_host() -> String {
+    AS_ANOTHER_HOST.replace("WORDS", PASSPHRASE)
 }
 
 /// Takes a mailbox apart.

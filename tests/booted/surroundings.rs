@@ -1,16 +1,18 @@
 //! What surrounds a mirror and must not matter to it; and what must not see it.
 
 use anyhow::ensure;
-use phobos_tests::{Light, Story, minutes, seconds, story};
+use phobos_tests::{Container, Story, booted, minutes, seconds};
 
+type Nas = phobos_tests::Nas<Container>;
+
+/// There is no BlinkStick: the mirror is made all the same.
 #[test]
 fn no_led() -> Story {
-    story(|nas| {
-        let a = nas.drive("A");
+    booted(|nas| {
+        let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
-        nas.sh("systemctl stop fake-blinkstick")?;
         nas.plug(&a)?;
-        nas.wait_until("the mirror is done", "grep '\"exit\":0' /var/lib/phobos/history.jsonl", minutes(5))?;
+        nas.wait_until("the mirror is done", "grep '\"exit\":0' /var/lib/phobos/history.jsonl", minutes(2))?;
         let unit = nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
         ensure!(unit.result == "success", "{unit:?}");
         let journal = nas.journal(&a.unit())?;
@@ -22,22 +24,20 @@ fn no_led() -> Story {
 
 #[test]
 fn no_mail_server() -> Story {
-    story(|nas| {
-        let a = nas.drive("A");
+    booted(|nas| {
+        let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
         nas.sh("systemctl stop exim4; chmod -x /usr/sbin/sendmail /usr/sbin/exim4")?;
-        nas.plug(&a)?;
-        let green = nas.wait_for_light(Light::Green, minutes(5))?;
-        ensure!(green.witness.is_at_rest(), "{green}");
-        nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        nas.mirror(&a)?;
+        nas.wait_until_closed()?;
 
         // A failure turns the light red without it, and the mail is kept.
         nas.sh("nsenter --mount=/run/phobos/ns/backup mv /backup/borg /backup/gone")?;
-        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
-        nas.wait_for_unit(&a.unit(), "failed", minutes(3))?;
-        nas.wait_for_light(Light::Red, minutes(2))?;
+        nas.plug(&a)?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(2))?;
+        nas.wait_for_state("failed", minutes(1))?;
         let status = format!("status-email-user@{}.service", a.unit());
-        nas.wait_for_unit(&status, "failed", minutes(3))?;
+        nas.wait_for_unit(&status, "failed", minutes(2))?;
         let journal = nas.journal(&status)?;
         ensure!(journal.contains("cannot"), "{journal}");
         nas.wait_until_closed()?;
@@ -49,7 +49,7 @@ fn no_mail_server() -> Story {
 /// Nobody outside sees the backups: not root, not another unit, however it is sandboxed, not in any mount table.
 #[test]
 fn invisible_outside() -> Story {
-    story(|nas| {
+    booted(|nas| {
         let look = "[ -z \"$(ls -A /backup)\" ] && ! grep -q ' /backup ' /proc/self/mountinfo";
         let sandboxes = [
             "",
@@ -58,7 +58,7 @@ fn invisible_outside() -> Story {
             "-p DynamicUser=yes",
             "-p PrivateMounts=yes",
         ];
-        let everybody_looks = |nas: &phobos_tests::Nas| -> anyhow::Result<()> {
+        let everybody_looks = |nas: &Nas| -> anyhow::Result<()> {
             nas.sh(look)?;
             for sandbox in sandboxes {
                 nas.sh(&format!(
@@ -80,16 +80,17 @@ fn invisible_outside() -> Story {
             ensure!(strangers.is_empty(), "{strangers:?}");
             Ok(())
         };
-        let a = nas.drive("A");
+        let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
         nas.sh(
             "systemctl start phobos-ns.service && nsenter --mount=/run/phobos/ns/backup test -f /backup/borg/config",
         )?;
         everybody_looks(nas)?;
+        nas.hold("rsync")?;
         nas.plug_into_the_middle(&a)?;
         everybody_looks(nas)?;
-        nas.slow_backup_disk(0)?;
-        nas.wait_for_light(Light::Green, minutes(5))?;
+        nas.let_go()?;
+        nas.wait_for_state("ok", minutes(2))?;
         everybody_looks(nas)?;
         let refused = "systemd-run --wait --collect --pipe -p PrivateTmp=yes phobos-ns 2>&1";
         ensure!(nas.sh(&format!("! {refused}"))?.contains("runs in a mount namespace of its own"));
