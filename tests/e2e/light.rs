@@ -70,7 +70,15 @@ fn only_root_and_its_group_set_the_light() -> Story {
         )?;
         nas.sh("runuser -u owner -- phobos-blink --index 1 --limit 10 green")?;
         nas.wait_for_light(Light::Green, seconds(10))?;
-        nas.sh("runuser -u owner -- test -w \"$(ls -d /dev/bus/usb/*/* | grep -v /001$)\"").map(drop)
+        nas.sh("runuser -u owner -- test -w \"$(ls -d /dev/bus/usb/*/* | grep -v /001$)\"")?;
+
+        // A unit that has failed gets at the light, all its hardening notwithstanding.
+        let unit = "phobos-borg-check.service";
+        let fails = format!("sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab; ! systemctl start {unit}");
+        nas.wait_for_light_again(Light::Red, &fails)?;
+        let journal = nas.journal(unit)?;
+        ensure!(journal.contains("cannot mount /backup") && !journal.contains("on the light"), "{journal}");
+        Ok(())
     })
 }
 

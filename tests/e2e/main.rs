@@ -2,7 +2,6 @@
 
 mod blinkstick;
 mod faults;
-mod jobs;
 mod light;
 mod mail;
 mod mirror;

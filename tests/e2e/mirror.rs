@@ -56,45 +56,6 @@ fn two_drives() -> Story {
     })
 }
 
-/// A `borg create` holds the lock: the mirror waits for it by name; with a short limit it gives up, and unlocks nothing.
-#[test]
-fn repository_busy() -> Story {
-    story(|nas| {
-        let a = nas.drive("A");
-        nas.expect_drives(&[&a])?;
-        nas.sh("phobos-ns; mkfifo /root/input")?;
-        let create =
-            "nsenter --mount=/run/phobos/ns/backup borg create --stdin-name data /backup/borg::by-hand - </root/input";
-        nas.sh(&format!(
-            "systemd-run --unit=rig-borg --setenv=BORG_PASSPHRASE='{}' --setenv=BORG_RELOCATED_REPO_ACCESS_IS_OK=yes \
-             --setenv=HOME=/root sh -c '{create}'",
-            phobos_tests::PASSPHRASE
-        ))?;
-        nas.sh("systemd-run --unit=rig-feed sh -c 'exec 3>/root/input; sleep infinity'")?;
-        nas.wait_until(
-            "borg holds its lock",
-            "[ -d /backup/borg/lock.exclusive ] || \
-            nsenter --mount=/run/phobos/ns/backup test -d /backup/borg/lock.exclusive",
-            minutes(2),
-        )?;
-
-        nas.sh("sed -i '1i [locks]\\nwait = \"5s\"\\n' /etc/phobos/phobos.toml")?;
-        nas.plug(&a)?;
-        nas.expect_failure(&a, 75, "gave up waiting for Borg's lock on /backup/borg, held by")?;
-        ensure!(nas.light()?.iter().all(|report| report.witness.mappings.is_empty()), "the drive was unlocked");
-
-        nas.sh("sed -i 's/\"5s\"/\"1h\"/' /etc/phobos/phobos.toml")?;
-        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
-        let said =
-            format!("journalctl --sync; journalctl -u '{}' | grep 'waiting for Borg.s lock .*borg create'", a.unit());
-        nas.wait_until("it says for whom it waits", &said, minutes(2))?;
-        nas.sh("systemctl stop rig-feed")?;
-        let green = nas.wait_for_recovery(minutes(5))?;
-        ensure!(green.witness.is_at_rest(), "{green}");
-        nas.check_copy(&a)
-    })
-}
-
 /// Plugs `drive` in and waits for green.
 fn mirror(nas: &mut Nas, drive: &Drive) -> Result<()> {
     nas.plug(drive)?;

@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, ensure};
 use phobos_site::history::Run;
-use phobos_tests::{Light, Nas, PASSPHRASE, Story, minutes, seconds, story};
+use phobos_tests::{Container, PASSPHRASE, Story, booted, minutes, seconds};
+
+type Nas = phobos_tests::Nas<Container>;
 
 /// The hosts that the administrator's borgmatic backs up, one configuration each.
 const HOSTS: [&str; 9] = ["alder", "birch", "cedar", "elder", "fir", "hazel", "linden", "maple", "oak"];
 
-/// The light of a job that waits.
-const WAITING: Light = Light::Other(0, 0, 0x19);
+/// What makes a borgmatic configuration wait for the morning, so that the night is as long as the story needs it.
+const UNTIL_MORNING: &str = "before_actions: ['until [ -e /run/morning ]; do sleep 0.1; done']\n";
 
 /// A host to pull that needs no network.
 const PULLED: &str = "set -e; mkdir -p /srv/rowan /etc/phobos/pull.d; echo photo >/srv/rowan/photo\n\
@@ -19,8 +21,8 @@ const PULLED: &str = "set -e; mkdir -p /srv/rowan /etc/phobos/pull.d; echo photo
 /// Nine borgmatic configurations at night; a pull and a plug-in arrive in the middle, wait visibly, and end well, the pull first.
 #[test]
 fn a_night_of_nine() -> Story {
-    story(|nas| {
-        let a = nas.drive("A");
+    booted(|nas| {
+        let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
         configure(nas)?;
         nas.sh(PULLED)?;
@@ -32,7 +34,7 @@ fn a_night_of_nine() -> Story {
         nas.sh("echo late >/srv/rowan/late")?;
         nas.plug(&a)?;
         waits(nas, "ext-A", "holding", "borgmatic")?;
-        nas.wait_for_light(WAITING, seconds(60))?;
+        nas.wait_for_state("waiting", seconds(60))?;
         ensure!(nas.sh("phobos-blink jobs")?.contains("waiting for the lock holding, held by borgmatic (pid "));
 
         // Meanwhile nobody outside sees the backups, and the namespace cannot be taken away.
@@ -40,11 +42,12 @@ fn a_night_of_nine() -> Story {
         let refused = nas.sh("! phobos-ns remove 2>&1")?;
         ensure!(refused.contains("phobos-borgmatic.service)"), "{refused}");
 
-        let night = nas.wait_for_unit("phobos-borgmatic.service", "inactive", minutes(8))?;
+        nas.sh("touch /run/morning")?;
+        let night = nas.wait_for_unit("phobos-borgmatic.service", "inactive", minutes(3))?;
         ensure!(night.result == "success", "{night:?}");
-        let green = nas.wait_for_light(Light::Green, minutes(4))?;
-        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.wait_for_state("ok", minutes(2))?;
         nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        nas.wait_until_closed()?;
 
         // The order is the one in which they came, and each began after the one before had ended.
         let history = nas.read("/var/lib/phobos/history.jsonl")?;
@@ -59,15 +62,14 @@ fn a_night_of_nine() -> Story {
         ensure!(runs[1].start + seconds(1) >= runs[0].end, "{history}");
 
         // The mirror has what the night and the pull have brought.
-        let phobos_tests::Drive { name, uuid, .. } = &a;
-        let archives = nas.sh(&format!(
-            "set -eu; cryptsetup open --readonly --key-file /etc/phobos/keys/{name}.key /dev/disk/by-uuid/{uuid} rig-look\n\
-             trap 'umount -q /mnt; cryptsetup close rig-look' EXIT\n\
-             mount -o ro /dev/mapper/rig-look /mnt\n\
-             phobos-ns exec -- diff -r /srv/rowan /mnt/holding/rowan/srv/rowan\n\
-             export BORG_BASE_DIR=/root/elsewhere BORG_PASSPHRASE='{PASSPHRASE}' BORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n\
-             borg list --bypass-lock --short /mnt/borg"
-        ))?;
+        let archives = nas.look_at(
+            &a,
+            &format!(
+                "phobos-ns exec -- diff -r /srv/rowan /mnt/holding/rowan/srv/rowan >&2\n\
+                 export BORG_BASE_DIR=/root/elsewhere BORG_PASSPHRASE='{PASSPHRASE}' BORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n\
+                 borg list --bypass-lock --short /mnt/borg"
+            ),
+        )?;
         for host in HOSTS {
             ensure!(
                 archives.lines().filter(|archive| archive.starts_with(&format!("{host}-"))).count() == 1,
@@ -82,18 +84,18 @@ fn a_night_of_nine() -> Story {
 /// and the namespace promise on a machine with systemd.
 #[test]
 fn a_check_while_a_drive_comes() -> Story {
-    story(|nas| {
+    booted(|nas| {
         units(nas)?;
-        let a = nas.drive("A");
+        let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
         // A file system of the host's that is mounted when the namespace is made.
-        nas.sh("set -e; truncate -s 20M /root/disk; mkfs.ext4 -q /root/disk; mkdir -p /media/stick; \
-            mount -o loop /root/disk /media/stick")?;
+        let stick = nas.drive("small")?.uuid;
+        nas.sh(&format!("mkdir -p /media/stick; mount /dev/disk/by-uuid/{stick} /media/stick"))?;
         nas.write(
             "/etc/phobos/borg.env",
             &format!("BORG_PASSPHRASE=\"{PASSPHRASE}\"\nBORG_RELOCATED_REPO_ACCESS_IS_OK=yes\n"),
         )?;
-        nas.slow_backup_disk(300)?;
+        nas.hold("borg")?;
         nas.sh("systemctl start phobos-ns.service; systemctl start --no-block phobos-borg-check.service")?;
         nas.wait_until("borg check runs", "pgrep -x borg", minutes(2))?;
         // A pull does not touch the repository: it runs beside the check.
@@ -102,19 +104,16 @@ fn a_check_while_a_drive_comes() -> Story {
                 systemctl show --property=ActiveState phobos-borg-check.service | grep =activating")?;
         nas.plug(&a)?;
         waits(nas, "ext-A", "repository", "borg-check")?;
-        nas.wait_for_light(WAITING, seconds(60))?;
+        nas.wait_for_state("waiting", seconds(60))?;
         let holder = nas.sh("phobos-ns status")?;
         ensure!(holder.contains(", phobos-borg-check.service), alone, since "), "{holder}");
-        ensure!(
-            nas.light()?.iter().all(|report| report.witness.mappings.is_empty()),
-            "the drive was unlocked too early"
-        );
+        nas.sh(&in_use(a.uuid, false)).context("the drive was opened too early")?;
         // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
-        nas.sh("set -e; umount /media/stick; e2fsck -fn /root/disk; ! losetup --associated /root/disk | grep .")?;
-        nas.slow_backup_disk(0)?;
+        nas.sh(&format!("{} && umount /media/stick && {}", in_use(stick, true), in_use(stick, false)))?;
+        nas.sh(&format!("e2fsck -fn /dev/disk/by-uuid/{stick}"))?;
+        nas.let_go()?;
 
-        let green = nas.wait_for_light(Light::Green, minutes(5))?;
-        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.wait_for_state("ok", minutes(2))?;
         let check = nas.wait_for_unit("phobos-borg-check.service", "inactive", seconds(60))?;
         ensure!(check.result == "success", "{check:?}");
         nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
@@ -137,19 +136,61 @@ fn a_check_while_a_drive_comes() -> Story {
 
         // What goes wrong turns the light red and is mailed, all hardening notwithstanding.
         nas.sh("sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab; ! systemctl start phobos-borg-check.service")?;
-        nas.wait_for_light(Light::Red, minutes(1))?;
+        nas.wait_for_state("failed", minutes(1))?;
         nas.wait_for_mail_that_says("unit phobos-borg-check.service failed", "cannot mount /backup in the namespace")?;
-        let journal = nas.journal("phobos-borg-check.service")?;
-        ensure!(!journal.contains("on the light"), "{journal}");
         Ok(())
     })
+}
+
+/// A `borg create` holds the lock: the mirror waits for it by name; with a short limit it gives up, and opens nothing.
+#[test]
+fn repository_busy() -> Story {
+    booted(|nas| {
+        let a = nas.drive("A")?;
+        nas.expect_drives(&[&a])?;
+        nas.sh("phobos-ns; mkfifo /root/input")?;
+        let create =
+            "nsenter --mount=/run/phobos/ns/backup borg create --stdin-name data /backup/borg::by-hand - </root/input";
+        nas.sh(&format!(
+            "systemd-run --unit=rig-borg --setenv=BORG_PASSPHRASE='{PASSPHRASE}' --setenv=BORG_RELOCATED_REPO_ACCESS_IS_OK=yes \
+             --setenv=HOME=/root sh -c '{create}'"
+        ))?;
+        nas.sh("systemd-run --unit=rig-feed sh -c 'exec 3>/root/input; sleep infinity'")?;
+        nas.wait_until(
+            "borg holds its lock",
+            "nsenter --mount=/run/phobos/ns/backup test -d /backup/borg/lock.exclusive",
+            minutes(2),
+        )?;
+
+        nas.sh("sed -i '1i [locks]\\nwait = \"5s\"\\n' /etc/phobos/phobos.toml")?;
+        nas.plug(&a)?;
+        nas.expect_failure(&a, 75, "gave up waiting for Borg's lock on /backup/borg, held by")?;
+
+        nas.sh("sed -i 's/\"5s\"/\"1h\"/' /etc/phobos/phobos.toml")?;
+        nas.plug(&a)?;
+        let said =
+            format!("journalctl --sync; journalctl -u '{}' | grep 'waiting for Borg.s lock .*borg create'", a.unit());
+        nas.wait_until("it says for whom it waits", &said, minutes(2))?;
+        nas.sh(&in_use(a.uuid, false)).context("the drive was opened too early")?;
+        nas.sh("systemctl stop rig-feed")?;
+        nas.wait_for_state("ok", minutes(2))?;
+        nas.wait_until_closed()?;
+        nas.check_copy(&a)
+    })
+}
+
+/// A shell command that succeeds if the disk with `uuid` is mounted, or held otherwise, in any namespace; or the other way round.
+fn in_use(uuid: &str, wanted: bool) -> String {
+    let not = if wanted { "!" } else { "" };
+    format!("{not} python3 -c 'import os; os.open(\"/dev/disk/by-uuid/{uuid}\", os.O_EXCL)' 2>/run/rig-in-use")
 }
 
 /// Writes the administrator's configurations: one host each, all into one repository, which is compacted once, at the end.
 fn configure(nas: &Nas) -> Result<()> {
     let mut script = String::from("set -e; mkdir -p /etc/borgmatic.d\n");
     for host in HOSTS {
-        let skipped = if Some(&host) == HOSTS.last() { "" } else { "skip_actions: [compact]\n" };
+        let is_last = Some(&host) == HOSTS.last();
+        let more = if is_last { UNTIL_MORNING } else { "skip_actions: [compact]\n" };
         write!(
             script,
             "cat >/etc/borgmatic.d/{host}.yaml <<'END'\n\
@@ -160,7 +201,7 @@ fn configure(nas: &Nas) -> Result<()> {
              archive_name_format: '{host}-{{now}}'\n\
              match_archives: 'sh:{host}-*'\n\
              keep_daily: 7\n\
-             {skipped}END\n"
+             {more}END\n"
         )?;
     }
     nas.sh(&script).map(drop)
