@@ -3,6 +3,7 @@
 
 mod jobs;
 mod mail;
+mod pulls;
 mod refusals;
 mod surroundings;
 mod units;

@@ -6,5 +6,4 @@ mod light;
 mod mail;
 mod mirror;
 mod owner;
-mod pulls;
 mod rig;
