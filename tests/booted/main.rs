@@ -7,3 +7,4 @@ mod pulls;
 mod refusals;
 mod surroundings;
 mod units;
+mod waiting;

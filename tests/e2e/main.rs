@@ -3,7 +3,6 @@
 mod blinkstick;
 mod faults;
 mod light;
-mod mail;
 mod mirror;
 mod owner;
 mod rig;
