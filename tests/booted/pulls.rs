@@ -62,7 +62,8 @@ fn a_day_of_pulls() -> Story {
         let jobs = nas.sh("phobos-blink jobs")?;
         ensure!(jobs == "light: off", "a scheduled pull that goes well leaves the light alone: {jobs}");
         let list = nas.sh("phobos-pull list --json")?;
-        let hosts: Vec<serde_json::Value> = serde_json::from_str(&list)?;
+        let printed: serde_json::Value = serde_json::from_str(&list)?;
+        let hosts = printed["hosts"].as_array().context("no hosts")?;
         ensure!(
             hosts.len() == 3 && hosts.iter().all(|host| host["state"] == "ok" && host["next"].is_string()),
             "{list}"
