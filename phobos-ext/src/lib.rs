@@ -2,12 +2,11 @@
 //!
 //! The drop-in for `backup-exthdd`, also known as `phobos-backup-monthly`.
 
-mod close;
+mod commands;
 mod drive;
 mod fitness;
 mod gate;
-mod job;
-mod mirror;
+mod mirroring;
 mod progress;
 mod proof;
 mod record;
@@ -80,8 +79,8 @@ pub fn main(cli: &Cli) -> ExitCode {
     }
     exit::guarded(|| {
         exit::conclude(match cli.command {
-            None => job::run(cli),
-            Some(Command::Close) => close::run(cli),
+            None => commands::mirror::run(cli),
+            Some(Command::Close) => commands::close::run(cli),
         })
     })
 }

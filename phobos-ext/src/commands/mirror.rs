@@ -19,9 +19,9 @@ use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
-use crate::close;
+use super::close;
 use crate::drive::{self, Target};
-use crate::mirror::Mirroring;
+use crate::mirroring::Mirroring;
 use crate::source;
 use crate::{Cli, JOB, TABLES, boxed, say};
 
