@@ -88,6 +88,23 @@ fn no_unit_waits_for_ever_and_every_failure_is_told() {
     }
 }
 
+/// Borg breaks a lock that a dead process of this machine has left, and takes it for another machine's where it cannot find out
+/// the network card's number or asks for its name in vain (`platform/base.py`: the host's name and `uuid.getnode()`).
+#[test]
+fn borg_knows_its_machine_in_every_unit() {
+    let runs_borg = |name: &str| is_any(name, &["phobos-ext", "backup-exthdd", "phobos-borg"]);
+    let services: Vec<_> = services().into_iter().filter(|(name, ..)| runs_borg(name)).collect();
+    assert!(services.len() >= 4, "{services:?}");
+    for (name, _, text) in services {
+        let setting = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+        let families: Vec<_> = setting("RestrictAddressFamilies=").unwrap_or_default().split(' ').collect();
+        assert!(["AF_INET", "AF_INET6", "AF_NETLINK"].iter().all(|family| families.contains(family)), "{name}");
+        for key in ["IPAddressDeny=", "PrivateNetwork="] {
+            assert_eq!(setting(key), None, "{name}");
+        }
+    }
+}
+
 /// systemd makes a slash of a dash in `%I`.
 #[test]
 fn an_instance_with_a_dash_is_passed_on_as_it_is() {
