@@ -148,8 +148,10 @@ fn nothing_new(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
             }
         }
         cmd!(sh, "borg init --encryption=none /backup/borg").run()?;
-        cmd!(sh, "borg config /backup/borg max_segment_size 4000000").run()?;
-        let create = "head -c 2000000000 /dev/urandom | borg create --compression=none /backup/borg::all -";
+        // Two chunks fill a segment.
+        cmd!(sh, "borg config /backup/borg max_segment_size 3000000").run()?;
+        let create = "head -c 2000000000 /dev/urandom | \
+                      borg create --compression=none --chunker-params=fixed,2000000 /backup/borg::all -";
         Ok(cmd!(sh, "sh -euc {create}").run()?)
     })?;
     let (mut script, mut phobos) = ([vec![], vec![]], [vec![], vec![]]);
