@@ -105,8 +105,9 @@ pub(crate) fn judge(
     Ok(Judged { lost, room, alike })
 }
 
-/// Whether there is nothing that rsync would change in what is in no space: `holding` itself, and the marks of pulls in it.
-/// Only where nothing else can be there, which is where repository and holding spaces are at the top.
+/// Whether there is nothing that rsync would change in what is in no space: the top itself, but for its time, which each run
+/// changes; `holding`, and the marks of pulls in it. Only where nothing else can be there, which is where repository and holding
+/// spaces are at the top.
 pub(crate) fn is_rest_alike(
     source: &Dir,
     copy: &Dir,
@@ -116,6 +117,10 @@ pub(crate) fn is_rest_alike(
     handler: Handler<'_>,
 ) -> Result<bool, CopyError> {
     if repository.components().count() != 1 || holding.is_some_and(|holding| holding.components().count() != 1) {
+        return Ok(false);
+    }
+    let who = |stat: Stat| (stat.uid, stat.gid, stat.mode);
+    if who(source.stat_self()?) != who(copy.stat_self()?) {
         return Ok(false);
     }
     let Some(holding) = holding else { return Ok(true) };

@@ -11,7 +11,7 @@ printf '#!/bin/sh\nif [ -e "%s/go" ]; then exec "%s/real-rsync" "$@"; fi; exit 1
 chmod 755 fake; mount --bind fake "$real"
 expect 0 "copied 0 files" ext
 for change in 'chmod 600 photo' 'chown 7 photo' 'setfattr -n user.a -v c photo' 'touch -d 2001-01-01 folder' \
-    'ln -sfn x link' 'touch -hd 2001-01-01 link' 'chmod 711 .' 'echo 2 >../.phobos/luv.json' 'chmod 711 ..' 'rm folder/x'; do
+    'ln -sfn x link' 'touch -hd 2001-01-01 link' 'chmod 711 .' 'echo 2 >../.phobos/luv.json' 'chmod 711 ..' 'chmod 750 /backup' 'rm folder/x'; do
     inside sh -c "cd /backup/holding/luv; $change"
     expect 1 "cannot mirror" ext
     touch go; expect 0 "" ext; rm go
