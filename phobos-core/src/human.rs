@@ -1,5 +1,6 @@
 //! Sizes, lengths of time and points in time as people read them: the one place that knows how they are written.
 
+use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Local, TimeDelta, Utc};
@@ -7,6 +8,16 @@ use chrono::{DateTime, Datelike, Local, TimeDelta, Utc};
 /// A size with three or so digits and its unit: `3.21 GB`, `812 B`.
 pub fn size(bytes: u64) -> String {
     humansize::format_size(bytes, humansize::DECIMAL)
+}
+
+/// The first `most` of `all` with `between` between them, and how many more there are: a line is to be read.
+pub fn first_of<T: fmt::Display>(all: &[T], most: usize, between: &str) -> String {
+    let first: Vec<_> = all.iter().take(most).map(T::to_string).collect();
+    let more = match all.len().saturating_sub(most) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", first.join(between))
 }
 
 /// A length of time with its two largest units: `1h 5m`, `42s`; what is below a second is `0s`.
@@ -58,6 +69,13 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(900)), "0s");
         assert_eq!(span(TimeDelta::MIN), "0s");
         assert!(!duration(Duration::MAX).is_empty() && !span(TimeDelta::MAX).is_empty() && !size(u64::MAX).is_empty());
+    }
+
+    #[test]
+    fn of_many_things_the_first_are_named_and_the_rest_is_counted() {
+        assert_eq!(first_of(&[1, 2, 3], 3, ", "), "1, 2, 3");
+        assert_eq!(first_of(&["a", "b", "c", "d"], 2, " and "), "a and b and 2 more");
+        assert_eq!(first_of::<u8>(&[], 2, ", "), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use phobos_core::error::Chain;
+use phobos_core::human;
 use phobos_core::luks::{self, Unlock, Uuid};
 use phobos_core::mount;
 use phobos_site::config::{Container, Drive, DriveChoice, External};
@@ -54,12 +55,8 @@ pub(crate) fn find(
     if let Some(target) = present.iter().min_by_key(|target| last_success(&runs, target.name.as_str())) {
         Ok((**target).clone())
     } else {
-        let devices: Vec<_> = candidates.iter().take(NAMED).map(|target| target.device.display().to_string()).collect();
-        let more = match candidates.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let text = format!("no drive is plugged in; looked for {}{more}", devices.join(" and "));
+        let devices: Vec<_> = candidates.iter().map(|target| target.device.display()).collect();
+        let text = format!("no drive is plugged in; looked for {}", human::first_of(&devices, NAMED, " and "));
         Err(Stop::new(Exit::Absent, text).into())
     }
 }

@@ -153,7 +153,6 @@ impl Mirroring<'_> {
             return self.show_plan(&plan, inner, &filters);
         }
         let unproved = RunRecord::read(root)?;
-        let is_proved = unproved.is_none();
         let transaction = source.side.state.last().map(u64::from);
         // The time of the first run that is not proved counts until one is.
         let run = RunRecord::new(Utc::now(), transaction);
@@ -178,7 +177,7 @@ impl Mirroring<'_> {
         session.prove()?;
         let mut stats = Stats::default();
         // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
-        let is_alike = is_proved && judged_spaces.alike;
+        let is_alike = unproved.is_none() && judged_spaces.alike;
         if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
             stats = self.copy_rest(&filters, session, needed)?;
             root.sync_file_system()?;
@@ -263,12 +262,8 @@ impl Mirroring<'_> {
             .map(|name| shown(Path::new(name)))
             .collect();
         if !told.is_empty() {
-            let first: Vec<_> = told.iter().take(NAMED).map(String::as_str).collect();
-            let more = match told.len().saturating_sub(NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            log::warn!("left alone on the drive, because phobos did not put it there: {}{more}", first.join(", "));
+            let names = human::first_of(&told, NAMED, ", ");
+            log::warn!("left alone on the drive, because phobos did not put it there: {names}");
         }
         Ok(foreign)
     }

@@ -7,7 +7,7 @@ use phobos_core::exec::Exec;
 use phobos_core::namespace::{self, Entered, NamespaceError, Plan};
 
 use crate::config::Backup;
-use crate::lock::{LockName, Locks, Mode, Patience};
+use crate::lock::{Lock, LockError, LockName, Locks, Mode, Patience};
 use crate::paths;
 
 /// How long to wait for another job that makes or removes the namespace.
@@ -30,7 +30,7 @@ pub fn enter(
     job: &str,
     patience: &mut Patience<'_>,
 ) -> Result<Entered, NamespaceError> {
-    namespace::enter(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
+    namespace::enter(exec, plan(backup), || turn(locks, job, patience))
 }
 
 /// Brings this process to the backups, on behalf of `job`, in a mount namespace of its own if it has one; see
@@ -46,7 +46,12 @@ pub fn bring(
     job: &str,
     patience: &mut Patience<'_>,
 ) -> Result<Entered, NamespaceError> {
-    namespace::bring(exec, plan(backup), || locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience))
+    namespace::bring(exec, plan(backup), || turn(locks, job, patience))
+}
+
+/// Keeps other jobs from making or removing the namespace.
+fn turn(locks: &Locks, job: &str, patience: &mut Patience<'_>) -> Result<Lock, LockError> {
+    locks.take(&LockName::Namespace, Mode::Exclusive, job, None, patience)
 }
 
 /// How somebody outside calls Borg on a repository that this process sees: one in the namespace is not there outside.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::human;
+
 /// How many numbers a message names.
 const NAMED: usize = 5;
 
@@ -220,11 +222,6 @@ impl Segments {
 
 impl fmt::Display for Segments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first: Vec<_> = self.0.iter().take(NAMED).map(u32::to_string).collect();
-        write!(f, "{}", first.join(", "))?;
-        match self.0.len().saturating_sub(NAMED) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
+        f.write_str(&human::first_of(&self.0, NAMED, ", "))
     }
 }
