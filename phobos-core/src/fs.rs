@@ -11,16 +11,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use self::resolve::without_atime;
 pub use self::shared::{make_passage, make_private, make_shared, replace, set};
-pub use self::told::{Entry, FsError, Kind, Stat, same_time, shown, shown_text};
+pub use self::times::{Times, same_time};
+pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
 
 mod attributes;
 mod resolve;
 mod shared;
+mod times;
 mod told;
 
 /// What the names of files begin with that [`Dir::replace`] has not put in place yet; a killed process leaves one behind.
@@ -347,20 +349,6 @@ impl Dir {
     pub fn stat_self(&self) -> Result<Stat, FsError> {
         let stat = rustix::fs::fstat(&self.fd).map_err(|error| self.io("look at", Path::new(""), error))?;
         Ok(Stat::from(&stat))
-    }
-
-    /// Sets the time of the last change of the file `name`: seconds since 1970, and nanoseconds.
-    ///
-    /// # Errors
-    ///
-    /// When there is no such file, or the system refuses.
-    pub fn set_time(&self, name: &Path, mtime: (i64, u32)) -> Result<(), FsError> {
-        let last_access = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-        let times =
-            Timestamps { last_access, last_modification: Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() } };
-        let (parent, last) = self.parent_of(name)?;
-        rustix::fs::utimensat(&parent.as_ref().unwrap_or(self).fd, &last, &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| self.io("set the time of", name, error))
     }
 
     /// How much room is left on the folder's file system, for root, in bytes.

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
+use crate::fs::Times;
 use crate::human;
 use crate::progress::{Change, ChangeKind, CopyEvent, Halt, Handler, Phase, Progress};
 
@@ -29,6 +30,7 @@ pub struct Mirror<'a> {
     filters: &'a [String],
     extras: Extras,
     pass: Pass,
+    times: Times,
     progress: bool,
     expected: Option<u64>,
 }
@@ -89,6 +91,7 @@ impl<'a> Mirror<'a> {
             filters: &[],
             extras: Extras::HardLinks,
             pass: Pass::Real,
+            times: Times::Seconds,
             progress: false,
             expected: None,
         }
@@ -112,6 +115,11 @@ impl<'a> Mirror<'a> {
     /// As a dry run or in earnest.
     pub fn pass(self, pass: Pass) -> Self {
         Self { pass, ..self }
+    }
+
+    /// With times that are compared as finely as the target's file system keeps them, by [`window`].
+    pub fn times(self, times: Times) -> Self {
+        Self { times, ..self }
     }
 
     /// With [`CopyEvent::Progress`], if `progress`: rsync tells it after each file, which makes many small ones a tenth
@@ -190,6 +198,12 @@ pub fn told(progress: bool) -> [&'static str; 3] {
     ["--outbuf=Line", "--no-human-readable", info]
 }
 
+/// The option that makes rsync compare times as finely as the target keeps them (rsync(1), "--modify-window"). Without it two states
+/// of a file within one second, if they are as long, are one to rsync; with it, all is copied each time to where whole seconds are kept.
+pub fn window(times: Times) -> Option<&'static str> {
+    (times == Times::Nanoseconds).then_some("--modify-window=-1")
+}
+
 /// The words of a command for rsync's `--rsh`, which splits it at spaces and knows quotes, but no backslash.
 ///
 /// The command is killed with rsync: rsync's receiving process would go on without its parent.
@@ -224,6 +238,7 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
         Extras::Attributes => call.args(["--xattrs", "--xattrs"]),
         Extras::All => call.args(["--acls", "--xattrs", "--xattrs"]),
     };
+    let call = call.args(window(mirror.times));
     let call = call.args(mirror.max_alloc.map(|most| format!("--max-alloc={most}"))).args(told(mirror.progress));
     call.while_it_gets_on(STALL)
 }

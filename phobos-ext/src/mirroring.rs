@@ -24,7 +24,7 @@ use crate::drive::Target;
 use crate::gate::{self, Look, Side};
 use crate::progress::Monitor;
 use crate::proof::SegmentProof;
-use crate::record::{DriveRecord, FOLDER, GENERATION, GUIDE, INCOMING, LOST_AND_FOUND, RunRecord};
+use crate::record::{self, DriveRecord, FOLDER, GENERATION, GUIDE, INCOMING, LOST_AND_FOUND, RunRecord};
 use crate::room;
 use crate::session::Session;
 use crate::spaces::{self, Room};
@@ -150,7 +150,7 @@ impl Mirroring<'_> {
         let foreign = self.foreign(root, &judged, inner)?;
         let filters = filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
         if self.cli.dry_run {
-            return self.show_plan(&plan, inner, &filters);
+            return self.show_plan(root, &plan, inner, &filters);
         }
         let unproved = RunRecord::read(root)?;
         let transaction = source.side.state.last().map(u64::from);
@@ -269,9 +269,9 @@ impl Mirroring<'_> {
     }
 
     /// Says what would be changed on the drive.
-    fn show_plan(&self, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
+    fn show_plan(&self, root: &Dir, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
         let mut monitor = self.monitor();
-        let mirror = self.rsync(filters, &monitor);
+        let mirror = self.rsync(filters, &monitor).times(record::times(root)?);
         let stats = rsync::mirror(self.exec, &mirror, &mut monitor.handler())?;
         for step in plan.copied() {
             let name = shown(&inner.join(&step.path));
@@ -325,7 +325,8 @@ impl Mirroring<'_> {
         };
         still_there().map_err(|why| anyhow!("{why}"))?;
         let mut monitor = self.monitor().until_gone(&still_there).filling(needed.added);
-        let mirror = self.rsync(filters, &monitor).expecting(needed.copied);
+        let times = record::times(session.root()?)?;
+        let mirror = self.rsync(filters, &monitor).times(times).expecting(needed.copied);
         Ok(rsync::mirror(self.exec, &mirror, &mut monitor.handler())?)
     }
 

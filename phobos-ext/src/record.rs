@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
-use phobos_core::fs::{Dir, Durability};
+use phobos_core::fs::{Dir, Durability, Times};
 use phobos_site::exit::{Exit, Stop};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,14 @@ impl RunRecord {
         let folder = root.open_dir(Path::new(FOLDER))?;
         folder.remove(Path::new(RUN))?;
         Ok(folder.sync()?)
+    }
+}
+
+/// How finely the drive's file system keeps times. A drive that has no record yet has nothing to compare with either.
+pub(crate) fn times(root: &Dir) -> Result<Times, anyhow::Error> {
+    match root.stat(Path::new(FOLDER))? {
+        Some(_) => Ok(root.open_dir(Path::new(FOLDER))?.times()?),
+        None => Ok(Times::Seconds),
     }
 }
 

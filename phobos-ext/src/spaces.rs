@@ -16,6 +16,9 @@ const MARKS: &str = ".phobos";
 /// A space with fewer files than this may have all of them replaced: that is what one changed file looks like.
 const FEW: u64 = 20;
 
+/// The time of a file that has to be copied again, in 1969: archives and builds without a date of their own use 0 and 1.
+const UNPROVED: (i64, u32) = (-31_536_000, 0);
+
 /// What is known of a space on both sides.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Count {
@@ -208,7 +211,7 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
             let unproved = pair.copy.is_some_and(|stat| stat.kind == Kind::File && stat.ctime >= since);
             if let (true, Some(folder)) = (unproved, pair.copy_dir) {
-                folder.set_time(pair.name, (0, 0))?;
+                folder.set_time(pair.name, UNPROVED)?;
                 count += 1;
             }
             Ok(())
@@ -288,7 +291,7 @@ mod tests {
         copy.set_time(Path::new("notes"), source.stat(Path::new("notes")).unwrap().unwrap().mtime).unwrap();
         assert_eq!(verified(), Some("notes was read back with another content than was written".to_owned()));
         assert_eq!(distrust(&copy, &spaces, 0, &mut on).unwrap(), 1);
-        assert_eq!(copy.stat(Path::new("notes")).unwrap().unwrap().mtime, (0, 0));
+        assert_eq!(copy.stat(Path::new("notes")).unwrap().unwrap().mtime, UNPROVED);
         fs::remove_file(one.path().join("notes")).unwrap();
         assert_eq!(judge(&source, &copy, &spaces, false, &mut on).unwrap().lost, []);
         assert_eq!(verified(), Some("notes is still on the drive".to_owned()));

@@ -10,6 +10,7 @@ use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use phobos_core::error::Chain;
 use phobos_core::exec::Exec;
+use phobos_core::fs::Dir;
 use phobos_core::sandbox::{Alias, Control, Lent};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
@@ -155,6 +156,7 @@ impl Puller<'_> {
             return Err(Stop::new(Exit::Failed, reason).into());
         }
         let Space { path: space, owner } = space::prepare(holding, host, self.config.backup.uid_base, self.scope)?;
+        let times = Dir::open(&space)?.times()?;
         // Nobody but this pull may be at work for the host, and when it ends nobody is.
         users::sweep(self.exec, &self.program, owner)?;
         if earlier.is_some_and(|mark| mark.state == State::Running) {
@@ -179,6 +181,7 @@ impl Puller<'_> {
                 host,
                 connection,
                 space: &space,
+                times,
                 scratch,
                 alias: alias.as_ref(),
                 files,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use phobos_core::exec::{Exec, ExecError, Invocation};
+use phobos_core::fs::Times;
 use phobos_core::human;
 use phobos_core::mount;
 use phobos_core::progress::{Backoff, ChangeKind, CopyEvent, Halt, Progress};
@@ -56,6 +57,8 @@ pub(crate) struct Transfer<'a> {
     pub(crate) connection: &'a Connection<'a>,
     /// The holding space.
     pub(crate) space: &'a Path,
+    /// How finely it keeps times.
+    pub(crate) times: Times,
     /// The names of what is phobos's own in it.
     pub(crate) scratch: &'a Scratch,
     /// Who receives, for sources elsewhere.
@@ -145,6 +148,7 @@ impl Transfer<'_> {
             ("--one-file-system", host.one_file_system),
         ];
         args.extend(switches.iter().filter(|(_, wanted)| *wanted).map(|(switch, _)| (*switch).to_owned()));
+        args.extend(rsync::window(self.times).map(str::to_owned));
         args.extend(host.filter_files.iter().map(|file| format!("--filter=merge {}", file.display())));
         args.extend(host.exclude.iter().map(|pattern| format!("--exclude={}", pattern.as_str())));
         args.extend(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
@@ -329,6 +333,7 @@ mod tests {
             host: &host,
             connection: &host.connections()[0],
             space: Path::new("/backup/holding/luv"),
+            times: Times::Nanoseconds,
             scratch: &Scratch::try_from("77".to_owned()).unwrap(),
             alias: None,
             files: files(),
@@ -348,7 +353,7 @@ mod tests {
         assert_eq!(
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
-                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs \
+                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs --modify-window=-1 \
                  --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
@@ -359,7 +364,7 @@ mod tests {
                    one-file-system = true\nexclude = ['- x']\nfilter-files = ['/etc/phobos/f f']\nbandwidth-limit = '5'";
         assert_eq!(
             call(all, Deletions::Never),
-            "rsync --archive --no-devices --relative --sparse --one-file-system '--filter=merge /etc/phobos/f f' '--exclude=- x' \
+            "rsync --archive --no-devices --relative --sparse --one-file-system --modify-window=-1 '--filter=merge /etc/phobos/f f' '--exclude=- x' \
              --bwlimit=5B --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --outbuf=Line --no-human-readable \
              --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
         );

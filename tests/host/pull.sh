@@ -77,9 +77,9 @@ mark() { inside cat "$HOLDING/.phobos/$1.json" | sed -n "s/^ *\"$2\": \"\?\([^\"
 tree() {
     (
         cd "$1"
-        # rsync keeps the times of folders to the second, and how many links they have is the file system's business.
-        find . \( -type d -printf '%P d %m %U %G %TY-%Tm-%Td %TT\0' \) -o -printf '%P %y %m %U %G %n %T@ %l\0' |
-            sed -z 's/\n/\\n/g; s/^\(.* d .*:[0-9][0-9]\)\.[0-9]*$/\1/' | tr '\0' '\n' | LC_ALL=C sort
+        # How many links folders have is the file system's business.
+        find . \( -type d -printf '%P d %m %U %G %T@\0' \) -o -printf '%P %y %m %U %G %n %T@ %l\0' |
+            sed -z 's/\n/\\n/g' | tr '\0' '\n' | LC_ALL=C sort
         # Hard links: the names of each file, in their order.
         find . -type f -links +1 -printf '%i %P\0' | LC_ALL=C sort -z | LC_ALL=C awk 'BEGIN { RS = "\0" } { if ($1 != last) { printf "\nlinks" } last = $1; sub(/^[0-9]+ /, ""); printf " %s", $0 }' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum -z | tr '\0' '\n'
@@ -91,7 +91,7 @@ tree() {
 # restored NAME: the client's holding space as it would be given back, in the folder NAME.back.
 restored() {
     rm -rf "$1.back"
-    inside rsync -aHAX --numeric-ids --sparse --fake-super -M--super "$HOLDING/$1/" "$STORY/$1.back/"
+    inside rsync -aHAX --modify-window=-1 --numeric-ids --sparse --fake-super -M--super "$HOLDING/$1/" "$STORY/$1.back/"
 }
 
 # same NAME: what would be given back is what the client has.

@@ -117,11 +117,6 @@ impl Classified for FsError {
     }
 }
 
-/// Whether a copy's time is that of its source; some file systems keep whole seconds only.
-pub fn same_time(source: (i64, u32), copy: (i64, u32)) -> bool {
-    source == copy || (copy.1 == 0 && source.0 == copy.0)
-}
-
 /// `path` for people: control characters, which a terminal would obey, are escaped.
 pub fn shown(path: &Path) -> String {
     shown_text(&path.to_string_lossy())
