@@ -46,6 +46,15 @@ pub fn local(time: DateTime<Utc>) -> String {
     }
 }
 
+/// The day of a point in time on this machine's wall: `26 December 2026`.
+pub fn day(time: DateTime<Utc>) -> String {
+    if (1..=9998).contains(&time.year()) {
+        time.with_timezone(&Local).format("%-d %B %Y").to_string()
+    } else {
+        time.format("%-d %B %Y").to_string()
+    }
+}
+
 /// How long it will take yet, where `done` of `total` has taken `so_far`: no guess before anything is done, or once all is.
 pub fn remaining(done: u64, total: u64, so_far: Duration) -> Option<Duration> {
     let left = total.checked_sub(done).filter(|left| *left > 0)?;
@@ -82,7 +91,9 @@ mod tests {
     fn a_time_that_no_clock_shows_is_told_all_the_same() {
         for time in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
             assert!(local(time).ends_with('Z'));
+            assert!(!day(time).is_empty());
         }
+        assert!(["1 January 1970", "31 December 1969"].contains(&day(DateTime::UNIX_EPOCH).as_str()));
         assert_eq!(local(DateTime::UNIX_EPOCH).len(), "1970-01-01 00:00:00".len());
     }
 

@@ -98,7 +98,7 @@ fn same_device<'t>(
 }
 
 /// All runs; a history that cannot be read is no reason not to mirror.
-fn runs(history: &History) -> Vec<Run> {
+pub(crate) fn runs(history: &History) -> Vec<Run> {
     history.read().unwrap_or_else(|error| {
         log::warn!("{}", Chain(&error));
         Vec::new()

@@ -14,6 +14,7 @@ mod room;
 mod session;
 mod source;
 mod spaces;
+mod standing;
 mod words;
 
 use std::error::Error;
@@ -68,6 +69,8 @@ pub struct Cli {
 enum Command {
     /// Unmount and lock the drive, if an earlier run could not
     Close,
+    /// List the drives: where each is, what its copy is worth, and when it is due
+    Drives(commands::drives::Args),
 }
 
 /// Runs the program and returns its exit code.
@@ -78,9 +81,10 @@ pub fn main(cli: &Cli) -> ExitCode {
         return exit::Exit::Usage.into();
     }
     exit::guarded(|| {
-        exit::conclude(match cli.command {
+        exit::conclude(match &cli.command {
             None => commands::mirror::run(cli),
             Some(Command::Close) => commands::close::run(cli),
+            Some(Command::Drives(args)) => commands::drives::run(cli, args),
         })
     })
 }

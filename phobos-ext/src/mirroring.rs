@@ -19,6 +19,7 @@ use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
+use phobos_site::ledger;
 
 use crate::drive::Target;
 use crate::gate::{self, Look, Side};
@@ -50,6 +51,8 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) exec: &'a dyn Exec,
     pub(crate) interrupted: &'a dyn Fn() -> Option<i32>,
     pub(crate) borg: &'a RefCell<RepositoryLock>,
+    /// What is to be remembered of the mirror, once it is complete.
+    pub(crate) noted: &'a RefCell<Option<ledger::Mirror>>,
 }
 
 /// The folders of the source, held open from the beginning.
@@ -195,9 +198,11 @@ impl Mirroring<'_> {
         let names =
             judged.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str().map(str::to_owned));
         let names = names.collect();
-        DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record }.write(root)?;
+        let record = DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record };
+        record.write(root)?;
         root.replace(Path::new(GUIDE), GUIDE_TEXT.as_bytes(), 0o644, Durability::Synced)?;
         RunRecord::take_back(root)?;
+        self.noted.replace(record.noted(root, &self.config.external.mount));
         let written = fresh.unwrap_or_default();
         let bytes = written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size));
         log::info!(

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use phobos_core::fs::{Dir, Durability, Times};
+use phobos_core::mount;
 use phobos_site::exit::{Exit, Stop};
+use phobos_site::ledger::{Mirror, Room};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ const RUN: &str = "run.json";
 
 /// The largest record that is read, in bytes.
 const LIMIT: u64 = 1024 * 1024;
+
+/// How many generations are counted.
+const GENERATIONS: usize = 1000;
 
 /// The version of both records.
 const VERSION: u32 = 1;
@@ -85,6 +90,25 @@ impl DriveRecord {
     /// Writes it so that a power cut leaves the old one or the new one.
     pub(crate) fn write(&self, root: &Dir) -> Result<(), anyhow::Error> {
         write(root, DRIVE, self)
+    }
+}
+
+impl DriveRecord {
+    /// What the ledger keeps of it, with how full the drive is, which is mounted at `place`; `None` before the first mirror.
+    pub(crate) fn noted(&self, root: &Dir, place: &Path) -> Option<Mirror> {
+        let usage = mount::usage(place).map(|usage| Room { used: usage.used, free: usage.free });
+        let own = root.open_dir(Path::new(FOLDER)).and_then(|own| match own.stat(Path::new(GENERATION))? {
+            Some(_) => own.open_dir(Path::new(GENERATION))?.entries_up_to(GENERATIONS).map(|entries| entries.len()),
+            None => Ok(0),
+        });
+        let generations = own.unwrap_or_default();
+        Some(Mirror {
+            repository: self.repository.clone(),
+            transaction: self.transaction,
+            room: usage.ok(),
+            generations: u64::try_from(generations).unwrap_or_default(),
+            ..Mirror::at(self.mirrored?)
+        })
     }
 }
 

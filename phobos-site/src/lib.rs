@@ -1,5 +1,5 @@
 //! This NAS, as all of its programs see it: the configuration, the places of files, the names of locks, exit codes, the
-//! light's board, the history, log lines.
+//! light's board, the history, the drives and their turns, log lines.
 //!
 //! It lies between the programs and `phobos-core`, whose tools know nothing of this machine.
 
@@ -8,11 +8,13 @@ pub mod exit;
 pub mod history;
 pub mod job;
 pub mod led;
+pub mod ledger;
 pub mod lock;
 pub mod logging;
 pub mod mail;
 pub mod namespace;
 pub mod paths;
 pub mod pull;
+pub mod rotation;
 pub mod usage;
 pub mod values;

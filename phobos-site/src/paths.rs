@@ -10,7 +10,7 @@ pub const FSTAB: &str = "/etc/fstab";
 pub struct Paths {
     /// The folder of what ends with the machine: locks, lent keys.
     pub runtime: PathBuf,
-    /// The folder of what must outlive a reboot: the history.
+    /// The folder of what must outlive a reboot: the history, the ledger of the drives.
     pub state: PathBuf,
 }
 
@@ -31,6 +31,11 @@ impl Paths {
     /// The file of the history.
     pub fn history(&self) -> PathBuf {
         self.state.join("history.jsonl")
+    }
+
+    /// The file of the ledger of the drives.
+    pub fn ledger(&self) -> PathBuf {
+        self.state.join("drives.json")
     }
 }
 

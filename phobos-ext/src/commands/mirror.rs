@@ -15,6 +15,7 @@ use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::Board;
+use phobos_site::ledger::{Ledger, Mirror};
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
@@ -33,6 +34,7 @@ struct Run<'a> {
     exec: &'a dyn Exec,
     frame: &'a Frame<'a>,
     job: &'a Job<'a>,
+    noted: &'a RefCell<Option<Mirror>>,
 }
 
 /// Runs the whole job.
@@ -67,12 +69,16 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         expected_end: None,
     };
     let job = frame.begin(spec, Some(&config.led), &|text| log::info!("{text}"));
-    let run = Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job };
+    let noted = RefCell::default();
+    let run = Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job, noted: &noted };
     let result = run.mirror().or_else(|error| {
         // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
         let closed = close::close(&system, &config, &close::Open::from(&target), &frame.locks, &caught);
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
+    if !cli.dry_run {
+        remember(&Ledger::new(&paths.ledger()), &config, &target, noted.take().filter(|_| result.is_ok()));
+    }
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -120,6 +126,7 @@ impl Run<'_> {
             exec: self.exec,
             interrupted: self.frame.interrupted,
             borg: &borg,
+            noted: self.noted,
         };
         let work = mirroring.run(&repository);
         Ok(teardown::join(work.map_err(boxed), borg.into_inner().close())?)
@@ -136,6 +143,21 @@ impl Run<'_> {
 /// The job's name on the light.
 fn light(target: &Target) -> String {
     format!("{JOB}-{}", target.name)
+}
+
+/// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.
+fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mirror>) {
+    let known = drive::known(&config.external, Path::new(drive::CRYPTTAB), None).unwrap_or_default();
+    let now = Utc::now();
+    let written = ledger.update(|book| {
+        known.iter().filter(|drive| drive.device.exists()).for_each(|drive| book.saw(drive.name.as_str(), now));
+        if let Some(mirror) = mirror {
+            book.record(target.name.as_str(), mirror);
+        }
+    });
+    if let Err(error) = written {
+        log::warn!("{}", Chain(&error));
+    }
 }
 
 /// Ends the failure of a run that could not begin: it has been made good.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use phobos_core::luks::{MapperName, Uuid};
 use serde::Deserialize;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 use super::backup::Backup;
 use super::reading::{Mistake, Step};
 use crate::lock::Word;
-use crate::values::{AbsolutePath, Size};
+use crate::values::{AbsolutePath, Size, Span};
 
 /// `[external]`: the off-site drives.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +33,8 @@ pub struct External {
     pub attributes: bool,
     /// Whether the holding spaces are mirrored beside the repository; they are in its archives in any case.
     pub holding: bool,
+    /// How long after the last complete mirror the next drive is to be brought, at the latest.
+    pub overdue: Span,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
 }
@@ -133,6 +136,7 @@ impl Default for External {
             max_alloc: Size::fixed("4GiB"),
             attributes: false,
             holding: true,
+            overdue: Span(Duration::from_secs(35 * 24 * 60 * 60)),
             drive: Vec::new(),
         }
     }

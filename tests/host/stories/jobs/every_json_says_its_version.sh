@@ -11,4 +11,6 @@ echo "source = [\"$STORY/source/\"]" >pull.d/here.toml
 says_its_version() { "$@" >out; tr -d ' \n' <out | grep '^{"schema_version":1,'; }
 says_its_version ns status --json
 says_its_version phobos-blink jobs --json
+drive A
+says_its_version ext drives --json
 says_its_version phobos-pull --config "$CONFIG" list --json
