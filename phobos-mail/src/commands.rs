@@ -1,4 +1,4 @@
-//! What phobos-mail is called for: a failure, a recovery, a spool to be emptied, a test.
+//! What phobos-mail is called for: a failure, a recovery, a note, a spool to be emptied, a test.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -119,6 +119,17 @@ pub(crate) fn recovery(context: Context, unit: &Name, to: Option<&str>) -> Resul
     open.save()?;
     drop(open);
     context.deliver(vec![spool], own, Which::Due, Showing::Later).map(drop)
+}
+
+/// Mails a note, which is about no unit's failure; the light stays as it is.
+///
+/// # Errors
+///
+/// When it could not be sent; it is kept, or else lost.
+pub(crate) fn note(context: Context, subject: &str, body: &str) -> Result<()> {
+    let spool = open(&context.folder());
+    let own = vec![keep(spool.as_ref(), letter::note(subject, body))];
+    context.deliver(spool.into_iter().collect(), own, Which::Due, Showing::Later).map(drop)
 }
 
 /// Sends what waits, and tells what was held back for an hour.

@@ -20,7 +20,7 @@ use crate::unit::{How, Name};
 pub(crate) struct Letter {
     /// The first half of its Message-ID: the same however often it is tried.
     pub(crate) id: String,
-    /// The unit that it is about, as one short line; empty for a test.
+    /// The unit that it is about, as one short line; empty for a test or a note.
     pub(crate) unit: String,
     pub(crate) invocation: Option<String>,
     /// Who gets it, if the command line named somebody.
@@ -48,6 +48,11 @@ pub(crate) struct Letter {
     #[serde(default)]
     pub(crate) reason: Option<String>,
 }
+
+/// How many characters of a note's subject and of each of its lines are kept, and how many lines.
+const SUBJECT: usize = 300;
+const NOTE_LINE: usize = 1000;
+const NOTE_LINES: usize = 1000;
 
 /// The version of the form that this program writes, and all it reads.
 const VERSION: u32 = 1;
@@ -201,6 +206,14 @@ pub(crate) fn test() -> Letter {
         "This is a test: mail about failed units reaches you.\n\nIt was sent on {}.\n",
         text::moment(text::local(letter.written))
     );
+    letter
+}
+
+/// A letter of another program's own, about no unit's failure.
+pub(crate) fn note(subject: &str, body: &str) -> Letter {
+    let mut letter = blank("");
+    letter.subject = text::line(subject, SUBJECT);
+    body.lines().take(NOTE_LINES).for_each(|line| add_line(&mut letter.body, &text::line(line, NOTE_LINE)));
     letter
 }
 

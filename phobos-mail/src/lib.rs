@@ -27,7 +27,7 @@ mod unit_properties;
 mod waiting;
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -49,6 +49,9 @@ use unit::Name;
 const EXITS: &str = "Exit codes: 0 sent, or nothing to send; 1 failed: a mail is lost, or no server will take it; 2 wrong arguments; \
 75 it waits and is tried again; 77 not permitted; 78 the configuration is wrong. \
 A first word that is no command is a unit's name.";
+
+/// How much of a note is read, in bytes.
+const NOTE_LIMIT: u64 = 64 * 1024;
 
 /// Mail root about a unit that failed
 #[derive(Debug, Parser)]
@@ -92,6 +95,11 @@ enum Command {
         /// How long it may take: an answer to a message has all the time that is left
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "55s")]
         limit: Duration,
+    },
+    /// Send a note that is about no failure: the text is read from standard input
+    Note {
+        /// Its subject
+        subject: String,
     },
     /// List the messages that wait, and those that were set aside
     List {
@@ -145,7 +153,9 @@ fn run(cli: &Cli) -> Result<()> {
             return other(command, Context { settings, notes: Vec::new(), deadline, folders }, cli.config.as_deref());
         }
         _ => {
-            return Err(Stop::new(Exit::Usage, "give a unit, or one of the commands flush, list, drop and test").into());
+            return Err(
+                Stop::new(Exit::Usage, "give a unit, or one of the commands flush, list, note, drop and test").into()
+            );
         }
     };
     // A mistake in the configuration must not keep a failure from a human.
@@ -178,7 +188,7 @@ fn mistaken(word: &str, is_alone: bool) -> Option<String> {
 }
 
 /// The commands that a word may be meant for.
-const COMMANDS: [&str; 4] = ["flush", "list", "test", "drop"];
+const COMMANDS: [&str; 5] = ["flush", "list", "note", "test", "drop"];
 
 /// Prints results; a reader that has gone away has seen enough.
 fn print(lines: &[String]) -> Result<()> {
@@ -202,6 +212,11 @@ fn other(command: &Command, context: Context, config: Option<&Path>) -> Result<(
         }
         Command::List { json: true } => {
             print(&[serde_json::to_string_pretty(&waiting::list(&context.folders)?)?])?;
+        }
+        Command::Note { subject } => {
+            let mut body = Vec::new();
+            std::io::stdin().lock().take(NOTE_LIMIT).read_to_end(&mut body)?;
+            commands::note(context, subject, &String::from_utf8_lossy(&body))?;
         }
         Command::Drop { id } => print(&[format!("dropped {}", commands::drop_letter(&context.folders, id)?)])?,
         Command::Collect => commands::collect(&context.folders)?,

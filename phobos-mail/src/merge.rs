@@ -56,6 +56,7 @@ pub(crate) fn merge<'a>(letters: impl Iterator<Item = &'a Letter>) -> Letter {
     merged.written = letters.iter().map(|letter| letter.written).min().unwrap_or(merged.written);
     merged.to = newest.and_then(|newest| newest.to.clone());
     merged.subject = match unit {
+        "" => format!("{count} messages"),
         SEVERAL => format!("{count} messages about units that failed"),
         _ => format!("unit {unit} failed ({count} messages)"),
     };

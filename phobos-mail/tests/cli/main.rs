@@ -745,3 +745,26 @@ fn wrong_arguments_are_told_in_a_line() {
     assert_eq!(ended.code, Some(78), "{ended:?}");
     assert!(ended.stderr.contains("phobos.toml:2: to: \"\" is no mail address"), "{ended:?}");
 }
+
+#[test]
+fn a_note_is_a_mail_of_its_own_and_waits_like_any_other() {
+    let server = Server::start(Manner::Takes);
+    let machine = Machine::with_server(&server);
+    let say = |machine: &Machine, text: &[u8]| {
+        let mut command = machine.command(&["note", "B is safe to take away; bring A"]);
+        command.write_stdin(text);
+        ended(command)
+    };
+    assert_eq!(say(&machine, b"first\n\x1b[2Jsecond\r\nBcc: somebody@example.org\n").code, Some(0));
+    let [letter] = &server.taken()[..] else { panic!("one letter") };
+    assert_eq!(letter.header("Subject"), "B is safe to take away; bring A");
+    assert!(letter.body().contains("first\r\n\\x1b[2Jsecond\r\n") || letter.body().contains("first\n\\x1b[2Jsecond\n"));
+    assert_eq!((letter.header("X-Phobos-Unit"), letter.header("Bcc")), (String::new(), String::new()));
+    // Where no server is, it waits, and the light stays as it is.
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
+    assert_eq!(say(&machine, b"later").code, Some(75));
+    assert_eq!(machine.queue().len(), 1);
+    assert!(!machine.calls().contains("phobos-blink"), "{}", machine.calls());
+    assert_eq!(say(&machine, &vec![b'x'; 1 << 20]).code, Some(75));
+    assert!(machine.queue().iter().all(|file| fs::metadata(file).unwrap().len() < 100_000));
+}
