@@ -175,21 +175,25 @@ impl Mirroring<'_> {
         record_of_run.write(root)?;
 
         drop(copy);
-        let fresh = (!is_same).then(|| self.build(source, root, copy_dir.as_ref(), &plan));
-        let fresh = fresh.transpose()?;
-        session.prove()?;
-        let mut stats = Stats::default();
-        // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
-        let is_alike = unproved.is_none() && judged_spaces.alike;
-        if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
-            stats = self.copy_rest(&filters, session, needed)?;
-            root.sync_file_system()?;
+        let copied = || -> Result<_, anyhow::Error> {
+            let fresh = (!is_same).then(|| self.build(source, root, copy_dir.as_ref(), &plan)).transpose()?;
             session.prove()?;
-            if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.monitor().handler())? {
-                return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
+            let mut stats = Stats::default();
+            // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
+            let is_alike = unproved.is_none() && judged_spaces.alike;
+            if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
+                stats = self.copy_rest(&filters, session, needed)?;
+                root.sync_file_system()?;
+                session.prove()?;
+                if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.monitor().handler())? {
+                    return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
+                }
             }
-        }
-        self.look_again(source, session)?;
+            self.look_again(source, session)?;
+            Ok((fresh, stats))
+        };
+        // What is not in place is of no use to anybody.
+        let (fresh, stats) = copied().inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
         if fresh.is_some() {
             put_in_place(root, inner, copy_dir.as_ref())?;
         }

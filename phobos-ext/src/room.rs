@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use phobos_core::copy::{self, CopyError, Pair, walk_pairs};
+use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, Kind, Stat};
 use phobos_core::human;
 use phobos_core::progress::Handler;
@@ -73,6 +74,14 @@ pub(crate) fn make(
     Ok(())
 }
 
+/// Takes away what this run has copied and not put in place, as far as that goes; the next run takes away the rest.
+pub(crate) fn clear(root: &Dir, handler: Handler<'_>) {
+    let own = root.open_dir(Path::new(FOLDER)).map_err(CopyError::from);
+    if let Err(error) = own.and_then(|own| copy::remove_tree(&own, Path::new(INCOMING), handler)) {
+        log::info!("what was copied stays on the drive until the next run: {}", Chain(&error));
+    }
+}
+
 impl Files {
     /// The files of a tree, if it is there.
     fn add_tree(&mut self, parent: Option<&Dir>, name: &Path, handler: Handler<'_>) -> Result<(), CopyError> {
@@ -138,6 +147,17 @@ mod tests {
         assert_eq!(files.bytes(), 2 * one, "the common one has a name in the copy");
         files.add(&root.stat(Path::new("borg/common")).unwrap().unwrap());
         assert_eq!(files.bytes(), 3 * one);
+    }
+
+    #[test]
+    fn what_is_half_done_goes_and_the_copy_stays() {
+        let (folder, root) = drive();
+        let is_there = |name: &str| folder.path().join(name).exists();
+        for _ in 0..2 {
+            clear(&root, &mut on);
+            assert!(!is_there(".phobos/incoming") && is_there(".phobos/generation/then") && is_there("borg/old"));
+        }
+        clear(&Dir::open(&folder.path().join("borg")).unwrap(), &mut on);
     }
 
     #[test]
