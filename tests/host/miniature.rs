@@ -12,6 +12,9 @@ use phobos_core::exec::{Exec, Invocation, System};
 /// How long a story may take.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// How long one may take that does all it can, as `PHOBOS_LONG` asks for.
+const LONG_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// Tells the story `MODULE/NAME`, and fails with all it said if one of its expectations does not hold.
 pub(crate) fn tell(story: &str) {
     tell_with(&[], story);
@@ -30,7 +33,7 @@ pub(crate) fn tell_with(more: &[(&str, &Path)], story: &str) {
         .arg(here.join("stories").join(story).with_extension("sh"))
         .env("STORY", folder.path())
         .env("PROGRAMS", programs)
-        .limit(LIMIT);
+        .limit(if std::env::var_os("PHOBOS_LONG").is_some() { LONG_LIMIT } else { LIMIT });
     if let Err(error) = System::default().run(&call.stdin(Vec::new())) {
         let said = std::fs::read_to_string(folder.path().join("said")).unwrap_or_default();
         panic!("the story ended badly ({error}):\n{said}");

@@ -38,12 +38,22 @@ printf '[led]\ndevice = "none"\n' >"$CONFIG"
 # disk NAME MB: a disk with ext4 on it, made with the options $EXT4, its device in $NAME.
 EXT4=
 disk() {
+    image "$1" "$2"
+    attach "$1" "$1.img"
+}
+
+# image NAME MB: its file system.
+image() {
     truncate -s "$2M" "$1.img"
     # shellcheck disable=SC2086 # several words
     mkfs.ext4 -q -F $EXT4 -L "$1" "$1.img"
+}
+
+# attach NAME FILE: its device, in $NAME.
+attach() {
     local device
     # Finding a free loop device and taking it are two steps: whoever tells stories on this machine takes turns.
-    device=$(flock /dev/loop-control losetup --find --show "$1.img")
+    device=$(flock /dev/loop-control losetup --find --show "$2")
     echo "$device" >>loops
     eval "$1=$device"
     mkdir -p "disk.$1"
@@ -55,9 +65,9 @@ ours() { grep -q "^$STORY/" "/sys/block/${1#/dev/}/loop/backing_file" 2>/dev/nul
 # free DEVICE: nobody has the disk open any more, so that the kernel lets go of it at once.
 free() { losetup -d "$1"; never ours "$1"; }
 
-# backup_disk: a disk for /backup with a repository of one archive and a holding space, and its fstab entry.
+# backup_disk [HOW]: a disk for /backup with a repository of one archive and a holding space, and its fstab entry.
 backup_disk() {
-    disk bdisk 2000
+    "${1:-disk}" bdisk 2000
     echo "$bdisk /backup ext4 noauto,noatime 0 0" >>fstab
     mount "$bdisk" disk.bdisk
     mkdir -p disk.bdisk/holding/luv
@@ -67,9 +77,9 @@ backup_disk() {
     umount disk.bdisk
 }
 
-# drive NAME [MB]: an empty drive that is not encrypted, in the configuration.
+# drive NAME [MB] [HOW]: an empty drive that is not encrypted, in the configuration.
 drive() {
-    disk "$1" "${2:-100}"
+    "${3:-disk}" "$1" "${2:-100}"
     printf '[[external.drive]]\nname = "%s"\ndevice = "%s"\n' "$1" "${!1}" >>"$CONFIG"
 }
 

@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// Only the scenarios on the rig's Debian: in containers, and on the machine in QEMU
     #[arg(long)]
     rig: bool,
-    /// Also what is worth hours: every property on many more cases, and command lines by lot with many seeds, which are
-    /// printed
+    /// Also what is worth hours: every property on many more cases, every part of every flush of a mirror, and command lines by
+    /// lot with many seeds, which are printed
     #[arg(long)]
     long: bool,
     /// Only tests whose names contain one of these; format and lints are left out then
@@ -119,7 +119,10 @@ fn host(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let quick = built.programs(|program| !program.is_stories());
     parts.tests("unit and command line", &quick, |program| call(sh, program, tail).env("PROPTEST_CASES", cases));
     parts.run("examples", || Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --doc -- {tail...}").run()?));
-    parts.tests("host, as root", &built.stories("host"), |program| stories(sh, program, tail));
+    let long = args.long.then_some("1");
+    parts.tests("host, as root", &built.stories("host"), |program| {
+        stories(sh, program, tail).envs(long.map(|long| ("PHOBOS_LONG", long)))
+    });
 }
 
 fn rig(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {

@@ -1,46 +1,51 @@
-# While a mirror runs, the drive is cloned again and again as it is at that moment, which is what a power cut leaves of a drive that
-# keeps the order of what it is told: in each clone the repository is, bit for bit, the old one or the new one. The clones are
-# XFS's reflinks: one step for the whole image.
+# All that a mirror has the drive write is recorded. After a flush the drive has everything that came before it, and any part of what
+# comes then: so a power cut leaves one of these states. In each the repository is, bit for bit, the old one or the new one, and the
+# next run makes it the new one. Every flush is looked at; each tenth, from one by lot on, also with parts of what comes then, and
+# with PHOBOS_LONG each.
 #
 # shellcheck source=../../miniature.sh
 . "$HOST/miniature.sh"
+# shellcheck source=../../failing.sh
+. "$HOST/failing.sh"
 
 backup_disk; ns; inside borg create /backup/borg::two /etc/hostname
-truncate -s 700M store.img; mkfs.xfs -q store.img; mkdir disk.store disk.A disk.cut
-store=$(flock /dev/loop-control losetup --find --show store.img); echo "$store" >>loops; mount "$store" disk.store
-truncate -s 80M disk.store/A.img; mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0 disk.store/A.img
-A=$(flock /dev/loop-control losetup --find --show disk.store/A.img); echo "$A" >>loops
-printf '[[external.drive]]\nname = "A"\ndevice = "%s"\n' "$A" >>"$CONFIG"
-ext
-copy() { (cd "$1/borg" && find . -type f | sort | xargs sha256sum) | sha256sum; }
-mount "$A" disk.A; old=$(copy disk.A); umount disk.A
+EXT4='-b 4096 -E lazy_itable_init=0,lazy_journal_init=0'; drive A 80 failing; mkdir disk.cut; ext
+repository() { find "$1/borg" -type f -printf '%P\n' | sort | (cd "$1/borg" && xargs sha256sum) | sha256sum; }
+mount "$A" disk.A; old=$(repository disk.A); umount disk.A
 inside borg delete /backup/borg::two; inside sh -c 'head -c 6000000 /dev/urandom >/backup/holding/luv/film'
 inside borg create --compression none /backup/borg::three /backup/holding; inside borg compact --threshold 1 /backup/borg
-phobos-ext --config "$CONFIG" >run.out 2>&1 & run=$!
-cuts=0
-while kill -0 $run 2>/dev/null; do
-    cuts=$((cuts + 1)); cp --reflink=always disk.store/A.img disk.store/cut.$cuts
-done
-wait $run; cat run.out; safe A; sound A
-mount "$A" disk.A; new=$(copy disk.A); umount disk.A; test "$old" != "$new"
+order A record; expect 0 finished ext; safe A; flushes=$(told A flush); writes=$(told A write)
+new=$(inside sh -c 'cd /backup/borg && find . -type f ! -name "lock.*" -printf "%P\n" | sort | xargs sha256sum' | sha256sum); test "$old" != "$new"
 
-# A sample of them, another one each time; from 1 in steps of 1 it is all of them.
-step=$((cuts / 20 + 1)); from=$((RANDOM % step + 1)); echo "$cuts cuts, each ${step}th from the ${from}th on"
+lot 10; from=$drawn step=10 parts=3
+if [ "$PHOBOS_LONG" ]; then from=1 step=1 parts=10; fi
+cuts=$(seq 0 "$flushes")
+for flush in $(seq "$from" "$step" "$flushes"); do
+    for _ in $(seq $parts); do lot 1000000; cuts="$cuts $flush.$drawn"; done
+done
+echo "$flushes flushes and $writes writes; looked at: ${cuts//$'\n'/ }"
+test "$flushes" -ge 20
 is_old=0 is_new=0
-for number in $(seq $from $step $cuts) $cuts; do
-    mount -o loop "disk.store/cut.$number" disk.cut; found=$(copy disk.cut)
+# Whether the cut has the old copy or the new one.
+one_or_other() {
+    local found; found=$(repository disk.cut || true)
     if [ "$found" = "$old" ]; then is_old=$((is_old + 1)); elif [ "$found" = "$new" ]; then is_new=$((is_new + 1)); else
-        echo "story: the clone $number of $cuts has neither the old nor the new repository"; ls -lR disk.cut/borg; exit 1
+        echo "story: the cut $cut has neither the old nor the new repository"; ls -lR disk.cut; exit 1
     fi
-    umount disk.cut
-done
-echo "$is_old old, $is_new new"; test $is_old -ge 3; test $is_new -ge 1
-# The run after a cut in the middle of one: the last clone in which a run is under way.
-under_way=no
-while [ $under_way = no ]; do
-    mount -o loop "disk.store/cut.$cuts" disk.cut; if [ -e disk.cut/.phobos/run.json ]; then under_way=yes; fi; umount disk.cut
-    if [ $under_way = no ]; then cuts=$((cuts - 1)); fi
-done
-dd if="disk.store/cut.$cuts" of="$A" bs=1M conv=notrunc,fsync status=none
-expect 0 "an earlier run did not prove that all is on the disk" ext; safe A; sound A
-mount "$A" disk.A; test "$(copy disk.A)" = "$new"; cmp disk.A/holding/luv/film <(inside cat /backup/holding/luv/film); umount disk.A
+}
+for cut in $cuts; do looks "A/cut.$cut" one_or_other; done
+echo "$is_old old, $is_new new"; test $is_old -ge 1; test $is_new -ge 1
+
+# after CUT: borg finds nothing wrong with it, and the next run ends well.
+after() {
+    local cut; attach cut "A/cut.$1"
+    # Borg remembers the newest state that it has seen of a repository.
+    rm -rf elsewhere; sound cut
+    sed "s|device = \"$A\"|device = \"$cut\"|" "$CONFIG" >"$STORY/cut.toml"
+    expect 0 finished phobos-ext --config "$STORY/cut.toml"; safe cut; sound cut
+    mount "$cut" disk.cut; test "$(repository disk.cut)" = "$new"; cmp disk.cut/holding/luv/film <(inside cat /backup/holding/luv/film)
+    never test -e disk.cut/.phobos/run.json; umount disk.cut; free "$cut"; rm "A/cut.$1"
+}
+lot 1000000; seed=$drawn; lot $((flushes - 1)); runs="$drawn.$seed"
+if [ "$PHOBOS_LONG" ]; then for flush in $(seq 0 "$flushes"); do lot 1000000; runs="$runs $flush.$drawn"; done; fi
+for cut in $runs; do echo "the run after $cut"; after "$cut"; done
