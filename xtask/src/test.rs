@@ -27,6 +27,9 @@ const LONG_LOTS: u32 = 20;
 /// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
 const AT_ONCE: &str = "4";
 
+/// How many test programs run at once: some of them wait for a limit that is a minute long.
+const PROGRAMS_AT_ONCE: usize = 2;
+
 /// The command line of `test`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -65,8 +68,9 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         if args.filter.is_empty() {
             check(sh, &mut parts);
         }
-        host(sh, args, &built, &mut parts);
+        quick(sh, args, &built, &mut parts);
     }
+    natively(sh, args, &built, &mut parts);
     if let Some(ready) = ready {
         parts.run("rest of its machine", || ready.join().map_err(|_| anyhow!("it panicked"))?);
         rig(sh, args, &built, &mut parts);
@@ -113,27 +117,38 @@ fn has(sh: &Shell, component: &str) -> bool {
     version.run().is_ok()
 }
 
-fn host(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
+/// What is no story.
+fn quick(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let cases = if args.long { LONG_CASES } else { "256" };
     let tail = &args.tail();
     let quick = built.programs(|program| !program.is_stories());
-    parts.tests("unit and command line", &quick, |program| call(sh, program, tail).env("PROPTEST_CASES", cases));
+    parts.tests("unit and command line", &quick, PROGRAMS_AT_ONCE, |program| {
+        call(sh, program, tail).env("PROPTEST_CASES", cases)
+    });
     parts.run("examples", || Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --doc -- {tail...}").run()?));
+}
+
+/// The stories at the processor's own speed: on this machine, and in containers, which wait for their image by themselves. Some on
+/// this machine wait for a time to pass, which the containers fill.
+fn natively(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
+    let tail = &args.tail();
+    let host = if args.rig { Vec::new() } else { built.stories("host") };
+    let booted = if args.host { Vec::new() } else { built.stories("booted") };
+    let programs = [host, booted].concat();
     let long = args.long.then_some("1");
-    parts.tests("host, as root", &built.stories("host"), |program| {
+    parts.tests("host and booted, as root", &programs, programs.len(), |program| {
         stories(sh, program, tail).envs(long.map(|long| ("PHOBOS_LONG", long)))
     });
 }
 
 fn rig(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let tail = &args.tail();
-    parts.tests("booted, in containers", &built.stories("booted"), |program| stories(sh, program, tail));
     let e2e = &built.stories("e2e");
     // Its machines are two, and each is busy with one story.
-    parts.tests("rig", e2e, |program| call(sh, program, tail).env_remove("RUST_TEST_THREADS"));
+    parts.tests("rig", e2e, 1, |program| call(sh, program, tail).env_remove("RUST_TEST_THREADS"));
     for lot in 0..if args.long { LONG_LOTS } else { 0 } {
         let name = format!("lot {} of {LONG_LOTS}", lot + 1);
-        parts.tests(&name, e2e, |program| {
+        parts.tests(&name, e2e, 1, |program| {
             call(sh, program, &["blinkstick_and_phobos_blink_do_the_same"]).env_remove("PHOBOS_SEED")
         });
     }

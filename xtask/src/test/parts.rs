@@ -3,9 +3,13 @@
 use super::LIMIT;
 use super::built::Program;
 use crate::say;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 use xshell::Cmd;
 
@@ -17,7 +21,7 @@ pub(super) struct Parts {
     began: Instant,
     ran: Vec<Part>,
     /// How long each test took.
-    tests: Vec<(Duration, String)>,
+    tests: Vec<Time>,
 }
 
 struct Part {
@@ -54,21 +58,25 @@ impl Parts {
         }
     }
 
-    /// Runs test programs, all of them even where one fails, showing what they say and noting how long each test took.
-    pub(super) fn tests<'a>(&mut self, name: &str, programs: &[Program], call: impl Fn(&Program) -> Cmd<'a>) {
-        let mut times = Vec::new();
+    /// Runs test programs, all of them even where one fails and `at_once` of them at a time, showing what they say and noting
+    /// how long each test took.
+    pub(super) fn tests<'a>(
+        &mut self,
+        name: &str,
+        programs: &[Program],
+        at_once: usize,
+        call: impl Fn(&Program) -> Cmd<'a>,
+    ) {
+        let times = RefCell::new(Vec::new());
         self.run(name, || {
             ensure!(!programs.is_empty(), "cargo has built no such test program");
-            let mut failed = Vec::new();
-            for program in programs {
-                if let Err(error) = test(call(program), &mut times) {
-                    failed.push(format!("{}: {error:#}", program.target));
-                }
-            }
+            let calls =
+                programs.iter().map(|program| (program.target.as_str(), Command::from(call(program)))).collect();
+            let failed = all(calls, at_once, &mut times.borrow_mut())?;
             ensure!(failed.is_empty(), "{}", failed.join("; "));
             Ok(())
         });
-        self.tests.extend(times);
+        self.tests.extend(times.into_inner());
     }
 
     /// The tests that took longest, longest first.
@@ -121,16 +129,49 @@ impl Part {
     }
 }
 
-/// Runs a test program, showing what it says and adding how long each test took to `times`.
-fn test(call: Cmd, times: &mut Vec<(Duration, String)>) -> Result<()> {
-    let mut child = Command::from(call).stdout(Stdio::piped()).spawn().context("cannot start it")?;
+/// How long a test took, and what it is called.
+type Time = (Duration, String);
+
+/// Runs test programs, `at_once` of them at a time, and returns which have failed and how.
+fn all(calls: VecDeque<(&str, Command)>, at_once: usize, times: &mut Vec<Time>) -> Result<Vec<String>> {
+    let (waiting, done) = (Mutex::new(calls), Mutex::new((Vec::new(), times)));
+    let lock = || anyhow!("another test program's end was not noted");
+    thread::scope(|scope| {
+        let work = || -> Result<()> {
+            loop {
+                let Some((target, command)) = waiting.lock().map_err(|_| lock())?.pop_front() else { return Ok(()) };
+                let mut of_this = Vec::new();
+                let end = test(command, at_once == 1, &mut of_this);
+                let mut done = done.lock().map_err(|_| lock())?;
+                done.0.extend(end.err().map(|error| format!("{target}: {error:#}")));
+                done.1.extend(of_this);
+            }
+        };
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| lock())?)
+    })?;
+    Ok(done.into_inner().map_err(|_| lock())?.0)
+}
+
+/// Runs a test program, showing what it says and adding how long each test took to `times`. Unless it is `alone`, what is no
+/// test's end is shown in one piece, when the program has ended.
+fn test(mut command: Command, alone: bool, times: &mut Vec<Time>) -> Result<()> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start it")?;
     let mut said = BufReader::new(child.stdout.take().context("it has no output")?);
-    let mut line = Vec::new();
+    let (mut line, mut kept) = (Vec::new(), String::new());
     while said.read_until(b'\n', &mut line)? > 0 {
         let text = String::from_utf8_lossy(&line);
-        say(text.trim_end_matches('\n'));
-        times.extend(time_of(&text));
+        let time = time_of(&text);
+        if alone || time.is_some() {
+            say(text.trim_end_matches('\n'));
+        } else {
+            kept.push_str(&text);
+        }
+        times.extend(time);
         line.clear();
+    }
+    if !kept.is_empty() {
+        say(kept.trim_end_matches('\n'));
     }
     let status = child.wait()?;
     ensure!(status.success(), "{status}");
@@ -138,7 +179,7 @@ fn test(call: Cmd, times: &mut Vec<(Duration, String)>) -> Result<()> {
 }
 
 /// How long a test took and what it is called, if that is what this line of a test program's output says.
-fn time_of(line: &str) -> Option<(Duration, String)> {
+fn time_of(line: &str) -> Option<Time> {
     let (name, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
     let secs = end.trim_end().strip_suffix("s>")?.rsplit_once('<')?.1;
     Some((Duration::try_from_secs_f64(secs.parse().ok()?).ok()?, name.to_owned()))
@@ -153,6 +194,7 @@ fn clock(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use xshell::{Shell, cmd};
 
     #[test]
     fn a_failed_part_fails_the_whole_and_stops_nothing() {
@@ -170,6 +212,27 @@ mod tests {
             ]
         );
         assert_eq!(parts.summary().unwrap_err().to_string(), "failed: first");
+    }
+
+    #[test]
+    fn of_programs_that_run_at_once_each_is_waited_for_and_named_if_it_fails() {
+        let sh = Shell::new().unwrap();
+        let shell = |script: &str| Command::from(cmd!(sh, "sh -c {script}"));
+        let folder = sh.create_temp_dir().unwrap();
+        let met = |own: &str, other: &str| {
+            let at = |name: &str| folder.path().join(name).display().to_string();
+            shell(&format!(
+                "touch {}; until [ -e {} ]; do :; done; echo 'test {own} ... ok <1.5s>'",
+                at(own),
+                at(other)
+            ))
+        };
+        let calls = [("a", met("a", "b")), ("b", met("b", "a")), ("c", shell("exit 3")), ("d", shell("echo d"))];
+        let mut times = Vec::new();
+        let failed = all(calls.into(), 2, &mut times).unwrap();
+        assert_eq!(failed, ["c: exit status: 3"]);
+        times.sort();
+        assert_eq!(times, ["a", "b"].map(|name| (Duration::from_millis(1500), name.to_owned())));
     }
 
     #[test]
