@@ -194,3 +194,19 @@ fn fuzz_configuration() {
         drop(Config::parse(Path::new("phobos.toml"), &text));
     });
 }
+
+/// What is read for each table is no more for many: it took a minute where lines were counted anew for each key.
+#[test]
+fn many_drives_and_hosts_are_read_as_quickly_as_few() {
+    let tables = (0..10_000).map(|number| {
+        format!(
+            "[[external.drive]]\nname = 'd{number}'\ndevice = '/dev/disk/by-id/d{number}'\n\
+             [[pull]]\nhost = 'h{number}'\nsource = ['/srv/h{number}/']\n"
+        )
+    });
+    let text: String = tables.collect();
+    let began = std::time::Instant::now();
+    let config = Config::parse(Path::new("test"), &(text + "[led]\nindex = 3\n")).unwrap();
+    assert_eq!((config.external.drive.len(), config.pull.len(), config.led.index), (10_000, 10_000, 3));
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}

@@ -53,16 +53,24 @@ pub(super) fn entries(text: &str, table: &str) -> Result<Vec<Entry>, NoToml> {
     let mut keep = |event: Event| events.push(event);
     parse_document(&tokens, &mut RecursionGuard::new(&mut keep, DEPTH), &mut error);
     let mut reader = Reader { table, ..Reader::default() };
+    // The events are in the order of the text: each line is counted once, however many tables there are.
+    let (mut line, mut counted) = (1_usize, 0);
     for event in &events {
+        let start = event.span().start();
+        if let Some(since) = text.get(counted..start) {
+            line = line.saturating_add(lines(since));
+            counted = start;
+        }
         if let Some(raw) = source.get(event) {
-            reader.take(event.kind(), &raw, line(text, event.span().start()), &mut error);
+            reader.take(event.kind(), &raw, line, &mut error);
         }
     }
     match error {
         None => Ok(reader.entries),
         Some(error) => {
             let start = error.unexpected().or(error.context()).map_or(0, |span| span.start());
-            Err(NoToml { line: line(text, start), reason: error.description().to_owned() })
+            let before = text.get(..start).unwrap_or_default();
+            Err(NoToml { line: lines(before).saturating_add(1), reason: error.description().to_owned() })
         }
     }
 }
@@ -146,8 +154,9 @@ fn scalar(raw: &Raw<'_>, error: &mut Option<ParseError>) -> Value {
     }
 }
 
-fn line(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count().saturating_add(1)
+/// How many lines end in `text`.
+fn lines(text: &str) -> usize {
+    text.matches('\n').count()
 }
 
 #[cfg(test)]
