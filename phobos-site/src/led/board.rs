@@ -159,7 +159,9 @@ impl Board {
     /// The same board, whose light is the one in this configuration; without one, in the default configuration.
     #[must_use]
     pub fn lit_by(self, config: Option<&Path>) -> Self {
-        Self { config: config.map(Path::to_owned), ..self }
+        // Whoever is given it may be in another folder, as this process is once it has entered a namespace.
+        let config = config.map(|config| std::path::absolute(config).unwrap_or_else(|_| config.to_owned()));
+        Self { config, ..self }
     }
 
     /// The configuration that names the light, if it is not the default one.

@@ -49,6 +49,14 @@ fn the_last_post_of_a_job_counts() {
 }
 
 #[test]
+fn a_configuration_is_handed_on_as_an_absolute_path() {
+    let (_folder, board) = board();
+    let named = |config: &str| board.clone().lit_by(Some(Path::new(config))).config().map(Path::to_owned);
+    assert_eq!(named("my.toml"), Some(std::env::current_dir().unwrap().join("my.toml")));
+    assert_eq!(named("/etc/my.toml"), Some("/etc/my.toml".into()));
+}
+
+#[test]
 fn a_failure_stays_until_the_same_job_succeeds() {
     let (_folder, board) = board();
     board.post("ext", State::Failed, "cable").unwrap();
