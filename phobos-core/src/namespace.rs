@@ -63,6 +63,16 @@ pub enum NamespaceError {
         /// The file that keeps the namespace.
         file: PathBuf,
     },
+    /// This process may not look at PID 1, as in a container or a unit without the capability for it.
+    #[error(
+        "cannot look at {}: CAP_SYS_PTRACE is missing; in a container, start it with that capability or run this on the \
+         machine itself; in a unit, add it to CapabilityBoundingSet=",
+        path.display()
+    )]
+    Hidden {
+        /// What was to be looked at.
+        path: PathBuf,
+    },
     /// The backup file system is visible to everybody.
     #[error("{} is mounted outside the namespace, where everybody can see it; run `umount {0}` and set noauto in fstab", target.display())]
     MountedOutside {
@@ -126,6 +136,7 @@ impl Classified for NamespaceError {
         match self {
             Self::MountedOutside { .. } => Class::Refused,
             Self::Inhabited { .. } => Class::Busy,
+            Self::Hidden { .. } => Class::NotPermitted,
             Self::Elsewhere { .. } | Self::NotInFstab { .. } | Self::NotAFile { .. } => Class::Config,
             Self::Lock(error) => error.class(),
             Self::Table(error) => error.class(),
@@ -201,7 +212,7 @@ pub fn is_inside(file: &Path) -> Result<bool, NamespaceError> {
     let own = Path::new("/proc/self/ns/mnt");
     let first = Path::new("/proc/1/ns/mnt");
     let here = identity(own).map_err(io_error("look at", own))?;
-    if here == identity(first).map_err(io_error("look at", first))? {
+    if here == identity(first).map_err(hidden(first))? {
         return Ok(false);
     }
     // From inside, the file is a plain one: its mount exists in PID 1's namespace only.
@@ -209,6 +220,15 @@ pub fn is_inside(file: &Path) -> Result<bool, NamespaceError> {
     match identity(&outside) {
         Ok(there) if there == here => Ok(true),
         _ => Err(NamespaceError::Elsewhere { file: file.to_owned() }),
+    }
+}
+
+/// Why PID 1's namespace could not be looked at.
+fn hidden(path: &Path) -> impl FnOnce(io::Error) -> NamespaceError {
+    let path = path.to_owned();
+    |source| match source.kind() {
+        io::ErrorKind::PermissionDenied => NamespaceError::Hidden { path },
+        _ => NamespaceError::Kernel { verb: "look at", path, source },
     }
 }
 
