@@ -12,7 +12,7 @@ use phobos_core::borg::descent::{self, Contents, Whose};
 use phobos_core::borg::segment::{Checker, Summary};
 use phobos_core::borg::state::{Segment, State, path_of};
 use phobos_core::copy::{self, CopyError, Plan, Survey};
-use phobos_core::fs::{Dir, Kind, shown};
+use phobos_core::fs::{Dir, FsError, Kind, shown};
 use phobos_core::human;
 use phobos_core::progress::{CopyEvent, Handler};
 use phobos_site::exit::{Exit, Stop};
@@ -81,14 +81,41 @@ pub(crate) fn settled(survey: Survey, state: &State) -> Survey {
     survey.without(&|path| segment_of(path).is_some_and(|(_, number)| number > committed.into()))
 }
 
+/// Refuses a repository in which there is anything but files and folders, by its names alone: before Borg's lock is taken,
+/// which takes a link that leads nowhere for a failure of its own. Another Borg may be at work there.
+pub(crate) fn shape(dir: &Dir) -> Result<(), anyhow::Error> {
+    let data = Path::new("data");
+    if dir.stat(data)?.is_none() {
+        return Err(refused("the repository is damaged: it has no folder `data`".to_owned()).into());
+    }
+    let mut folders = vec![PathBuf::new(), data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let opened = if folder.as_os_str().is_empty() { dir.try_clone() } else { dir.open_dir(&folder) };
+        let opened = match opened {
+            // Borg removes a folder whose segments it has compacted.
+            Err(FsError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        for entry in opened.entries_up_to(NAMES)? {
+            let path = folder.join(&entry.name);
+            let kind = match entry.kind {
+                None => opened.stat(Path::new(&entry.name))?.map(|stat| stat.kind),
+                kind => kind,
+            };
+            match kind {
+                Some(Kind::Dir) if folder == data => folders.push(path),
+                None | Some(Kind::File | Kind::Dir) => {}
+                Some(kind) => return Err(strange(&path, kind).into()),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a source with something in it that is none of Borg's, whatever is on the drive.
 pub(crate) fn is_borgs(source: &Survey, segments_per_dir: u64) -> Result<(), Stop> {
     if let Some((path, kind)) = source.strange() {
-        return Err(refused(format!(
-            "the repository is damaged: {} in it is {}, which Borg never makes",
-            shown(path),
-            kind.name()
-        )));
+        return Err(strange(path, kind));
     }
     let is_stray = |path: &&Path| {
         path.starts_with("data")
@@ -195,6 +222,10 @@ fn hash(text: &str) -> String {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{:08x}", (long >> 32) ^ (long & 0xffff_ffff))
+}
+
+fn strange(path: &Path, kind: Kind) -> Stop {
+    refused(format!("the repository is damaged: {} in it is {}, which Borg never makes", shown(path), kind.name()))
 }
 
 fn refused(text: String) -> Stop {

@@ -8,6 +8,7 @@ use anyhow::{Context, anyhow};
 use chrono::Utc;
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
+use phobos_core::fs::Dir;
 use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
@@ -22,6 +23,7 @@ use phobos_site::paths::Paths;
 
 use super::close;
 use crate::drive::{self, Target};
+use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::source;
 use crate::{Cli, JOB, TABLES, boxed, say};
@@ -117,6 +119,7 @@ impl Run<'_> {
         let _holding = self.job.lock(&LockName::Holding, Mode::Exclusive)?;
         let _repository = self.job.lock(&LockName::Repository, Mode::Exclusive)?;
         let repository = source::check(&self.config.backup)?;
+        gate::shape(&Dir::open(&self.config.backup.repository)?)?;
         let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
         let borg = RefCell::new(borg);
         let mirroring = Mirroring {

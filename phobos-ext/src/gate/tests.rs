@@ -318,3 +318,26 @@ fn much_less_than_the_copy_has_to_be_accepted() {
     fs::rename(two.source("hints.5"), two.source("hints.6")).unwrap();
     refused_with(&two, "the repository has 4.30 kB where the copy on the drive has 2.00 MB");
 }
+
+/// Borg, asked for its lock, fails over a link that leads nowhere, so names are looked at before.
+#[test]
+fn the_shape_of_a_repository_is_told_by_names_alone() {
+    let two = two();
+    let said = || shape(&Dir::open(&two.path("source")).unwrap()).map_err(|error| error.to_string());
+    assert_eq!(said(), Ok(()));
+    // As a Borg at work has it.
+    two.write("index.tmp", b"");
+    fs::create_dir(two.path("source/lock.exclusive")).unwrap();
+    std::os::unix::fs::symlink("nowhere", two.path("source/lock.exclusive/host")).unwrap();
+    assert_eq!(said(), Ok(()));
+    for link in ["x", "data/1", "data/0/6"] {
+        std::os::unix::fs::symlink("nowhere", two.path("source").join(link)).unwrap();
+        let damaged = format!("the repository is damaged: {link} in it is a symbolic link, which Borg never makes");
+        assert_eq!(said(), Err(damaged));
+        fs::remove_file(two.path("source").join(link)).unwrap();
+    }
+    fs::rename(two.path("source/data"), two.path("source/x")).unwrap();
+    assert_eq!(said(), Err("the repository is damaged: it has no folder `data`".to_owned()));
+    fs::write(two.path("source/data"), "").unwrap();
+    assert!(said().unwrap_err().ends_with("data is a regular file, not a folder"));
+}
