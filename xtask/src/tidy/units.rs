@@ -2,6 +2,7 @@
 
 use super::files;
 use crate::{crates, project};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -101,6 +102,66 @@ fn borg_knows_its_machine_in_every_unit() {
         assert!(["AF_INET", "AF_INET6", "AF_NETLINK"].iter().all(|family| families.contains(family)), "{name}");
         for key in ["IPAddressDeny=", "PrivateNetwork="] {
             assert_eq!(setting(key), None, "{name}");
+        }
+    }
+}
+
+/// The groups of system calls that systemd knows, by name.
+#[expect(clippy::disallowed_methods, reason = "a test's own call")]
+fn groups() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new("systemd-analyze")
+        .args(["syscall-filter", "--no-pager"])
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .expect("systemd-analyze is not here; `cargo xtask setup` installs it with systemd-container");
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut group = String::new();
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let name = line.trim();
+        if line.starts_with('@') {
+            name.clone_into(&mut group);
+        } else if !name.is_empty() && !name.starts_with('#') {
+            groups.entry(group.clone()).or_default().push(name.to_owned());
+        }
+    }
+    assert!(groups.contains_key("@system-service"), "{groups:?}");
+    groups
+}
+
+/// The system calls that a unit's filter lets through (systemd.exec(5)): a list of what is allowed, from which lines that begin
+/// with `~` take, and to which others add; `None` where there is no filter.
+fn allowed(text: &str, groups: &BTreeMap<String, Vec<String>>) -> Option<BTreeSet<String>> {
+    let mut allowed = None;
+    for line in text.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        let (takes, words) = line.strip_prefix('~').map_or((false, line), |words| (true, words));
+        let mut left: Vec<&str> = words.split(' ').collect();
+        let allowed = allowed.get_or_insert_with(|| groups["@default"].iter().cloned().collect::<BTreeSet<_>>());
+        while let Some(word) = left.pop() {
+            if word.starts_with('@') {
+                left.extend(groups.get(word).unwrap_or_else(|| panic!("no group {word}")).iter().map(String::as_str));
+            } else if takes {
+                allowed.remove(word);
+            } else {
+                allowed.insert(word.to_owned());
+            }
+        }
+    }
+    allowed
+}
+
+/// Programs that must not outlive phobos are started through `setpriv --pdeathsig`, which sets the capabilities that it has; what
+/// a filter refuses it, it takes for its end.
+#[test]
+fn setpriv_can_bind_a_program_to_phobos_in_every_unit() {
+    let groups = groups();
+    let starts_some =
+        |text: &str| text.lines().any(|line| line.starts_with("ExecStart=") && !line.contains("phobos-blink"));
+    let services: Vec<_> = services().into_iter().filter(|(.., text)| starts_some(text)).collect();
+    assert!(services.len() >= 9, "{services:?}");
+    for (name, _, text) in services {
+        let allowed = allowed(&text, &groups).unwrap_or_else(|| panic!("{name} has no filter"));
+        for call in ["capget", "capset", "prctl", "execve"] {
+            assert!(allowed.contains(call), "{name} refuses setpriv the call {call}");
         }
     }
 }
