@@ -92,6 +92,12 @@ pub enum CopyError {
         /// How many are looked at.
         limit: usize,
     },
+    /// A tree is deeper, or its paths longer, than any that can be copied.
+    #[error("{} has folders below each other, or paths, that are longer than anything that can be copied", shown(path))]
+    TooDeep {
+        /// The tree.
+        path: PathBuf,
+    },
     /// The caller ended the work.
     #[error("stopped: {0}")]
     Stopped(String),
@@ -113,7 +119,7 @@ impl Classified for CopyError {
     fn class(&self) -> Class {
         match self {
             Self::Fs(error) => error.class(),
-            Self::Damaged { .. } | Self::TooMany { .. } => Class::Refused,
+            Self::Damaged { .. } | Self::TooMany { .. } | Self::TooDeep { .. } => Class::Refused,
             Self::Interrupted(signal) => Class::Signal(*signal),
             Self::Read { .. } | Self::Write { .. } | Self::Changed { .. } | Self::Lost { .. } | Self::Stopped(_) => {
                 Class::Failed

@@ -4,22 +4,22 @@
 //! `RESOLVE_NO_SYMLINKS` and `RESOLVE_NO_MAGICLINKS`, or component by component with `O_NOFOLLOW` where the kernel does
 //! not know it. Names have only ordinary components: no `..`, no `/` in front.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+pub use self::listing::Listing;
 use self::resolve::without_atime;
 pub use self::shared::{make_passage, make_private, make_shared, replace, set};
 pub use self::times::{Times, same_time};
 pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
 
 mod attributes;
+mod listing;
 mod resolve;
 mod shared;
 mod times;
@@ -290,37 +290,6 @@ impl Dir {
         let (parent, last) = self.parent_of(name)?;
         rustix::fs::unlinkat(&parent.as_ref().unwrap_or(self).fd, &last, flags)
             .map_err(|error| self.io("remove", name, error))
-    }
-
-    /// The names in the folder, in no order; `.` and `..` are left out.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub fn entries(&self) -> Result<Vec<Entry>, FsError> {
-        self.entries_up_to(usize::MAX)
-    }
-
-    /// The same, but for folders that have no more than `limit` names: a stranger's may have millions.
-    ///
-    /// # Errors
-    ///
-    /// When it has more, or cannot be read.
-    pub fn entries_up_to(&self, limit: usize) -> Result<Vec<Entry>, FsError> {
-        let failed = |error| self.io("read", Path::new(""), error);
-        let mut entries = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                if entries.len() >= limit {
-                    return Err(FsError::TooMany { path: self.path.clone(), limit });
-                }
-                let kind = (entry.file_type() != FileType::Unknown).then(|| Kind::from(entry.file_type()));
-                entries.push(Entry { name: OsString::from_vec(name.to_vec()), kind });
-            }
-        }
-        Ok(entries)
     }
 
     /// What the folder says of `name`, a link not followed; `None` if there is nothing of that name.

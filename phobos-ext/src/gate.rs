@@ -23,6 +23,9 @@ const SMALL: u64 = 1024 * 1024;
 /// How many names a source may have: 500 TB of Borg's segments.
 pub(crate) const NAMES: usize = 1_000_000;
 
+/// How many findings a refusal names.
+const NAMED: usize = 10;
+
 /// How much of a segment is read at once, in bytes.
 const PIECE: usize = 1024 * 1024;
 
@@ -190,7 +193,7 @@ pub(crate) fn pass(findings: &[Finding], accepted: Option<&str>) -> Result<(), S
     let stale = if accepted.is_some() { "; what was accepted is another difference than this one" } else { "" };
     Err(refused(format!(
         "{}{stale}; the drive is left as it was; if all of that is right, run once with --accept {plan}",
-        texts.join("; and ")
+        human::first_of(&texts, NAMED, "; and ")
     )))
 }
 

@@ -15,10 +15,15 @@ use crate::record::{FOLDER, GENERATION, INCOMING, RunRecord};
 /// How much room is left for what is not reckoned: folders, records, the journal.
 const SPARE: u64 = 1024 * 1024;
 
+/// How many files with several names are told from each other: of those beyond that no room is expected.
+const SHARED: usize = 100_000;
+
 /// Files that may go. One with a name elsewhere gives no room back.
 #[derive(Debug, Default)]
 struct Files {
-    /// By their numbers: how many of their names were seen, how many there are, and how much they take.
+    /// How much those take that have no other name.
+    alone: u64,
+    /// The others, by their numbers: how many of their names were seen, how many there are, and how much they take.
     by_number: BTreeMap<u64, (u64, u64, u64)>,
 }
 
@@ -97,14 +102,18 @@ impl Files {
     }
 
     fn add(&mut self, stat: &Stat) {
-        let file = self.by_number.entry(stat.ino).or_insert((0, stat.links, stat.taken));
-        file.0 = file.0.saturating_add(1);
+        if stat.links <= 1 {
+            self.alone = self.alone.saturating_add(stat.taken);
+        } else if self.by_number.len() < SHARED || self.by_number.contains_key(&stat.ino) {
+            let file = self.by_number.entry(stat.ino).or_insert((0, stat.links, stat.taken));
+            file.0 = file.0.saturating_add(1);
+        }
     }
 
     /// How much room there is when they are gone.
     fn bytes(&self) -> u64 {
         let gone = self.by_number.values().filter(|(seen, names, _)| seen >= names);
-        gone.fold(0, |sum, (_, _, taken)| sum.saturating_add(*taken))
+        gone.fold(self.alone, |sum, (_, _, taken)| sum.saturating_add(*taken))
     }
 }
 

@@ -13,6 +13,9 @@ use crate::gate::Finding;
 /// Where the marks of pulls are in the holding folder.
 const MARKS: &str = ".phobos";
 
+/// How many spaces there may be: a thousand hosts have a user each.
+const SPACES: usize = 2_000;
+
 /// A space with fewer files than this may have all of them replaced: that is what one changed file looks like.
 const FEW: u64 = 20;
 
@@ -63,7 +66,7 @@ pub(crate) fn list(
         let Some(holding) = holding else { continue };
         if let Some(folder) = folder(side, holding)? {
             // Marks of pulls change with every pull.
-            let names = folder.entries()?.into_iter().map(|entry| entry.name).filter(|name| name != MARKS);
+            let names = folder.entries_up_to(SPACES)?.into_iter().map(|entry| entry.name).filter(|name| name != MARKS);
             spaces.extend(names.map(|name| holding.join(name)));
         }
     }

@@ -97,6 +97,7 @@ stories! {
         writes_that_a_drive_loses_are_never_green,
         names_at_the_top_are_mirrored_and_records_are_not_believed,
         many_large_attributes_take_no_memory,
+        large_folders_take_no_memory,
         memory_is_small_whatever_the_size,
         a_power_cut_at_any_moment_leaves_the_old_or_the_new_copy;
     ns:

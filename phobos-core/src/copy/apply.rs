@@ -19,6 +19,12 @@ use super::survey::Item;
 use crate::fs::{Dir, FsError, Kind};
 use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
+/// How many folders in one are looked into at a time when a tree is removed.
+const FOLDERS: usize = 64;
+
+/// How deep a tree may be that is removed.
+const DEPTH: usize = 500;
+
 /// Proves a file while it passes.
 pub trait Proof {
     /// Takes the next bytes.
@@ -213,34 +219,58 @@ pub fn exchange(from: &Dir, fresh: &Path, to: &Dir, old: &Path) -> Result<bool, 
 ///
 /// When something cannot be removed.
 pub fn remove_tree(dir: &Dir, name: &Path, handler: Handler<'_>) -> Result<(), CopyError> {
-    // Without recursion: a hostile tree can be deeper than any stack.
+    // Without recursion, and a few folders at a time: a hostile tree can be deeper than any stack, and wider than any memory.
     let mut at = match dir.stat(name)? {
         None => return Ok(()),
         Some(stat) if stat.kind != Kind::Dir => return Ok(dir.remove(name)?),
-        Some(_) => vec![(dir.try_clone()?, name.to_owned())],
+        Some(_) => vec![(dir.try_clone()?, vec![name.to_owned()])],
     };
-    while let Some((parent, name)) = at.last() {
+    while let Some((parent, folders)) = at.last_mut() {
         handler(CopyEvent::Tick)?;
+        let Some(name) = folders.last() else {
+            at.pop();
+            continue;
+        };
         let folder = parent.open_dir(name)?;
-        let mut below = None;
-        for entry in folder.entries()? {
-            let child = PathBuf::from(&entry.name);
-            match folder.stat(&child)? {
-                None => {}
-                Some(stat) if stat.kind == Kind::Dir => below = Some(child),
-                Some(_) => folder.remove(&child)?,
-            }
-        }
-        match below {
-            Some(child) if at.len() < 500 => at.push((folder, child)),
-            Some(_) => return Err(CopyError::TooMany { path: dir.path().join(name), limit: 500 }),
-            None => {
-                parent.remove_dir(name)?;
-                at.pop();
-            }
+        let below = empty(&folder)?;
+        if below.is_empty() {
+            parent.remove_dir(name)?;
+            folders.pop();
+        } else if at.len() < DEPTH {
+            at.push((folder, below));
+        } else {
+            return Err(CopyError::TooDeep { path: dir.path().to_owned() });
         }
     }
     Ok(())
+}
+
+/// Removes what is in `folder` but for folders that are not empty, and names some of those.
+fn empty(folder: &Dir) -> Result<Vec<PathBuf>, FsError> {
+    let mut below = Vec::new();
+    for entry in folder.listing()? {
+        let name = PathBuf::from(entry?.name);
+        if !remove_one(folder, &name)? {
+            below.push(name);
+        }
+        if below.len() >= FOLDERS {
+            break;
+        }
+    }
+    Ok(below)
+}
+
+/// Removes a name; `false` for a folder that is not empty.
+fn remove_one(folder: &Dir, name: &Path) -> Result<bool, FsError> {
+    let removed = match folder.stat(name)? {
+        None => Ok(()),
+        Some(stat) if stat.kind != Kind::Dir => folder.remove(name),
+        Some(_) => folder.remove_dir(name),
+    };
+    match removed {
+        Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        removed => removed.map(|()| true),
+    }
 }
 
 fn parent(dir: &Dir, path: &Path) -> Result<Dir, FsError> {

@@ -1,15 +1,17 @@
-//! Two trees side by side: what differs, in the memory of one folder at a time.
+//! Two trees side by side: what differs, in no more memory for a folder of a million names than for an empty one.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::CopyError;
-use crate::fs::{Dir, FsError, Kind, Stat, same_time};
+use crate::fs::{Dir, Entry, FsError, Kind, Listing, Stat, same_time};
 use crate::progress::{CopyEvent, Handler};
 
-/// How deep the trees may be: each level holds a descriptor.
-const DEPTH: usize = 400;
+/// How deep the trees may be: each level holds three descriptors, and a process has a thousand.
+const DEPTH: usize = 300;
+
+/// How long a path below the trees may be, in bytes: twice what the kernel and rsync take.
+const LONGEST: usize = 8192;
 
 /// One name that at least one of two trees has.
 #[derive(Debug)]
@@ -42,8 +44,8 @@ pub enum Difference {
 /// What sees each pair, and may tell the handler what it does with it.
 pub type Pairs<'p> = &'p mut dyn FnMut(&Pair<'_>, Handler<'_>) -> Result<(), CopyError>;
 
-/// Walks two trees at once, the names of each folder in their order; `None` is a tree that is not there. Folders of other
-/// file systems are not entered.
+/// Walks two trees at once; `None` is a tree that is not there. In each folder the source's names come first, and then those
+/// that only the copy has, both in the order of their file systems. Folders of other file systems are not entered.
 ///
 /// # Errors
 ///
@@ -54,24 +56,19 @@ pub fn walk_pairs(
     see: Pairs<'_>,
     handler: Handler<'_>,
 ) -> Result<(), CopyError> {
-    let mut levels = vec![Level::new(PathBuf::new(), source, copy)?];
+    let top = source.as_ref().or(copy.as_ref()).map(|dir| dir.path().to_owned()).unwrap_or_default();
+    let mut path = PathBuf::new();
+    let mut levels = vec![Level::new(source, copy)?];
     while let Some(level) = levels.last_mut() {
-        let Some((name, (in_source, in_copy))) = level.names.pop_first() else {
+        let Some(Seen { name, source: of_source, copy: of_copy }) = level.next()? else {
             levels.pop();
+            path.pop();
             continue;
         };
         handler(CopyEvent::Tick)?;
-        let path = level.path.join(&name);
+        path.push(&name);
         let name = Path::new(&name);
         let (source_dir, copy_dir) = (level.source.as_ref(), level.copy.as_ref());
-        let look = |dir: Option<&Dir>, is_there: Here| match (dir, is_there) {
-            (Some(dir), Here::Yes) => dir.stat(name),
-            _ => Ok(None),
-        };
-        let (of_source, of_copy) = (look(source_dir, in_source)?, look(copy_dir, in_copy)?);
-        if of_source.is_none() && of_copy.is_none() {
-            continue;
-        }
         see(&Pair { path: &path, name, source: of_source, copy: of_copy, source_dir, copy_dir }, handler)?;
         let enter = |dir: Option<&Dir>, stat: Option<Stat>, dev| -> Result<Option<Dir>, FsError> {
             match (dir, stat) {
@@ -82,43 +79,70 @@ pub fn walk_pairs(
             }
         };
         let below = (enter(source_dir, of_source, level.devs.0)?, enter(copy_dir, of_copy, level.devs.1)?);
-        if below.0.is_some() || below.1.is_some() {
-            if levels.len() >= DEPTH {
-                return Err(CopyError::TooMany { path, limit: DEPTH });
-            }
-            levels.push(Level::new(path, below.0, below.1)?);
+        if below.0.is_none() && below.1.is_none() {
+            path.pop();
+        } else if levels.len() < DEPTH && path.as_os_str().len() <= LONGEST {
+            levels.push(Level::new(below.0, below.1)?);
+        } else {
+            return Err(CopyError::TooDeep { path: top });
         }
     }
     Ok(())
 }
 
-/// Whether a listing has a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Here {
-    Yes,
-    No,
+/// A name, and what both sides say of it.
+struct Seen {
+    name: OsString,
+    source: Option<Stat>,
+    copy: Option<Stat>,
 }
 
 struct Level {
-    path: PathBuf,
     source: Option<Dir>,
     copy: Option<Dir>,
     devs: (Option<u64>, Option<u64>),
-    names: BTreeMap<OsString, (Here, Here)>,
+    in_source: Option<Listing>,
+    in_copy: Option<Listing>,
 }
 
 impl Level {
-    fn new(path: PathBuf, source: Option<Dir>, copy: Option<Dir>) -> Result<Self, CopyError> {
-        let mut names = BTreeMap::new();
-        for entry in source.as_ref().map(Dir::entries).transpose()?.unwrap_or_default() {
-            names.insert(entry.name, (Here::Yes, Here::No));
-        }
-        for entry in copy.as_ref().map(Dir::entries).transpose()?.unwrap_or_default() {
-            names.entry(entry.name).or_insert((Here::No, Here::No)).1 = Here::Yes;
-        }
+    fn new(source: Option<Dir>, copy: Option<Dir>) -> Result<Self, CopyError> {
         let dev = |dir: &Option<Dir>| dir.as_ref().map(Dir::stat_self).transpose();
         let devs = (dev(&source)?.map(|stat| stat.dev), dev(&copy)?.map(|stat| stat.dev));
-        Ok(Self { path, source, copy, devs, names })
+        let mut level = Self { source, copy, devs, in_source: None, in_copy: None };
+        level.in_source = level.source.as_ref().map(Dir::listing).transpose()?;
+        if level.in_source.is_none() {
+            level.in_copy = level.copy.as_ref().map(Dir::listing).transpose()?;
+        }
+        Ok(level)
+    }
+
+    /// The next name.
+    fn next(&mut self) -> Result<Option<Seen>, CopyError> {
+        let stat =
+            |dir: &Option<Dir>, name: &Entry| dir.as_ref().map_or(Ok(None), |dir| dir.stat(Path::new(&name.name)));
+        if let Some(listing) = &mut self.in_source {
+            for entry in listing {
+                let entry = entry?;
+                // What is gone by now is not the source's any more.
+                if let Some(found) = stat(&self.source, &entry)? {
+                    let of_copy = stat(&self.copy, &entry)?;
+                    return Ok(Some(Seen { name: entry.name, source: Some(found), copy: of_copy }));
+                }
+            }
+            self.in_source = None;
+            self.in_copy = self.copy.as_ref().map(Dir::listing).transpose()?;
+        }
+        for entry in self.in_copy.iter_mut().flatten() {
+            let entry = entry?;
+            // What the source has was seen with it.
+            if stat(&self.source, &entry)?.is_none() {
+                if let Some(found) = stat(&self.copy, &entry)? {
+                    return Ok(Some(Seen { name: entry.name, source: None, copy: Some(found) }));
+                }
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -83,7 +83,7 @@ fn the_old_way_to_open_keeps_the_same_rules() {
 fn what_would_hang_or_fill_the_memory_is_refused_at_once() {
     let (place, dir) = folder();
     let began = Instant::now();
-    rustix::fs::mknodat(&dir, "fifo", FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    rustix::fs::mknodat(&dir, "fifo", rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
     let error = dir.read(path("fifo"), 100).unwrap_err().to_string();
     assert!(error.contains("fifo is a FIFO, a socket or a device, not a regular file"), "{error}");
     File::create(place.path().join("giant")).unwrap().set_len(1 << 40).unwrap();

@@ -156,7 +156,39 @@ fn two_trees_are_seen_side_by_side() {
         Ok(())
     };
     walk_pairs(Some(sides.source.try_clone().unwrap()), Some(copy), &mut see, &mut on).unwrap();
-    assert_eq!(seen, ["Gone config", "Other data/0/9", "New new", "New new/file"]);
+    // Each folder is seen before what is in it, otherwise in the order of the file system.
+    assert!(seen.iter().position(|pair| pair == "New new") < seen.iter().position(|pair| pair == "New new/file"));
+    seen.sort_unstable();
+    assert_eq!(seen, ["Gone config", "New new", "New new/file", "Other data/0/9"]);
+}
+
+#[test]
+fn a_tree_may_be_wide_and_is_refused_when_it_is_too_deep() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = Dir::open(folder.path()).unwrap();
+    // More folders than are looked into at a time, each with another in it that is not empty.
+    for number in 0..200 {
+        let below = folder.path().join(format!("wide/{number}/below"));
+        fs::create_dir_all(&below).unwrap();
+        fs::write(below.join("file"), "").unwrap();
+    }
+    let count = std::cell::Cell::new(0);
+    let mut see = |_: &super::super::Pair<'_>, _: Handler<'_>| {
+        count.set(count.get() + 1);
+        Ok(())
+    };
+    walk_pairs(None, Some(dir.open_dir(Path::new("wide")).unwrap()), &mut see, &mut on).unwrap();
+    assert_eq!(count.get(), 600);
+    remove_tree(&dir, Path::new("wide"), &mut on).unwrap();
+    assert_eq!(dir.entries().unwrap(), []);
+    let mut deep = dir.make_dir(Path::new("deep"), 0o700).unwrap();
+    for _ in 0..400 {
+        deep = deep.make_dir(Path::new("d"), 0o700).unwrap();
+    }
+    let walked = walk_pairs(None, Some(dir.open_dir(Path::new("deep")).unwrap()), &mut see, &mut on);
+    assert!(matches!(walked, Err(CopyError::TooDeep { .. })), "{walked:?}");
+    remove_tree(&dir, Path::new("deep"), &mut on).unwrap();
+    assert_eq!(dir.entries().unwrap(), []);
 }
 
 #[test]
