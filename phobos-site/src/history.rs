@@ -4,6 +4,8 @@
 //! machine are some 40 MB. Reading takes no lock and needs no right to write. Writing takes one in a file of its own
 //! (`NAME.lock`), which nobody else can open, and not for long: a run is told of without it rather than not at all.
 //!
+//! A run under way has a record of its own, so that one that is killed gets its line from whoever comes next.
+//!
 //! The lines are in the order in which the runs ended, whatever the clock said then; a run whose times cannot be true is
 //! left out of what is reckoned.
 
@@ -11,6 +13,8 @@
     not(test),
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
+
+mod running;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -29,6 +33,8 @@ use phobos_core::schema::SchemaVersion;
 use rustix::fs::OFlags;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use running::{Begun, Killed, Running};
 
 /// At what size the file is put aside, in bytes.
 const LARGE: u64 = 8 * 1024 * 1024;
@@ -256,6 +262,11 @@ impl History {
     fn try_append(&self, run: &Run) -> Result<(), FileError> {
         let folder = self.folder()?;
         let lock = self.lock(&folder);
+        self.append_to(&folder, lock.as_ref(), run)
+    }
+
+    /// The same in the folder that the file is in, under the lock where it was to be had.
+    fn append_to(&self, folder: &Dir, lock: Option<&File>, run: &Run) -> Result<(), FileError> {
         let name = Path::new(self.name()?);
         let mut file = folder.open_append(name, 0o644)?;
         if lock.is_some() && file.metadata()?.len() >= LARGE {

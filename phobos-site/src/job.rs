@@ -2,7 +2,9 @@
 //! whatever happens.
 //!
 //! A [`Job`] is a guard. [`Job::end`] tells how it went; a job that is dropped without, because of a panic, is told as a
-//! failure by its `Drop`. One that is killed is found dead by the light's board.
+//! failure by its `Drop`. One that is killed is found dead by the light's board, and by the next job that begins.
+
+mod killed;
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -14,7 +16,7 @@ use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, Hold};
 
 use crate::exit::{self, Exit};
-use crate::history::{History, Run};
+use crate::history::{History, Run, Running};
 use crate::led::{self, Board, State};
 use crate::lock::{Lock, LockError, LockName, Locks, Mode, Patience};
 use crate::logging;
@@ -91,6 +93,8 @@ pub struct Job<'a> {
     /// Whether the light shows that it waits.
     waits: Cell<bool>,
     breath: RefCell<Option<Box<dyn Hold>>>,
+    /// Tells others that it is under way, until it is in the history.
+    running: RefCell<Option<Running>>,
     ended: bool,
     /// Says for whom the job waits.
     say: &'a dyn Fn(&str),
@@ -152,13 +156,17 @@ impl<'a> Frame<'a> {
 
     /// Begins a job: the light shows that it is at work, and breathes if `breathing` says so.
     pub fn begin(&'a self, spec: Spec<'a>, breathing: Option<&led::Settings>, say: &'a dyn Fn(&str)) -> Job<'a> {
+        self.tell_of_the_killed();
+        let start = Utc::now();
+        let running = RefCell::new(self.note(&spec, start));
         let job = Job {
             frame: self,
             spec,
-            start: Cell::new(Utc::now()),
+            start: Cell::new(start),
             waited: Cell::default(),
             waits: Cell::new(false),
             breath: RefCell::new(None),
+            running,
             ended: false,
             say,
         };
@@ -191,6 +199,9 @@ impl Job<'_> {
     /// Lets the job begin now: for one that is in the history from when it has its locks. Returns that moment.
     pub fn begins(&self) -> DateTime<Utc> {
         self.start.set(Utc::now());
+        if let Some(Err(error)) = self.running.borrow_mut().as_mut().map(|running| running.began_at(self.start.get())) {
+            log::warn!("{}", Chain(&error));
+        }
         self.start.get()
     }
 

@@ -67,6 +67,7 @@ stories! {
         every_json_says_its_version,
         a_command_runs_in_the_namespace_as_if_called_directly,
         a_failure_of_a_scheduled_job_stays_red_until_the_job_succeeds,
+        a_killed_job_is_in_the_history_once_and_its_light_red,
         a_signal_reaches_the_command_and_its_end_is_passed_on,
         a_holder_is_named_and_its_death_frees_the_lock,
         the_holder_says_when_it_should_end_and_the_history_who_waited_and_who_failed,
