@@ -9,7 +9,7 @@
 //! | Borg's repositories: what they are, whether they are whole, their lock as a guard | [`borg`] |
 //! | jobs that keep out of each other's way | [`lock`], [`process`] |
 //! | strangers: files that others may have prepared, programs that handle what others send | [`fs`], [`sandbox`], [`ssh`] |
-//! | systemd's units and names | [`systemd`] |
+//! | systemd: its units and names, and what it shows of this process | [`systemd`], [`notify`] |
 //!
 //! The library wraps and guards; it prints nothing, decides nothing and knows no particular machine. It logs through `log`.
 //! Programs are started by [`exec`] alone, on the calling thread, because a process with a second thread cannot enter a mount
@@ -43,6 +43,7 @@ pub mod lock;
 pub mod luks;
 pub mod mount;
 pub mod namespace;
+pub mod notify;
 pub mod process;
 pub mod progress;
 pub mod rsync;

@@ -14,6 +14,7 @@ use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
 use phobos_core::human;
 use phobos_core::mount::{self, Access};
+use phobos_core::notify::Notifier;
 use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
@@ -50,6 +51,7 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) target: &'a Target,
     pub(crate) exec: &'a dyn Exec,
     pub(crate) interrupted: &'a dyn Fn() -> Option<i32>,
+    pub(crate) systemd: &'a Notifier,
     pub(crate) borg: &'a RefCell<RepositoryLock>,
     /// What is to be remembered of the mirror, once it is complete.
     pub(crate) noted: &'a RefCell<Option<ledger::Mirror>>,
@@ -74,6 +76,7 @@ struct Source<'p> {
 impl Mirroring<'_> {
     /// Mirrors onto the drive, and closes it whatever happens.
     pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
+        self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
         let place = self.open_source()?;
         let source = self.look_at_source(&place, repository)?;
         let access = if self.cli.dry_run { Access::Look } else { Access::Write };
@@ -349,7 +352,7 @@ impl Mirroring<'_> {
     }
 
     fn monitor(&self) -> Monitor<'_> {
-        Monitor::new(self.borg, self.interrupted, &self.config.external.mount)
+        Monitor::new(self.borg, self.interrupted, self.systemd, &self.config.external.mount)
     }
 
     /// Proves, right before anything is put in place, that the source and the drive are still what they were.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use phobos_core::borg::RepositoryLock;
 use phobos_core::human;
 use phobos_core::mount;
+use phobos_core::notify::Notifier;
 use phobos_core::progress::{Backoff, CopyEvent, Halt, Phase, Progress};
 use phobos_site::logging;
 
@@ -20,10 +21,14 @@ const BAR_WIDTH: u8 = 30;
 /// How often Borg's lock and the mounts are looked at, at most.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often systemd is told how far the copy has come, at most.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
 /// Shows how a copy goes, and ends it when it may not go on.
 pub(crate) struct Monitor<'m> {
     lock: &'m RefCell<RepositoryLock>,
     interrupted: &'m dyn Fn() -> Option<i32>,
+    systemd: &'m Notifier,
     /// Where the drive is mounted.
     place: &'m Path,
     /// Whether the source and the drive are still mounted.
@@ -31,6 +36,8 @@ pub(crate) struct Monitor<'m> {
     /// For an engine that does not say how far it has come.
     filling: Option<Filling>,
     looked: Instant,
+    /// When systemd was told.
+    told: Option<Instant>,
     phase: Phase,
     backoff: Backoff,
     on_terminal: bool,
@@ -51,15 +58,18 @@ impl<'m> Monitor<'m> {
     pub(crate) fn new(
         lock: &'m RefCell<RepositoryLock>,
         interrupted: &'m dyn Fn() -> Option<i32>,
+        systemd: &'m Notifier,
         place: &'m Path,
     ) -> Self {
         Self {
             lock,
             interrupted,
+            systemd,
             place,
             still_there: None,
             filling: None,
             looked: Instant::now(),
+            told: None,
             phase: Phase::Comparing,
             backoff: Backoff::default(),
             on_terminal: io::stderr().is_terminal(),
@@ -146,7 +156,9 @@ impl<'m> Monitor<'m> {
     }
 
     fn show(&mut self, progress: &Progress) {
-        if !self.on_terminal && !self.backoff.is_due() {
+        let is_stale = self.told.is_none_or(|told| told.elapsed() >= STATUS_PAUSE);
+        let is_shown = self.on_terminal || self.backoff.is_due();
+        if !is_stale && !is_shown {
             return;
         }
         let room = match (self.phase, mount::usage(self.place)) {
@@ -154,10 +166,14 @@ impl<'m> Monitor<'m> {
             _ => String::new(),
         };
         let text = format!("{} {}{room}", self.phase.done(), progress.words());
+        if is_stale {
+            self.told = Some(Instant::now());
+            self.systemd.status(&text);
+        }
         if self.on_terminal {
             self.has_drawn = true;
             logging::draw(&format!("\r\x1b[K{} {text}", progress.bar(BAR_WIDTH)));
-        } else {
+        } else if is_shown {
             log::info!("{text}");
         }
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow};
 use chrono::Utc;
 use phobos_core::exec::{self, System};
+use phobos_core::human;
 use phobos_core::sandbox;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
@@ -33,6 +34,9 @@ use crate::{Cli, TABLES, unbegun};
 
 /// The commands that a host's name may be meant for.
 const COMMANDS: [&str; 4] = ["authorize", "check", "trust", "list"];
+
+/// How many hosts a line names.
+const NAMED: usize = 5;
 
 /// The version of what is printed as JSON.
 const SCHEMA_VERSION: u32 = 1;
@@ -106,6 +110,7 @@ fn run_from(cli: &Cli, begun: &Cell<bool>) -> Result<ExitCode, anyhow::Error> {
         led::make_good(&system, &frame.board, NAME);
     }
     let outcomes = pull_all(&puller, &hosts, usize::from(cli.jobs.get()));
+    puller.screen.conclude(&summary(&outcomes));
     if cli.json {
         print_json(&outcomes)?;
     }
@@ -214,6 +219,16 @@ fn pull_guarded(puller: &Puller<'_>, host: &Host) -> Outcome {
     let pull = std::panic::AssertUnwindSafe(|| puller.pull(host));
     std::panic::catch_unwind(pull)
         .unwrap_or_else(|_| Outcome::unbegun(&host.name, "internal error; please report it", Exit::Failed))
+}
+
+/// A line for a whole run.
+fn summary(outcomes: &[Outcome]) -> String {
+    let failed: Vec<_> =
+        outcomes.iter().filter(|outcome| outcome.exit != 0 || outcome.tolerated).map(|outcome| &outcome.host).collect();
+    let pulled = outcomes.len() - failed.len();
+    let which =
+        if failed.is_empty() { String::new() } else { format!("; not {}", human::first_of(&failed, NAMED, ", ")) };
+    format!("pulled {pulled} of {} hosts{which}", outcomes.len())
 }
 
 /// The exit code that matters most.

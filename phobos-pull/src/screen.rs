@@ -1,8 +1,9 @@
-//! What a run shows while it runs: lines for the journal, and on a terminal one line per running host.
+//! What a run shows while it runs: lines for the journal, and on a terminal, and to systemd, what each running host is at.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use phobos_core::notify::Notifier;
 use phobos_site::logging;
 use phobos_site::pull::HostName;
 
@@ -10,13 +11,14 @@ use phobos_site::pull::HostName;
 #[derive(Debug)]
 pub(crate) struct Screen {
     on_terminal: bool,
+    systemd: Notifier,
     lines: Mutex<Vec<(HostName, String)>>,
 }
 
 impl Screen {
     /// The screen of this process's standard error.
     pub(crate) fn new() -> Self {
-        Self { on_terminal: io::stderr().is_terminal(), lines: Mutex::default() }
+        Self { on_terminal: io::stderr().is_terminal(), systemd: Notifier::from_environment(), lines: Mutex::default() }
     }
 
     /// Whether somebody watches.
@@ -32,11 +34,8 @@ impl Screen {
         self.draw(&lines);
     }
 
-    /// Shows `text` in the line of `host` from now on, where somebody watches.
+    /// Shows `text` in the line of `host` from now on.
     pub(crate) fn show(&self, host: &HostName, text: &str) {
-        if !self.on_terminal {
-            return;
-        }
         let mut lines = self.lines();
         self.wipe(&lines);
         match lines.iter_mut().find(|(name, _)| name == host) {
@@ -44,6 +43,7 @@ impl Screen {
             None => lines.push((host.clone(), text.to_owned())),
         }
         self.draw(&lines);
+        self.tell(&lines);
     }
 
     /// Takes the line of `host` away.
@@ -52,6 +52,18 @@ impl Screen {
         self.wipe(&lines);
         lines.retain(|(name, _)| name != host);
         self.draw(&lines);
+        self.tell(&lines);
+    }
+
+    /// Tells systemd how the run has ended.
+    pub(crate) fn conclude(&self, text: &str) {
+        self.systemd.status(text);
+    }
+
+    /// Tells systemd what is in the lines.
+    fn tell(&self, lines: &[(HostName, String)]) {
+        let texts: Vec<_> = lines.iter().map(|(host, line)| format!("{host}: {line}")).collect();
+        self.systemd.status(&texts.join("; "));
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<(HostName, String)>> {

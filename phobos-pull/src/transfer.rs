@@ -30,6 +30,9 @@ const SILENCE: u32 = 600;
 /// The width of a bar in characters.
 const BAR_WIDTH: u8 = 20;
 
+/// How often systemd is told how far a host has come, at most.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
 /// rsync's exit code for deletions that were kept back (rsync(1), "EXIT VALUES").
 const KEPT_BACK: i32 = 25;
 
@@ -104,6 +107,7 @@ impl Transfer<'_> {
             screen,
             space: self.space,
             backoff: Backoff::default(),
+            told: None,
             tallies: Tallies::new(self.connection.sources.iter().map(|source| below(source.place()))),
             complaints: Complaints::default(),
             echoes: self.echoes,
@@ -260,6 +264,8 @@ struct Listener<'a> {
     screen: &'a Screen,
     space: &'a Path,
     backoff: Backoff,
+    /// When systemd was told.
+    told: Option<Instant>,
     tallies: Tallies,
     complaints: Complaints,
     echoes: bool,
@@ -294,14 +300,20 @@ impl Listener<'_> {
     }
 
     fn show(&mut self, progress: &Progress) {
-        if !self.screen.is_watched() && !self.backoff.is_due() {
+        let is_stale = self.told.is_none_or(|told| told.elapsed() >= STATUS_PAUSE);
+        let is_logged = !self.screen.is_watched() && self.backoff.is_due();
+        if !(self.screen.is_watched() || is_stale || is_logged) {
             return;
         }
         let room = mount::usage(self.space).map(|usage| format!(", {} free", human::size(usage.available)));
         let text = format!("copied {}{}", progress.words(), room.unwrap_or_default());
         if self.screen.is_watched() {
             self.screen.show(&self.host.name, &format!("{} {text}", progress.bar(BAR_WIDTH)));
-        } else {
+        } else if is_stale {
+            self.told = Some(Instant::now());
+            self.screen.show(&self.host.name, &text);
+        }
+        if is_logged {
             self.screen.say(log::Level::Info, &self.host.name, &text);
         }
     }

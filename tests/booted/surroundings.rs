@@ -97,3 +97,39 @@ fn invisible_outside() -> Story {
         Ok(())
     })
 }
+
+/// `systemctl status` shows how far a mirror or a pull is, and how it ended; a unit that does not want that works all the same.
+#[test]
+fn systemctl_status_shows_how_far_it_is() -> Story {
+    booted(|nas| {
+        let a = nas.drive("A")?;
+        nas.expect_drives(&[&a])?;
+        let shows = |nas: &Nas, unit: &str, text: &str| {
+            let shown = format!("systemctl show --property=StatusText --value '{unit}' | grep '{text}'");
+            nas.wait_until(&format!("systemctl status shows {text}"), &shown, minutes(2))
+        };
+        nas.slow_rsync()?;
+        nas.plug_into_the_middle(&a)?;
+        shows(nas, &a.unit(), "^copied .* % of .* free on the drive")?;
+        nas.sh("pkill -KILL -o -x rsync")?;
+        nas.restore("rsync")?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(1))?;
+        shows(nas, &a.unit(), "was killed by signal 9")?;
+
+        nas.sh("set -e; mkdir -p /srv/rowan /etc/phobos/pull.d; echo photo >/srv/rowan/photo\n\
+                echo 'source = [\"/srv/rowan/\"]' >/etc/phobos/pull.d/rowan.toml")?;
+        nas.hold("rsync")?;
+        nas.sh("systemctl start --no-block phobos-pull@rowan.service")?;
+        shows(nas, "phobos-pull@rowan.service", "^rowan: asking ")?;
+        nas.plug(&a)?;
+        shows(nas, &a.unit(), "^waiting for the lock holding, held by pull-rowan ")?;
+        nas.let_go()?;
+        nas.wait_for_state("ok", minutes(2))?;
+        nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+
+        // As the owner's own unit is.
+        nas.write(&format!("/etc/systemd/system/{}.d/none.conf", a.unit()), "[Service]\nNotifyAccess=none\n")?;
+        nas.sh("systemctl daemon-reload")?;
+        nas.mirror(&a)
+    })
+}

@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use super::{ExecError, Invocation, Lifetime, find};
+use crate::notify;
 
 /// Becomes the program; returns only if that fails.
 pub(super) fn replace(invocation: &Invocation) -> ExecError {
@@ -61,7 +62,8 @@ fn program_of(invocation: &Invocation, program: &Path, signal: &str) -> duct::Ex
 
 /// The call as duct takes it.
 pub(super) fn expression(invocation: &Invocation, program: &Path) -> duct::Expression {
-    let expression = program_of(invocation, program, "KILL");
+    // The innermost counts: whatever the call sets, a child does not speak for this process.
+    let expression = program_of(invocation, program, "KILL").env_remove(notify::VARIABLE);
     let expression = with_variables(expression.env("LC_ALL", "C.UTF-8"), invocation);
     if invocation.lifetime == Lifetime::Normal {
         return expression;

@@ -9,6 +9,7 @@ use chrono::Utc;
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::fs::Dir;
+use phobos_core::notify::Notifier;
 use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
@@ -37,6 +38,7 @@ struct Run<'a> {
     frame: &'a Frame<'a>,
     job: &'a Job<'a>,
     noted: &'a RefCell<Option<Mirror>>,
+    systemd: &'a Notifier,
 }
 
 /// Runs the whole job.
@@ -70,9 +72,16 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         visibility: if cli.dry_run { Visibility::Nothing } else { Visibility::All },
         expected_end: None,
     };
-    let job = frame.begin(spec, Some(&config.led), &|text| log::info!("{text}"));
-    let noted = RefCell::default();
-    let run = Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job, noted: &noted };
+    let systemd = Notifier::from_environment();
+    systemd.status(&spec.working);
+    let on_wait = |text: &str| {
+        log::info!("{text}");
+        systemd.status(text);
+    };
+    let job = frame.begin(spec, Some(&config.led), &on_wait);
+    let (noted, systemd) = (RefCell::default(), &systemd);
+    let run =
+        Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job, noted: &noted, systemd };
     let result = run.mirror().or_else(|error| {
         // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
         let closed = close::close(&system, &config, &close::Open::from(&target), &frame.locks, &caught);
@@ -87,9 +96,14 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
                 forgive(&frame.board);
             }
             let text = format!("the drive {} is safe to take away", target.name);
+            systemd.status(&text);
             job.end(&Ending { bytes: Some(stats.bytes_transferred), text, ..Ending::default() });
         }
-        Err(error) => job.end(&Ending::failed(error.as_ref())),
+        Err(error) => {
+            let ending = Ending::failed(error.as_ref());
+            systemd.status(&ending.error);
+            job.end(&ending);
+        }
     }
     result?;
     say(format_args!("{words} finished"));
@@ -128,6 +142,7 @@ impl Run<'_> {
             target: self.target,
             exec: self.exec,
             interrupted: self.frame.interrupted,
+            systemd: self.systemd,
             borg: &borg,
             noted: self.noted,
         };

@@ -151,3 +151,21 @@ fn a_holder_that_dies_is_noticed() {
         std::thread::yield_now();
     }
 }
+
+/// Runs in a process of its own, because the variable is the whole process's.
+#[test]
+fn no_child_speaks_for_this_process() {
+    const INNER: &str = "PHOBOS_TEST_INNER";
+    if std::env::var_os(INNER).is_some() {
+        assert!(std::env::var_os("NOTIFY_SOCKET").is_some());
+        let call = Invocation::new("sh").args(["-c", "echo ${NOTIFY_SOCKET-none}"]);
+        for call in [call.clone(), call.clone().bound(), call.clone().only_env(&["PATH", "NOTIFY_SOCKET"])] {
+            assert_eq!(System::default().run(&call).unwrap().stdout, b"none\n", "{call:?}");
+        }
+        return;
+    }
+    let me = std::env::current_exe().unwrap();
+    let name = "exec::system::tests::no_child_speaks_for_this_process";
+    let script = "export NOTIFY_SOCKET=/nowhere; exec \"$0\" --exact \"$1\"";
+    System::default().run(&Invocation::new("sh").args(["-c", script]).arg(me).arg(name).env(INNER, "")).unwrap();
+}
