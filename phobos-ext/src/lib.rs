@@ -6,6 +6,7 @@ mod commands;
 mod drive;
 mod fitness;
 mod gate;
+mod listing;
 mod mirroring;
 mod progress;
 mod proof;
@@ -15,6 +16,7 @@ mod session;
 mod source;
 mod spaces;
 mod standing;
+mod telling;
 mod words;
 
 use std::error::Error;

@@ -75,7 +75,7 @@ pub enum Attention {
     Twice {
         /// The drive.
         drive: String,
-        /// When it came the second time.
+        /// When it came the first time.
         at: DateTime<Utc>,
         /// The one that is due.
         due: String,
@@ -176,8 +176,8 @@ pub fn judge(drives: Vec<Drive>, overdue: TimeDelta, now: DateTime<Utc>) -> Vec<
         if plugged_in.contains(&drive.name) && !others.is_empty() {
             attention.push(Attention::Together { drive: name(), others });
         }
-        if let Some(own) = own.filter(|_| came_twice(&drive, turn, &orders)) {
-            attention.push(Attention::Twice { drive: name(), at: own.mirrored, due: next.clone() });
+        if let Some(before) = drive.entry.before.as_ref().filter(|before| came_twice(before, turn, &orders)) {
+            attention.push(Attention::Twice { drive: name(), at: before.mirrored, due: next.clone() });
         }
         if let Some(room) = own.and_then(|own| own.room).filter(|room| is_nearly_full(*room, &drive.entry)) {
             attention.push(Attention::NearlyFull { drive: name(), free: room.free });
@@ -213,11 +213,11 @@ fn is_long_here(drive: &Drive, now: DateTime<Utc>) -> bool {
     matches!(drive.place, Place::PluggedIn(Some(since)) if now.signed_duration_since(since) > TOGETHER)
 }
 
-/// Whether the drive had its last two visits without any other in between, although another's turn it was.
-fn came_twice(drive: &Drive, turn: usize, orders: &[Option<(u64, DateTime<Utc>)>]) -> bool {
-    let before = drive.entry.before.as_ref().map(Mirror::order);
+/// Whether no other drive has had a mirror since the visit `before` the last one of the drive, although another's turn it was.
+fn came_twice(before: &Mirror, turn: usize, orders: &[Option<(u64, DateTime<Utc>)>]) -> bool {
+    let before = Some(before.order());
     let mut others = orders.iter().enumerate().filter(|(other, _)| *other != turn).map(|(_, order)| *order).peekable();
-    before.is_some() && others.peek().is_some() && others.all(|order| order < before)
+    others.peek().is_some() && others.all(|order| order < before)
 }
 
 fn later(time: DateTime<Utc>, span: TimeDelta, times: usize) -> Option<DateTime<Utc>> {

@@ -33,6 +33,7 @@ stories! {
         no_local_user_can_hold_up_a_job_or_its_failure;
     drives:
         each_says_where_it_is_what_it_is_worth_and_when_it_is_due,
+        what_is_not_as_it_should_be_is_told_once,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;

@@ -374,6 +374,10 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
         steps.push("  and for each drive, with the UUID of its LUKS container as `blkid` shows it:");
         steps.push("  systemctl enable \"$(systemd-escape --template=phobos-ext@.service UUID)\"");
     }
+    if is_new("phobos-ext-drives.timer") {
+        steps
+            .push("  systemctl enable --now phobos-ext-drives.timer    # tells which drive is overdue, or nearly full");
+    }
     if !steps.is_empty() {
         steps.insert(0, "next:");
     }

@@ -1,22 +1,24 @@
 //! `phobos-ext drives`: every drive, where it is, what its copy is worth and when it is due; the worst first.
 
 mod look;
-mod text;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use phobos_core::exec::System;
 use phobos_site::config::Config;
+use phobos_site::exit;
 use phobos_site::history::History;
+use phobos_site::led::Board;
 use phobos_site::ledger::Ledger;
 use phobos_site::logging;
 use phobos_site::paths::Paths;
 use phobos_site::rotation::{Place, Standing};
 use serde::Serialize;
 
-use crate::{Cli, TABLES, drive, standing};
+use crate::{Cli, TABLES, drive, listing, standing, telling};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// Open the drives that are plugged in, read-only, and believe what they say of themselves
     #[arg(long)]
     look: bool,
+    /// Print nothing, and tell what is not as it should be: in the journal, on the light, and once by mail
+    #[arg(long, conflicts_with = "json")]
+    tell: bool,
 }
 
 /// The version of what is printed as JSON.
@@ -76,9 +81,19 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let wanted = drive::known(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_ref())?;
     let paths = Paths::from_environment();
     let looked = if args.look { look::at(&config, &wanted, &paths) } else { Ok(()) };
-    let book = Ledger::new(&paths.ledger()).read();
+    let ledger = Ledger::new(&paths.ledger());
+    let book = ledger.read();
     let runs = drive::runs(&History::new(&paths.history()));
     let mut standings = standing::all(&config.external, &targets, &book, &runs, Utc::now());
+    if args.tell {
+        exit::require_root()?;
+        let system = System::default();
+        let board = Board::system().lit_by(cli.config.as_deref());
+        telling::in_journal(&standings);
+        telling::on_light(&system, &board, &standings);
+        telling::by_mail(&system, cli.config.as_deref(), &ledger, &book, &standings, None);
+        return looked;
+    }
     // Its turn is one among all.
     standings.retain(|standing| wanted.iter().any(|target| target.name.as_str() == standing.drive.name));
     let configured: BTreeSet<_> = targets.iter().map(|target| target.name.as_str()).collect();
@@ -92,7 +107,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         };
         logging::result(&(serde_json::to_string_pretty(&printed).context("cannot write JSON")? + "\n"))?;
     } else {
-        logging::result(&text::of(&standings, &others))?;
+        logging::result(&listing::of(&standings, &others))?;
     }
     looked
 }

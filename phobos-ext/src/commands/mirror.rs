@@ -17,7 +17,7 @@ use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::Board;
-use phobos_site::ledger::{Ledger, Mirror};
+use phobos_site::ledger::{Book, Ledger, Mirror};
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
@@ -27,7 +27,7 @@ use crate::drive::{self, Target};
 use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::source;
-use crate::{Cli, JOB, TABLES, boxed, say};
+use crate::{Cli, JOB, TABLES, boxed, say, standing, telling};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -87,9 +87,9 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         let closed = close::close(&system, &config, &close::Open::from(&target), &frame.locks, &caught);
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
-    if !cli.dry_run {
-        remember(&Ledger::new(&paths.ledger()), &config, &target, noted.take().filter(|_| result.is_ok()));
-    }
+    let ledger = Ledger::new(&paths.ledger());
+    let complete = noted.take().filter(|_| result.is_ok());
+    let book = (!cli.dry_run).then(|| remember(&ledger, &config, &target, complete)).flatten();
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -107,7 +107,22 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     }
     result?;
     say(format_args!("{words} finished"));
+    if let Some(book) = book {
+        tell(cli, &config, &frame, &target, &ledger, &book);
+    }
     Ok(())
+}
+
+/// Tells what is not as it should be with the drives, now that this one is safe: in the journal, and once by mail, with the
+/// notice that somebody may want. The green light stays; what has ended is taken off.
+fn tell(cli: &Cli, config: &Config, frame: &Frame<'_>, target: &Target, ledger: &Ledger, book: &Book) {
+    let external = &config.external;
+    let known = drive::known(external, Path::new(drive::CRYPTTAB), None).unwrap_or_default();
+    let standings = standing::all(external, &known, book, &drive::runs(&frame.history), Utc::now());
+    telling::in_journal(&standings);
+    telling::take_back(frame.exec, &frame.board, &standings);
+    let notice = external.notice.then(|| telling::notice(target.name.as_str(), &standings));
+    telling::by_mail(frame.exec, cli.config.as_deref(), ledger, book, &standings, notice.as_deref());
 }
 
 /// Reads the configuration, finds the drive, makes sure that every program is here, and takes the drive's lock, before
@@ -164,7 +179,7 @@ fn light(target: &Target) -> String {
 }
 
 /// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.
-fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mirror>) {
+fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mirror>) -> Option<Book> {
     let known = drive::known(&config.external, Path::new(drive::CRYPTTAB), None).unwrap_or_default();
     let now = Utc::now();
     let written = ledger.update(|book| {
@@ -173,9 +188,7 @@ fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mi
             book.record(target.name.as_str(), mirror);
         }
     });
-    if let Err(error) = written {
-        log::warn!("{}", Chain(&error));
-    }
+    written.map_err(|error| log::warn!("{}", Chain(&error))).ok()
 }
 
 /// Ends the failure of a run that could not begin: it has been made good.
