@@ -283,6 +283,11 @@ impl<'e> Mapping<'e> {
         self.close_once()
     }
 
+    /// Leaves the mapping open, for somebody else to close.
+    pub fn leave(mut self) {
+        self.open = false;
+    }
+
     fn close_once(&mut self) -> Result<(), LuksError> {
         if !std::mem::take(&mut self.open) {
             return Ok(());

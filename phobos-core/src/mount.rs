@@ -20,6 +20,7 @@ use crate::teardown::{self, Close, TeardownError};
 
 mod free;
 mod fstab;
+mod users;
 
 pub use self::free::prove_free;
 pub use self::fstab::{FstabEntry, fstab_entry};
@@ -118,11 +119,11 @@ pub enum MountError {
         users: String,
     },
     /// Something still uses a device that should be free.
-    #[error("{} is still in use, and mounted where the processes {users} see it; do not unplug it", device.display())]
+    #[error("{} is still in use, mounted where it is seen by {users}; do not unplug it", device.display())]
     InUse {
         /// The device.
         device: PathBuf,
-        /// Processes, by their ids.
+        /// Who sees it mounted: a process for each mount namespace.
         users: String,
         /// What the kernel said.
         source: io::Error,
@@ -334,6 +335,12 @@ impl<'e, B: Close> Mount<'e, B> {
         teardown::join(unmounted, closed)
     }
 
+    /// Leaves the file system mounted, for somebody else to unmount, and returns what lies below.
+    pub fn leave(mut self) -> Option<B> {
+        (self.target, self.root) = (None, None);
+        self.below.take()
+    }
+
     fn close_once(&mut self) -> Result<(), TeardownError> {
         let Some(target) = self.target.take() else { return Ok(()) };
         let synced = self.root.take().map_or(Ok(()), |root| root.sync_file_system());
@@ -372,9 +379,11 @@ pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
             Ok(_) if left < before => deadline = soon(),
             // One that says so without having done it must not be asked for ever.
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
-            Ok(_) => return Err(MountError::StillMounted { target: target.to_owned(), users: users(target) }),
+            Ok(_) => {
+                return Err(MountError::StillMounted { target: target.to_owned(), users: users::of_files(target) });
+            }
             Err(source) => {
-                return Err(MountError::Unmount { target: target.to_owned(), users: users(target), source });
+                return Err(MountError::Unmount { target: target.to_owned(), users: users::of_files(target), source });
             }
         }
     }
@@ -389,27 +398,6 @@ pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
 pub fn clear(exec: &dyn Exec, target: &Path) -> Result<(), TeardownError> {
     let synced = Dir::open(target).and_then(|root| root.sync_file_system());
     teardown::join(synced, unmount(exec, target))
-}
-
-/// The processes with an open file, a working directory or a root below `target`, in words.
-fn users(target: &Path) -> String {
-    let Ok(entries) = fs::read_dir("/proc") else { return "unknown processes".to_owned() };
-    let is_user = |process: &Path| {
-        let links = ["cwd", "root", "exe"].map(|name| process.join(name));
-        let files = fs::read_dir(process.join("fd")).map(|files| files.flatten().map(|file| file.path()).collect());
-        let files: Vec<PathBuf> = files.unwrap_or_default();
-        links.iter().chain(&files).any(|link| fs::read_link(link).is_ok_and(|path| path.starts_with(target)))
-    };
-    let words: Vec<_> = entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
-        .filter(|entry| is_user(&entry.path()))
-        .map(|entry| {
-            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            format!("{} (pid {})", command.trim(), entry.file_name().to_string_lossy())
-        })
-        .collect();
-    if words.is_empty() { "no process that can be seen".to_owned() } else { words.join(", ") }
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, MountError> {

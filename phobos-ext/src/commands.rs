@@ -2,4 +2,6 @@
 
 pub(crate) mod close;
 pub(crate) mod drives;
+pub(crate) mod hold;
 pub(crate) mod mirror;
+pub(crate) mod open;

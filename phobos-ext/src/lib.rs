@@ -8,6 +8,7 @@ mod fitness;
 mod gate;
 mod listing;
 mod mirroring;
+mod opened;
 mod progress;
 mod proof;
 mod record;
@@ -69,10 +70,14 @@ pub struct Cli {
 /// What else can be done with a drive.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Unmount and lock the drive, if an earlier run could not
-    Close,
+    /// Unmount and lock a drive, whatever has left it open, and say whether it may be unplugged
+    Close(commands::close::Args),
     /// List the drives: where each is, what its copy is worth, and when it is due
     Drives(commands::drives::Args),
+    /// Let no drive that is plugged in be mirrored to for a while; a mirror that is asked for by hand is made all the same
+    Hold(commands::hold::Args),
+    /// Unlock and mount a drive to look at it, in the namespace only, until it is closed; prints where it is
+    Open(commands::open::Args),
 }
 
 /// Runs the program and returns its exit code.
@@ -85,8 +90,10 @@ pub fn main(cli: &Cli) -> ExitCode {
     exit::guarded(|| {
         exit::conclude(match &cli.command {
             None => commands::mirror::run(cli),
-            Some(Command::Close) => commands::close::run(cli),
+            Some(Command::Close(args)) => commands::close::run(cli, args),
             Some(Command::Drives(args)) => commands::drives::run(cli, args),
+            Some(Command::Hold(args)) => commands::hold::run(args),
+            Some(Command::Open(args)) => commands::open::run(cli, args),
         })
     })
 }
@@ -138,7 +145,9 @@ mod tests {
         let cli = Cli::parse_from(["phobos-ext", "manually", "by jon", "--", "--drive"]);
         assert_eq!(cli.text, ["manually", "by jon", "--drive"]);
         let cli = Cli::parse_from(["phobos-ext", "--drive", "A", "close"]);
-        assert!(matches!(cli.command, Some(Command::Close)) && cli.drive.is_some_and(|drive| drive.to_string() == "A"));
+        assert!(
+            matches!(cli.command, Some(Command::Close(_))) && cli.drive.is_some_and(|drive| drive.to_string() == "A")
+        );
         let cli = Cli::parse_from(["phobos-ext", "please", "close"]);
         assert!(cli.command.is_none() && cli.text == ["please", "close"]);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use phobos_core::exec::Exec;
 use phobos_core::fs::Dir;
-use phobos_core::luks::{self, Mapping};
+use phobos_core::luks::{self, MapperName, Mapping};
 use phobos_core::mount::{self, Access, Mount};
 use phobos_core::teardown::{self, TeardownError};
 use phobos_site::config::Config;
@@ -14,6 +14,12 @@ use phobos_site::paths;
 
 use crate::drive::Target;
 use crate::fitness;
+
+/// Where a drive is mounted, and the name of its mapping.
+pub(crate) struct Place<'p> {
+    pub(crate) folder: &'p Path,
+    pub(crate) mapping: &'p MapperName,
+}
 
 /// An open drive.
 pub(crate) struct Session<'e> {
@@ -25,19 +31,32 @@ pub(crate) struct Session<'e> {
 }
 
 impl<'e> Session<'e> {
-    /// Unlocks and mounts the drive, and proves that it is the one that was meant and can hold a mirror.
+    /// Unlocks and mounts the drive where drives are mirrored to; see [`Session::open_at`].
     pub(crate) fn open(
         exec: &'e dyn Exec,
         config: &Config,
         target: &Target,
         access: Access,
     ) -> Result<Self, anyhow::Error> {
-        let place: &Path = &config.external.mount;
+        let place = Place { folder: &config.external.mount, mapping: &config.external.mapping };
+        Self::open_at(exec, config, target, access, &place)
+    }
+
+    /// Unlocks and mounts the drive at `place`, and proves that it is the one that was meant and can hold a mirror.
+    pub(crate) fn open_at(
+        exec: &'e dyn Exec,
+        config: &Config,
+        target: &Target,
+        access: Access,
+        place: &Place<'_>,
+    ) -> Result<Self, anyhow::Error> {
+        let mapping = place.mapping;
+        let place = place.folder;
         clear_leftovers(exec, place)?;
         let (mapping, device) = match &target.luks {
             Some((uuid, unlock)) => {
-                luks::clear_leftover(exec, uuid, &config.external.mapping)?;
-                let mapping = Mapping::obtain(exec, uuid, &config.external.mapping, unlock)?;
+                luks::clear_leftover(exec, uuid, mapping)?;
+                let mapping = Mapping::obtain(exec, uuid, mapping, unlock)?;
                 let device = mapping.device();
                 (Some(mapping), device)
             }
@@ -51,7 +70,8 @@ impl<'e> Session<'e> {
             }
         }
         fitness::of_device(&device)?;
-        let fstab = mount::fstab_entry(Path::new(paths::FSTAB), place)?;
+        // Type and options are those of all drives, wherever this one is mounted.
+        let fstab = mount::fstab_entry(Path::new(paths::FSTAB), &config.external.mount)?;
         let mount = Mount::new(exec, &device, place, fstab.as_ref(), access, mapping)?;
         let session = Self { mount, device, drive: target.device.clone() };
         match session.is_fit(place, access) {
@@ -78,6 +98,13 @@ impl<'e> Session<'e> {
         let closed = self.mount.close();
         let free = mount::prove_free(&self.drive);
         teardown::join(closed, free)
+    }
+
+    /// Leaves the drive open, for `phobos-ext close` to close.
+    pub(crate) fn leave(self) {
+        if let Some(Some(mapping)) = self.mount.leave() {
+            mapping.leave();
+        }
     }
 
     fn is_fit(&self, place: &Path, access: Access) -> Result<(), anyhow::Error> {

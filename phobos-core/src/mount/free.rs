@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{MountError, device_number, soon, table_of};
+use super::{MountError, device_number, soon, users};
 
 /// Proves that nothing on this machine uses the block device `device`, nor any other partition of its disk: no mount in any
 /// namespace, kept ones without a process included, and no mapping. The kernel itself is asked: an exclusive open of a
@@ -54,22 +54,9 @@ fn prove_one_free(device: &Path, deadline: Instant) -> Result<(), MountError> {
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(source) => {
-                let pids = device_number(device).map_or(Vec::new(), |number| seen_by(&number));
-                let pids: Vec<_> = pids.iter().take(5).map(ToString::to_string).collect();
-                let users = if pids.is_empty() { "nobody that can be seen".to_owned() } else { pids.join(", ") };
+                let users = device_number(device).map_or(String::new(), |number| users::of_device(&number));
                 return Err(MountError::InUse { device: device.to_owned(), users, source });
             }
         }
     }
-}
-
-/// Which processes of this machine see the device `number` mounted.
-fn seen_by(number: &str) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        let table = table_of(&PathBuf::from(format!("/proc/{pid}/mountinfo")));
-        table.is_ok_and(|table| table.iter().any(|entry| entry.is_on(number)))
-    })
-    .collect()
 }

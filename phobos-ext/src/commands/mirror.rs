@@ -9,6 +9,7 @@ use chrono::Utc;
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::fs::Dir;
+use phobos_core::human;
 use phobos_core::notify::Notifier;
 use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
@@ -16,18 +17,19 @@ use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
-use phobos_site::led::Board;
+use phobos_site::led::{self, Board, State};
 use phobos_site::ledger::{Book, Ledger, Mirror};
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
-use super::close;
+use super::close::{Closing, Open, Scope};
+use super::hold;
 use crate::drive::{self, Target};
 use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::source;
-use crate::{Cli, JOB, TABLES, boxed, say, standing, telling};
+use crate::{Cli, JOB, TABLES, boxed, opened, say, standing, telling};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -39,6 +41,7 @@ struct Run<'a> {
     job: &'a Job<'a>,
     noted: &'a RefCell<Option<Mirror>>,
     systemd: &'a Notifier,
+    paths: &'a Paths,
 }
 
 /// Runs the whole job.
@@ -64,6 +67,21 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
             frame.failed_early(JOB, &Chain(error.as_ref()));
         }
     })?;
+    let closing = Closing { exec: &system, config: &config, paths: &paths, locks: &frame.locks, interrupted: &caught };
+    let until = if is_plug_in() && !cli.dry_run { hold::until(&paths, Utc::now()) } else { Ok(None) };
+    let until = until.inspect_err(|error| frame.failed_early(JOB, &Chain(error.as_ref())))?;
+    if let Some(until) = until {
+        let text = format!(
+            "the drive {} is not mirrored to: drives are held until {}; `phobos-ext hold --off` ends that",
+            target.name,
+            human::local(until)
+        );
+        log::warn!("{text}");
+        led::tell(&system, &frame.board, &light(&target), State::Attention, &text);
+        // What systemd has unlocked for this run nobody else would lock.
+        let closed = closing.close(&Open::from(&target), Scope::Leftovers);
+        return closed.inspect_err(|error| frame.failed_early(&light(&target), &Chain(error.as_ref())));
+    }
     let spec = Spec {
         name: JOB,
         object: target.name.as_str(),
@@ -80,11 +98,20 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     };
     let job = frame.begin(spec, Some(&config.led), &on_wait);
     let (noted, systemd) = (RefCell::default(), &systemd);
-    let run =
-        Run { cli, config: &config, target: &target, exec: &system, frame: &frame, job: &job, noted: &noted, systemd };
+    let run = Run {
+        cli,
+        config: &config,
+        target: &target,
+        exec: &system,
+        frame: &frame,
+        job: &job,
+        noted: &noted,
+        systemd,
+        paths: &paths,
+    };
     let result = run.mirror().or_else(|error| {
         // A run that failed early has not adopted what systemd opened for it, and nobody else would close it.
-        let closed = close::close(&system, &config, &close::Open::from(&target), &frame.locks, &caught);
+        let closed = closing.close(&Open::from(&target), Scope::Leftovers);
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
     let ledger = Ledger::new(&paths.ledger());
@@ -144,6 +171,7 @@ impl Run<'_> {
     /// Takes the remaining locks, mirrors, and proves that the drive may be unplugged.
     fn mirror(&self) -> Result<Stats, anyhow::Error> {
         self.enter_namespace()?;
+        opened::refuse(self.paths, &self.target.name)?;
         source::check(&self.config.backup)?;
         let _holding = self.job.lock(&LockName::Holding, Mode::Exclusive)?;
         let _repository = self.job.lock(&LockName::Repository, Mode::Exclusive)?;
@@ -171,6 +199,11 @@ impl Run<'_> {
         })?;
         Ok(())
     }
+}
+
+/// Whether systemd has started this because a drive was plugged in, and not a person.
+fn is_plug_in() -> bool {
+    std::env::var_os("INVOCATION_ID").is_some()
 }
 
 /// The job's name on the light.
