@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod crypttab;
+mod header;
 mod names;
 
 pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_entry};
+pub use self::header::container;
 pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid};
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};

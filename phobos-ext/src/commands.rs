@@ -1,5 +1,6 @@
 //! What phobos-ext can be told to do: a module for each word, with the sequence of its steps.
 
+pub(crate) mod adopt;
 pub(crate) mod close;
 pub(crate) mod drives;
 pub(crate) mod hold;

@@ -70,6 +70,8 @@ pub struct Cli {
 /// What else can be done with a drive.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Take over a drive that was prepared by hand, with what is on it
+    Adopt(commands::adopt::Args),
     /// Unmount and lock a drive, whatever has left it open, and say whether it may be unplugged
     Close(commands::close::Args),
     /// List the drives: where each is, what its copy is worth, and when it is due
@@ -90,6 +92,7 @@ pub fn main(cli: &Cli) -> ExitCode {
     exit::guarded(|| {
         exit::conclude(match &cli.command {
             None => commands::mirror::run(cli),
+            Some(Command::Adopt(args)) => commands::adopt::run(cli, args),
             Some(Command::Close(args)) => commands::close::run(cli, args),
             Some(Command::Drives(args)) => commands::drives::run(cli, args),
             Some(Command::Hold(args)) => commands::hold::run(args),

@@ -406,13 +406,13 @@ fn put_in_place(root: &Dir, inner: &Path, old: Option<&Dir>) -> Result<(), anyho
 }
 
 /// The names at the source's top, the repository's own left out.
-fn tops(source: &Dir, inner: &Path) -> Result<BTreeSet<OsString>, anyhow::Error> {
+pub(crate) fn tops(source: &Dir, inner: &Path) -> Result<BTreeSet<OsString>, anyhow::Error> {
     let names = source.entries()?.into_iter().map(|entry| entry.name);
     Ok(names.filter(|name| !is_own(name, inner)).collect())
 }
 
 /// Whether a name at the top is phobos's, the file system's, or leads to the repository.
-fn is_own(name: &OsString, inner: &Path) -> bool {
+pub(crate) fn is_own(name: &OsString, inner: &Path) -> bool {
     [FOLDER, GUIDE, LOST_AND_FOUND].iter().any(|own| name == own)
         || inner.components().next().is_some_and(|first| first.as_os_str() == name.as_os_str())
 }

@@ -9,6 +9,7 @@
 )]
 
 mod backup;
+mod drop_ins;
 mod external;
 mod reading;
 
@@ -26,6 +27,7 @@ use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
 
 pub use self::backup::Backup;
+pub use self::drop_ins::FOLDER as DRIVES;
 pub use self::external::{BadDriveChoice, BadDriveName, Container, Drive, DriveChoice, DriveName, External};
 pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
@@ -139,10 +141,14 @@ impl Config {
     ///
     /// When the file cannot be read, can be written by others than root, or has a mistake in one of the tables.
     pub fn load(path: Option<&Path>, tables: &[Table]) -> Result<Self, ConfigError> {
-        match read(path)? {
-            Some((file, text)) => Self::parse_tables(file, &text, tables).map(Self::resolved),
-            None => Ok(Self::default().resolved()),
+        let mut config = match read(path)? {
+            Some((file, text)) => Self::parse_tables(file, &text, tables)?,
+            None => Self::default(),
+        };
+        if tables.contains(&Table::External) {
+            drop_ins::add(&config.folder, &mut config.external, &config.backup)?;
         }
+        Ok(config.resolved())
     }
 
     /// The same with both mount points where they really are: the kernel's table of mounts knows no links.

@@ -37,6 +37,7 @@ stories! {
         while_drives_are_held_a_plug_in_mirrors_nothing,
         one_is_opened_to_look_at_and_closed_from_any_state,
         a_kill_at_any_moment_leaves_nothing_that_cannot_be_opened_and_closed,
+        one_that_was_prepared_by_hand_is_adopted_with_what_is_on_it,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;

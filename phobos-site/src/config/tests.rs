@@ -101,6 +101,41 @@ fn a_mistake_in_one_table_is_that_tables_alone() {
 }
 
 #[test]
+fn a_drive_may_have_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, drives) = (folder.path().join("phobos.toml"), folder.path().join(DRIVES));
+    fs::write(&file, "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n").unwrap();
+    fs::create_dir(&drives).unwrap();
+    let write = |name: &str, text: &str| fs::write(drives.join(name), text).unwrap();
+    let read = |tables: &[Table]| Config::load(Some(&file), tables).map_err(|error| error.to_string());
+    write("C.toml", "[[external.drive]]\nname = 'C'\ndevice = '/dev/z'\n");
+    write("B.toml", "[[external.drive]]\nname = 'B'\ndevice = '/dev/y'\n");
+    for name in [".new-1.toml", "B.toml~", "README"] {
+        write(name, "[");
+    }
+    let names = |config: Config| config.external.drive.iter().map(|drive| drive.name.as_str().to_owned()).collect();
+    let all: Vec<String> = read(&[Table::External]).map(names).unwrap();
+    assert_eq!(all, ["A", "B", "C"]);
+    for (text, why) in [
+        ("[[external.drive]]\nname = 'A'\ndevice = '/dev/w'\n", "D.toml:1: name: two drives are named A"),
+        (
+            "[[external.drive]]\nname = 'D'\ndevice = '/dev/z'\n",
+            "D.toml:1: device: the drives C and D are one and the same",
+        ),
+        ("\n[external]\nmount = '/x'\n", "D.toml:3: mount: unknown field `mount`, expected `drive`"),
+        ("[led]\n", "D.toml:1: unknown field `led`, expected `external`"),
+        ("[", "D.toml:1: "),
+    ] {
+        write("D.toml", text);
+        let said = read(&[Table::External]).unwrap_err();
+        assert!(said.contains(why), "{said}");
+    }
+    assert!(read(&[Table::Mail]).is_ok(), "a mistake there is the drives' alone");
+    fs::set_permissions(drives.join("B.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
+    assert!(read(&[Table::External]).unwrap_err().contains("B.toml"));
+}
+
+#[test]
 fn one_drive_has_one_name() {
     let drive =
         |name: &str, uuid: &str| format!("[[external.drive]]\nname = '{name}'\nuuid = '{uuid}'\nkey-file = '/k'\n");

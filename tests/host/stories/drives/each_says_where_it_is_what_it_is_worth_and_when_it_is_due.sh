@@ -33,9 +33,9 @@ test "$(cat $ledger.damaged)" = '{'
 # And on a machine that has neither.
 rm $ledger /var/lib/phobos/history.jsonl; expect 0 "A  is next" ext drives; expect 0 "C  has time" ext drives --drive C; never grep '^A' out
 expect 0 "transaction $transaction" ext drives --look
-ns exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
+phobos-ns --config "$CONFIG" exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
 until test -s held; do kill -0 $holder; done
-expect 75 "cannot look at the drive A: gave up waiting for the lock drive/A" ext drives --look; kill $holder
+expect 75 "cannot look at the drive A: gave up waiting for the lock drive/A" ext drives --look; kill $holder; wait $holder || true
 # A ledger that cannot be written fails no mirror.
 rm $ledger $ledger.damaged; mkdir -p $ledger/x $ledger.damaged/y; expect 0 "finished" ext --drive A; grep "cannot write the ledger" out
 # A stranger's repository is no copy of ours.

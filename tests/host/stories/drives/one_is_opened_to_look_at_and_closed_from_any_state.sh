@@ -25,9 +25,9 @@ expect 0 "the drive B is closed and safe to unplug" ext close; grep "the drive A
 mount "$A" disk.A; expect 1 "is still in use, mounted where it is seen by" ext close A; grep " at $STORY/disk.A" out
 umount disk.A; expect 0 "the drive A is closed" ext close A
 # A run that holds the drive closes it itself.
-ns exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
+phobos-ns --config "$CONFIG" exec --lock drive/A -- sh -c "echo >$STORY/held; exec sleep 300" & holder=$!
 until test -s held; do kill -0 $holder; done
-for word in open close; do expect 75 "held by phobos-ns exec (pid" ext $word A; done; kill $holder
+for word in open close; do expect 75 "held by phobos-ns exec (pid" ext $word A; done; kill $holder; wait $holder || true
 # Neither the disk of the backups nor one that is not there.
 printf '[[external.drive]]\nname = "own"\ndevice = "%s"\n[[external.drive]]\nname = "C"\ndevice = "/nowhere"\n' "$bdisk" >>"$CONFIG"
 for word in open close; do expect 65 "is the disk of the backups itself, not a drive" ext $word own; done; inside test -e /backup/borg/config
