@@ -20,10 +20,14 @@ use crate::teardown::{self, Close, TeardownError};
 
 mod free;
 mod fstab;
+mod inside;
+mod usage;
 mod users;
 
 pub use self::free::prove_free;
 pub use self::fstab::{FstabEntry, fstab_entry};
+pub use self::inside::{prove_whole, view_of_its_own};
+pub use self::usage::{Usage, usage};
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);
@@ -138,6 +142,14 @@ pub enum MountError {
         /// What is there.
         found: String,
     },
+    /// Something is mounted in it, and hides a part of it.
+    #[error("{} is mounted in {}, and hides what is there; unmount it", found.display(), target.display())]
+    Hidden {
+        /// What should be seen whole.
+        target: PathBuf,
+        /// The mount in it.
+        found: PathBuf,
+    },
     /// Data was lost on the way to the disk, or the file system's top cannot be opened.
     #[error(transparent)]
     Fs(#[from] FsError),
@@ -146,7 +158,7 @@ pub enum MountError {
 impl Classified for MountError {
     fn class(&self) -> Class {
         match self {
-            Self::Other { .. } => Class::Refused,
+            Self::Other { .. } | Self::Hidden { .. } => Class::Refused,
             Self::Read { .. }
             | Self::Parse { .. }
             | Self::Mount { .. }
@@ -200,29 +212,6 @@ pub fn is_mount_point(target: &Path) -> Result<bool, MountError> {
     }
 }
 
-/// How full a file system is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Bytes in use, those that are still to be written included.
-    pub used: u64,
-    /// Bytes that root may still write.
-    pub free: u64,
-    /// Bytes that everybody else may still write.
-    pub available: u64,
-}
-
-/// How full the file system at `target` is.
-///
-/// # Errors
-///
-/// When the file system does not say so.
-pub fn usage(target: &Path) -> io::Result<Usage> {
-    let all = rustix::fs::statvfs(target)?;
-    let bytes = |blocks: u64| blocks.saturating_mul(all.f_frsize);
-    let used = all.f_blocks.saturating_sub(all.f_bfree);
-    Ok(Usage { used: bytes(used), free: bytes(all.f_bfree), available: bytes(all.f_bavail) })
-}
-
 /// The device number of a block device, as mountinfo writes it; `None` if it is no block device.
 pub fn device_number(device: &Path) -> Option<String> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -271,30 +260,55 @@ impl<'e, B: Close> Mount<'e, B> {
         access: Access,
         below: B,
     ) -> Result<Self, MountError> {
+        // The guard exists before the call: a mount that was made and then interrupted is unmounted too.
+        let mut mount = Self { exec, target: Some(target.to_owned()), root: None, below: Some(below) };
+        mount.mount(device, target, fstab, access)?;
+        Ok(mount)
+    }
+
+    /// Writes everything to the disk, unmounts, and mounts once more: what is seen then is what the disk has, and no cache.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mount::new`] and [`Mount::close`]; whatever of it is mounted, the guard unmounts.
+    pub fn renew(&mut self, device: &Path, fstab: Option<&FstabEntry>, access: Access) -> Result<(), TeardownError> {
+        let Some(target) = self.target.clone() else { return Ok(()) };
+        self.close_once()?;
+        inside::let_go(device);
+        self.target = Some(target.clone());
+        self.mount(device, &target, fstab, access).map_err(TeardownError::of)
+    }
+
+    fn mount(
+        &mut self,
+        device: &Path,
+        target: &Path,
+        fstab: Option<&FstabEntry>,
+        access: Access,
+    ) -> Result<(), MountError> {
         let mut call = Invocation::new("mount").limit(STEP_LIMIT);
         call = match fstab {
             Some(entry) => call.args(["-t", &entry.kind, "-o", &entry.options]),
             None => call.args(["-o", "noatime,nodev,nosuid,noexec"]),
         };
         let call = |more: &[&str]| call.clone().args(more).arg("--").arg(device).arg(target);
-        // The guard exists before the call: a mount that was made and then interrupted is unmounted too.
-        let mut mount = Self { exec, target: Some(target.to_owned()), root: None, below: Some(below) };
         let result = match access {
-            Access::Write => exec.run(&call(&[])),
+            Access::Write => self.exec.run(&call(&[])),
             // Even read-only the journal of a drive that was pulled would be replayed; not every file system knows the option.
-            Access::Look => exec.run(&call(&["-o", "ro,norecovery"])).or_else(|_| exec.run(&call(&["-o", "ro"]))),
+            Access::Look => {
+                self.exec.run(&call(&["-o", "ro,norecovery"])).or_else(|_| self.exec.run(&call(&["-o", "ro"])))
+            }
         };
         let result =
             result.map_err(|source| MountError::Mount { device: device.to_owned(), target: target.to_owned(), source });
         if let Err(error) = result {
             if at(&table()?, target).is_none() {
-                mount.target = None;
+                self.target = None;
             }
             return Err(error);
         }
-        mount.root = Some(Dir::open(target)?);
-        mount.prove(device)?;
-        Ok(mount)
+        self.root = Some(Dir::open(target)?);
+        self.prove(device)
     }
 
     /// The top of the file system, held since it was mounted. Whatever was opened below it has to be closed before
@@ -303,11 +317,12 @@ impl<'e, B: Close> Mount<'e, B> {
         self.root.as_ref()
     }
 
-    /// Proves that `device`, and nothing else, is what is mounted at the guard's place, and that what is held is the same.
+    /// Proves that `device`, and nothing else, is what is mounted at the guard's place, that what is held is the same, and that
+    /// nothing is mounted in it.
     ///
     /// # Errors
     ///
-    /// [`MountError::Other`] with what is there instead.
+    /// [`MountError::Other`] with what is there instead, [`MountError::Hidden`] with what is in it.
     pub fn prove(&self, device: &Path) -> Result<(), MountError> {
         let Some(target) = &self.target else { return Ok(()) };
         let table = table()?;
@@ -318,7 +333,7 @@ impl<'e, B: Close> Mount<'e, B> {
         let seen = Dir::open(target)?.stat_self()?;
         let same = held.is_none_or(|held| (held.dev, held.ino) == (seen.dev, seen.ino));
         if same && found.is_some_and(|entry| entry.is_on(&number) && whole(entry)) {
-            return Ok(());
+            return inside::nothing(&table, target);
         }
         let found = found.map_or("not mounted".to_owned(), |entry| entry.source.display().to_string());
         Err(MountError::Other { target: target.clone(), device: device.to_owned(), found })
@@ -362,29 +377,25 @@ fn soon() -> Instant {
     Instant::now() + UNMOUNT_LIMIT
 }
 
-/// Unmounts everything that lies on `target`.
+/// Unmounts everything that lies on `target` and in it, the last first.
 ///
 /// # Errors
 ///
 /// When something stays mounted, with the processes that use it.
 pub fn unmount(exec: &dyn Exec, target: &Path) -> Result<(), MountError> {
-    let count = || table().map(|table| table.iter().filter(|entry| entry.target == target).count());
+    let all = || table().map(|table| inside::targets(&table, target));
     let mut deadline = soon();
-    let mut left = count()?;
-    while left > 0 {
-        let call = Invocation::new("umount").arg("--").arg(target).shielded().limit(STEP_LIMIT);
+    let mut left = all()?;
+    while let Some(last) = left.last().cloned() {
+        let call = Invocation::new("umount").arg("--").arg(&last).shielded().limit(STEP_LIMIT);
         let result = exec.run(&call);
-        let before = std::mem::replace(&mut left, count()?);
+        let before = std::mem::replace(&mut left, all()?);
         match result {
-            Ok(_) if left < before => deadline = soon(),
+            Ok(_) if left.len() < before.len() => deadline = soon(),
             // One that says so without having done it must not be asked for ever.
             _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
-            Ok(_) => {
-                return Err(MountError::StillMounted { target: target.to_owned(), users: users::of_files(target) });
-            }
-            Err(source) => {
-                return Err(MountError::Unmount { target: target.to_owned(), users: users::of_files(target), source });
-            }
+            Ok(_) => return Err(MountError::StillMounted { users: users::of_files(&last), target: last }),
+            Err(source) => return Err(MountError::Unmount { users: users::of_files(&last), target: last, source }),
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
 use crate::fs::Times;
 use crate::human;
+use crate::mount;
 use crate::progress::{Change, ChangeKind, CopyEvent, Halt, Handler, Phase, Progress};
 
 /// The only variables of this process's environment that rsync gets: others, such as `RSYNC_RSH`, would change what it does.
@@ -33,6 +34,7 @@ pub struct Mirror<'a> {
     times: Times,
     progress: bool,
     expected: Option<u64>,
+    own_view: bool,
 }
 
 /// Whether a copy is made, or only told of.
@@ -94,6 +96,7 @@ impl<'a> Mirror<'a> {
             times: Times::Seconds,
             progress: false,
             expected: None,
+            own_view: false,
         }
     }
 
@@ -126,6 +129,12 @@ impl<'a> Mirror<'a> {
     /// slower.
     pub fn progress(self, progress: bool) -> Self {
         Self { progress, ..self }
+    }
+
+    /// Through rsync in a mount namespace of its own: it sees the mounts as they are when it begins, so that it takes nothing for
+    /// gone which is hidden or unmounted in the meantime. Only root can have that.
+    pub fn in_its_own_view(self) -> Self {
+        Self { own_view: true, ..self }
     }
 
     /// Of which it is known that so many bytes will be copied.
@@ -161,6 +170,7 @@ pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, handler: Handler<'_>) -> Res
         text
     };
     let call = invocation(mirror).arg("--").arg(folder(mirror.source)).arg(folder(mirror.target)).bound();
+    let call = if mirror.own_view { call.through(mount::view_of_its_own()) } else { call };
     let mut lines = Lines::new(handler, mirror.expected);
     lines.tell(CopyEvent::Phase(Phase::Copying));
     match exec.stream(&call, &mut lines) {

@@ -4,10 +4,12 @@
 
 mod commands;
 mod drive;
+mod exchange;
 mod fitness;
 mod gate;
 mod listing;
 mod mirroring;
+mod names;
 mod opened;
 mod progress;
 mod proof;

@@ -6,14 +6,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::copy::{self, CopyError, Plan, Proof, Survey, Unproved};
 use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
 use phobos_core::human;
-use phobos_core::mount::{self, Access};
+use phobos_core::mount::Access;
 use phobos_core::notify::Notifier;
 use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
@@ -23,12 +23,15 @@ use phobos_site::exit::{Exit, Stop};
 use phobos_site::ledger;
 
 use crate::drive::Target;
+use crate::exchange;
 use crate::gate::{self, Look, Side};
+use crate::names;
 use crate::progress::Monitor;
 use crate::proof::SegmentProof;
-use crate::record::{self, DriveRecord, FOLDER, GENERATION, GUIDE, INCOMING, LOST_AND_FOUND, RunRecord};
+use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
 use crate::session::Session;
+use crate::source::Place;
 use crate::spaces::{self, Room};
 use crate::{Cli, boxed};
 
@@ -37,9 +40,6 @@ const MORE_NAMES: usize = 20_000;
 
 /// How many names a message names.
 const NAMED: usize = 5;
-
-/// Where every older `config` stays: a key can be lost without a transaction.
-const CONFIGS: &str = "config";
 
 /// What somebody needs who has nothing but the drive.
 const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
@@ -57,12 +57,17 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) noted: &'a RefCell<Option<ledger::Mirror>>,
 }
 
-/// The folders of the source, held open from the beginning.
-struct Place {
-    root: Dir,
-    dir: Dir,
-    /// The repository's place below the mount.
-    inner: PathBuf,
+/// What a run has copied.
+struct Done {
+    /// What the drive is in the end.
+    record: DriveRecord,
+    /// The spaces that were compared.
+    spaces: Vec<PathBuf>,
+    /// Whether there is a new copy of the repository, to be put in place.
+    has_fresh: bool,
+    /// Whether anything was copied at all.
+    has_copied: bool,
+    stats: Stats,
 }
 
 /// The source, as it was when the run began.
@@ -77,24 +82,15 @@ impl Mirroring<'_> {
     /// Mirrors onto the drive, and closes it whatever happens.
     pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
         self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
-        let place = self.open_source()?;
+        let place = Place::open(&self.config.backup)?;
         let source = self.look_at_source(&place, repository)?;
         let access = if self.cli.dry_run { Access::Look } else { Access::Write };
-        let session = Session::open(self.exec, self.config, self.target, access)?;
-        let work = self.mirror(repository, &source, &session);
+        let mut session = Session::open(self.exec, self.config, self.target, access)?;
+        let work = self.mirror(repository, &source, &session).and_then(|done| match done {
+            Some(done) => self.conclude(&source, &mut session, done),
+            None => Ok(Stats::default()),
+        });
         Ok(teardown::join(work.map_err(boxed), session.close())?)
-    }
-
-    fn open_source(&self) -> Result<Place, anyhow::Error> {
-        let backup = &self.config.backup;
-        let inner = backup.repository.strip_prefix(&backup.mount).context("the repository is not below its mount")?;
-        let root = Dir::open(&backup.mount)?;
-        let dir = root.open_dir(inner)?;
-        if dir.stat_self()?.dev != root.stat_self()?.dev {
-            let text = format!("{} is not on the file system of the backups", backup.repository.display());
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        Ok(Place { root, dir, inner: inner.to_owned() })
     }
 
     fn look_at_source<'p>(&self, place: &'p Place, repository: &Repository) -> Result<Source<'p>, anyhow::Error> {
@@ -112,7 +108,7 @@ impl Mirroring<'_> {
         repository: &Repository,
         source: &Source<'_>,
         session: &Session<'_>,
-    ) -> Result<Stats, anyhow::Error> {
+    ) -> Result<Option<Done>, anyhow::Error> {
         let root = session.root()?;
         let (inner, from) = (source.place.inner.as_path(), &source.place.root);
         let id = repository.id().as_str();
@@ -129,7 +125,7 @@ impl Mirroring<'_> {
             let text = format!("{} in the copy on the drive is {}; remove it", shown(path), kind.name());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        let tops = tops(from, inner)?;
+        let tops = names::tops(from, inner)?;
         let record = self.claim(root, id, &look, &tops)?;
         let copy = copy_dir.as_ref().filter(|_| look.has_files());
         let copy = copy.map(gate::read).transpose()?;
@@ -144,7 +140,7 @@ impl Mirroring<'_> {
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let holding = holding.filter(|_| self.config.external.holding);
         let mut judged = tops.clone();
-        judged.extend(record.names.iter().map(OsString::from).filter(|name| !is_own(name, inner)));
+        judged.extend(record.names.iter().map(OsString::from).filter(|name| !names::is_own(name, inner)));
         let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
         let spaces = spaces::list(from, root, &judged, inner, holding)?;
@@ -154,9 +150,10 @@ impl Mirroring<'_> {
         findings.extend(judged_spaces.lost);
         gate::pass(&findings, self.cli.accept.as_deref())?;
         let foreign = self.foreign(root, &judged, inner)?;
-        let filters = filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
+        let filters = names::filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
         if self.cli.dry_run {
-            return self.show_plan(root, &plan, inner, &filters);
+            self.show_plan(root, &plan, inner, &filters)?;
+            return Ok(None);
         }
         let unproved = RunRecord::read(root)?;
         let transaction = source.side.state.last().map(u64::from);
@@ -181,45 +178,96 @@ impl Mirroring<'_> {
         let copied = || -> Result<_, anyhow::Error> {
             let fresh = (!is_same).then(|| self.build(source, root, copy_dir.as_ref(), &plan)).transpose()?;
             session.prove()?;
-            let mut stats = Stats::default();
+            let mut stats = None;
             // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
             let is_alike = unproved.is_none() && judged_spaces.alike;
             if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
-                stats = self.copy_rest(&filters, session, needed)?;
+                stats = Some(self.copy_rest(source, &filters, session, needed)?);
                 root.sync_file_system()?;
                 session.prove()?;
+                source.place.prove(&self.config.backup)?;
                 if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.monitor().handler())? {
                     return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
                 }
             }
-            self.look_again(source, session)?;
             Ok((fresh, stats))
         };
         // What is not in place is of no use to anybody.
         let (fresh, stats) = copied().inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
-        if fresh.is_some() {
-            put_in_place(root, inner, copy_dir.as_ref())?;
-        }
-        root.sync_file_system()?;
-        self.borg.borrow_mut().let_go();
         let names =
             judged.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str().map(str::to_owned));
         let names = names.collect();
         let record = DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record };
+        let (has_fresh, has_copied) = (fresh.is_some(), fresh.is_some() || stats.is_some());
+        let (written, stats) = (fresh.unwrap_or_default(), stats.unwrap_or_default());
+        let stats = Stats {
+            files_transferred: stats.files_transferred + written.len() as u64,
+            bytes_transferred: written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size)),
+            deleted: stats.deleted + plan.gone.len() as u64,
+            ..stats
+        };
+        Ok(Some(Done { record, spaces, has_fresh, has_copied, stats }))
+    }
+
+    /// Puts the new copy in place, proves that the drive keeps what it was told to, and says on it that the mirror is complete.
+    fn conclude(&self, source: &Source<'_>, session: &mut Session<'_>, done: Done) -> Result<Stats, anyhow::Error> {
+        let settled = self.settle(source, session, &done);
+        if let (Err(_), Ok(root)) = (&settled, session.root()) {
+            room::clear(root, &mut self.monitor().handler());
+        }
+        settled?;
+        if done.has_fresh {
+            exchange::put_in_place(session.root()?, &source.place.inner)?;
+            session.renew()?;
+            self.look_at_what_is_kept(source, session.root()?, &source.place.inner, &[])?;
+        }
+        self.borg.borrow_mut().let_go();
+        let (root, record) = (session.root()?, done.record);
         record.write(root)?;
         root.replace(Path::new(GUIDE), GUIDE_TEXT.as_bytes(), 0o644, Durability::Synced)?;
         RunRecord::take_back(root)?;
         self.noted.replace(record.noted(root, &self.config.external.mount));
-        let written = fresh.unwrap_or_default();
-        let bytes = written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size));
         log::info!(
             "copied {} files with {}, deleted {}; the repository on the drive has {}",
-            stats.files_transferred + written.len() as u64,
-            human::size(bytes),
-            stats.deleted + plan.gone.len() as u64,
+            done.stats.files_transferred,
+            human::size(done.stats.bytes_transferred),
+            done.stats.deleted,
             human::size(source.survey.bytes())
         );
-        Ok(Stats { bytes_transferred: bytes, ..stats })
+        Ok(done.stats)
+    }
+
+    /// Proves what was copied, and right before it is put in place that the source and the drive are still what they were.
+    fn settle(&self, source: &Source<'_>, session: &mut Session<'_>, done: &Done) -> Result<(), anyhow::Error> {
+        if done.has_copied {
+            session.renew()?;
+            let incoming = Path::new(FOLDER).join(INCOMING);
+            let copy = if done.has_fresh { &incoming } else { &source.place.inner };
+            self.look_at_what_is_kept(source, session.root()?, copy, &done.spaces)?;
+        }
+        self.look_again(source, session)
+    }
+
+    /// Looks at the drive as whoever mounts it sees it: which names it has, and what they are. Content was read back before.
+    fn look_at_what_is_kept(
+        &self,
+        source: &Source<'_>,
+        root: &Dir,
+        copy: &Path,
+        spaces: &[PathBuf],
+    ) -> Result<(), anyhow::Error> {
+        let look = gate::look(&root.open_dir(copy)?, gate::NAMES, &mut self.monitor().handler())?;
+        let wrong = if source.survey.is_kept_by(&look.survey) {
+            spaces::verify(&source.place.root, root, spaces, i64::MAX, &mut self.monitor().handler())?
+        } else {
+            Some(format!("{} is another one than was written", shown(copy)))
+        };
+        match wrong {
+            Some(wrong) => {
+                Err(anyhow!("the drive does not keep what it was told to, it or its cable is failing: {wrong}"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether the drive may become, or is, this repository's.
@@ -248,7 +296,7 @@ impl Mirroring<'_> {
             return refused(format!("the drive holds the repository {}, not {id}", phobos_core::fs::shown_text(other)));
         }
         let inner = self.config.backup.repository.strip_prefix(&self.config.backup.mount)?;
-        let known = |name: &OsString| is_own(name, inner) || (copy.has_files() && tops.contains(name));
+        let known = |name: &OsString| names::is_own(name, inner) || (copy.has_files() && tops.contains(name));
         let foreign: Vec<_> = root.entries()?.into_iter().map(|entry| entry.name).filter(|name| !known(name)).collect();
         if let Some(first) = foreign.first() {
             return refused(format!(
@@ -266,7 +314,7 @@ impl Mirroring<'_> {
     /// What neither phobos nor the source has put at the drive's top: it is left alone, and named.
     fn foreign(&self, root: &Dir, judged: &BTreeSet<OsString>, inner: &Path) -> Result<Vec<OsString>, anyhow::Error> {
         let names = root.entries()?.into_iter().map(|entry| entry.name);
-        let foreign: Vec<_> = names.filter(|name| !judged.contains(name) && !is_own(name, inner)).collect();
+        let foreign: Vec<_> = names.filter(|name| !judged.contains(name) && !names::is_own(name, inner)).collect();
         let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let told: Vec<_> = foreign
             .iter()
@@ -326,14 +374,16 @@ impl Mirroring<'_> {
         Ok(written)
     }
 
-    fn copy_rest(&self, filters: &[String], session: &Session<'_>, needed: Room) -> Result<Stats, anyhow::Error> {
+    fn copy_rest(
+        &self,
+        source: &Source<'_>,
+        filters: &[String],
+        session: &Session<'_>,
+        needed: Room,
+    ) -> Result<Stats, anyhow::Error> {
         let still_there = || {
-            let backup = &self.config.backup.mount;
-            match mount::is_mount_point(backup) {
-                Ok(true) => session.prove().map_err(|error| format!("{error:#}")),
-                Ok(false) => Err(format!("{} is not mounted any more", backup.display())),
-                Err(error) => Err(error.to_string()),
-            }
+            let proved = source.place.prove(&self.config.backup).and_then(|()| session.prove());
+            proved.map_err(|error| format!("{error:#}"))
         };
         still_there().map_err(|why| anyhow!("{why}"))?;
         let mut monitor = self.monitor().until_gone(&still_there).filling(needed.added);
@@ -348,6 +398,7 @@ impl Mirroring<'_> {
             .filters(filters)
             .extras(if self.config.external.attributes { Extras::All } else { Extras::Attributes })
             .pass(if self.cli.dry_run { Pass::DryRun } else { Pass::Real })
+            .in_its_own_view()
             .progress(monitor.is_watched())
     }
 
@@ -355,22 +406,14 @@ impl Mirroring<'_> {
         Monitor::new(self.borg, self.interrupted, self.systemd, &self.config.external.mount)
     }
 
-    /// Proves, right before anything is put in place, that the source and the drive are still what they were.
+    /// Proves that the source and the drive are still what they were.
     fn look_again(&self, source: &Source<'_>, session: &Session<'_>) -> Result<(), anyhow::Error> {
         session.prove()?;
-        let backup = &self.config.backup;
-        if !mount::is_mount_point(&backup.mount)? {
-            return Err(anyhow!(
-                "{} is not mounted any more; the copy on the drive is as it was",
-                backup.mount.display()
-            ));
-        }
-        let seen = Dir::open(&backup.mount)?.open_dir(&source.place.inner)?.stat_self()?;
-        let held = source.place.dir.stat_self()?;
+        source.place.prove(&self.config.backup)?;
         let look = gate::look(&source.place.dir, gate::NAMES, &mut self.monitor().handler())?;
         let survey = gate::settled(look.survey, &source.side.state);
-        if (seen.dev, seen.ino) != (held.dev, held.ino) || survey != source.survey {
-            return Err(CopyError::Changed { path: backup.repository.to_path_buf() }.into());
+        if survey != source.survey {
+            return Err(CopyError::Changed { path: self.config.backup.repository.to_path_buf() }.into());
         }
         if !self.borg.borrow_mut().is_held() {
             return Err(anyhow!("Borg's lock was lost while the repository was copied"));
@@ -382,58 +425,4 @@ impl Mirroring<'_> {
 fn to_the_millisecond(length: Duration) -> humantime::FormattedDuration {
     let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     humantime::format_duration(Duration::from_millis(millis))
-}
-
-/// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before.
-fn put_in_place(root: &Dir, inner: &Path, old: Option<&Dir>) -> Result<(), anyhow::Error> {
-    let own = root.open_dir(Path::new(FOLDER))?;
-    let now = Utc::now().format("%Y-%m-%dT%H%M%SZ").to_string();
-    if let Some(config) = old.map(|old| old.read(Path::new("config"), 1024 * 1024)).transpose()?.flatten() {
-        own.make_dir(Path::new(CONFIGS), 0o700)?.replace(Path::new(&now), &config, 0o600, Durability::Synced)?;
-    }
-    for parent in
-        inner.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev()
-    {
-        root.make_dir(parent, 0o755)?;
-    }
-    if copy::exchange(&own, Path::new(INCOMING), root, inner)? {
-        root.sync_file_system()?;
-        copy::remove_tree(&own, Path::new(GENERATION), &mut |_| Ok(()))?;
-        let generation = own.make_dir(Path::new(GENERATION), 0o700)?;
-        own.rename(Path::new(INCOMING), &generation, Path::new(&now))?;
-    }
-    Ok(())
-}
-
-/// The names at the source's top, the repository's own left out.
-pub(crate) fn tops(source: &Dir, inner: &Path) -> Result<BTreeSet<OsString>, anyhow::Error> {
-    let names = source.entries()?.into_iter().map(|entry| entry.name);
-    Ok(names.filter(|name| !is_own(name, inner)).collect())
-}
-
-/// Whether a name at the top is phobos's, the file system's, or leads to the repository.
-pub(crate) fn is_own(name: &OsString, inner: &Path) -> bool {
-    [FOLDER, GUIDE, LOST_AND_FOUND].iter().any(|own| name == own)
-        || inner.components().next().is_some_and(|first| first.as_os_str() == name.as_os_str())
-}
-
-fn filters(inner: &Path, foreign: &[OsString], skipped: Option<&Path>) -> Vec<String> {
-    let own = [Path::new(FOLDER), Path::new(GUIDE), Path::new(LOST_AND_FOUND), inner];
-    let own = own.into_iter().chain(skipped).map(|path| rsync::rule('-', path));
-    own.chain(foreign.iter().map(|name| rsync::rule('-', Path::new(name)))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_phobos_own_is_neither_copied_nor_deleted() {
-        let filters = filters(Path::new("repos/borg"), &["film*".into()], Some(Path::new("holding")));
-        assert_eq!(
-            filters,
-            ["- /.phobos", "- /HOW-TO-RESTORE.txt", "- /lost+found", "- /repos/borg", "- /holding", r"- /film\*"]
-        );
-        assert!(is_own(&"repos".into(), Path::new("repos/borg")) && !is_own(&"borg".into(), Path::new("repos/borg")));
-    }
 }

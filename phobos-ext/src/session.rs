@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use phobos_core::exec::Exec;
 use phobos_core::fs::Dir;
 use phobos_core::luks::{self, MapperName, Mapping};
-use phobos_core::mount::{self, Access, Mount};
+use phobos_core::mount::{self, Access, FstabEntry, Mount};
 use phobos_core::teardown::{self, TeardownError};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
@@ -28,6 +28,8 @@ pub(crate) struct Session<'e> {
     device: PathBuf,
     /// What is plugged in.
     drive: PathBuf,
+    fstab: Option<FstabEntry>,
+    access: Access,
 }
 
 impl<'e> Session<'e> {
@@ -73,7 +75,7 @@ impl<'e> Session<'e> {
         // Type and options are those of all drives, wherever this one is mounted.
         let fstab = mount::fstab_entry(Path::new(paths::FSTAB), &config.external.mount)?;
         let mount = Mount::new(exec, &device, place, fstab.as_ref(), access, mapping)?;
-        let session = Self { mount, device, drive: target.device.clone() };
+        let session = Self { mount, device, drive: target.device.clone(), fstab, access };
         match session.is_fit(place, access) {
             Ok(()) => Ok(session),
             Err(error) => {
@@ -91,6 +93,11 @@ impl<'e> Session<'e> {
     /// Proves that the drive is still mounted, and nothing over it.
     pub(crate) fn prove(&self) -> Result<(), anyhow::Error> {
         Ok(self.mount.prove(&self.device)?)
+    }
+
+    /// Unmounts the drive and mounts it again: what it shows then it has kept. Whatever was opened below its top has to be closed.
+    pub(crate) fn renew(&mut self) -> Result<(), TeardownError> {
+        self.mount.renew(&self.device, self.fstab.as_ref(), self.access)
     }
 
     /// Writes everything to the disk, unmounts, locks, and proves that nothing uses the drive any more.

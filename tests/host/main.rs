@@ -105,6 +105,7 @@ stories! {
         many_large_attributes_take_no_memory,
         large_folders_take_no_memory,
         memory_is_small_whatever_the_size,
+        a_fault_at_any_moment_is_never_green_without_a_whole_copy,
         a_power_cut_at_any_moment_leaves_the_old_or_the_new_copy;
     ns:
         it_is_made_once_and_invisible_outside,

@@ -24,6 +24,12 @@ const LONG_CASES: &str = "50000";
 /// How often a long run makes command lines by lot for `blinkstick` and `phobos-blink`; each has a seed of its own and tells it.
 const LONG_LOTS: u32 = 20;
 
+/// How often a long run tries each fault of a mirror, at other moments each time.
+const LONG_ROUNDS: u32 = 3;
+
+/// The story with these faults.
+const FAULTS: &str = "a_fault_at_any_moment_is_never_green_without_a_whole_copy";
+
 /// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
 const AT_ONCE: &str = "4";
 
@@ -39,10 +45,13 @@ pub(crate) struct Args {
     /// Only the scenarios on the rig's Debian: in containers, and on the machine in QEMU
     #[arg(long)]
     rig: bool,
-    /// Also what is worth hours: every property on many more cases, every part of every flush of a mirror, and command lines by
-    /// lot with many seeds, which are printed
+    /// Also what is worth hours: every property on many more cases, every part of every flush of a mirror, every fault in it, and
+    /// command lines by lot with many seeds, which are printed
     #[arg(long)]
     long: bool,
+    /// How often a long run tries each fault of a mirror, at other moments each time
+    #[arg(long, value_name = "N", requires = "long", default_value_t = LONG_ROUNDS)]
+    rounds: u32,
     /// Only tests whose names contain one of these; format and lints are left out then
     filter: Vec<String>,
     /// Options for the test programs, as `-- --nocapture`
@@ -139,6 +148,12 @@ fn natively(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     parts.tests("host and booted, as root", &programs, programs.len(), |program| {
         stories(sh, program, tail).envs(long.map(|long| ("PHOBOS_LONG", long)))
     });
+    for round in 1..if args.long { args.rounds } else { 0 } {
+        let name = format!("faults, {} of {}", round + 1, args.rounds);
+        parts.tests(&name, &built.stories("host"), 1, |program| {
+            call(sh, program, &[FAULTS]).env("PHOBOS_LONG", "1").env_remove("PHOBOS_SEED")
+        });
+    }
 }
 
 fn rig(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {

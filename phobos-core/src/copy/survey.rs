@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::CopyError;
-use crate::fs::{Dir, Kind, Stat};
+use crate::fs::{Dir, Kind, Stat, same_time};
 use crate::progress::{CopyEvent, Handler};
 
 /// How deep a surveyed tree may be; that of a repository is three.
@@ -79,6 +79,15 @@ pub fn survey_up_to(root: &Dir, names: usize, handler: Handler<'_>) -> Result<Su
 }
 
 impl Survey {
+    /// Whether a copy has all of this, and nothing else; times as finely as it keeps them.
+    pub fn is_kept_by(&self, copy: &Self) -> bool {
+        let is_kept = |(path, item): (&PathBuf, &Item)| {
+            let kept = copy.items.get(path).copied();
+            kept.is_some_and(|kept| same_time(item.mtime, kept.mtime) && Item { mtime: item.mtime, ..kept } == *item)
+        };
+        self.items.len() == copy.items.len() && self.items.iter().all(is_kept)
+    }
+
     /// The files alone.
     pub fn files(&self) -> impl Iterator<Item = (&Path, &Item)> {
         self.items.iter().filter(|(_, item)| item.kind == Kind::File).map(|(path, item)| (path.as_path(), item))
@@ -107,5 +116,34 @@ impl From<Stat> for Item {
     fn from(stat: Stat) -> Self {
         let (size, mtime) = if stat.kind == Kind::Dir { (0, (0, 0)) } else { (stat.size, stat.mtime) };
         Self { kind: stat.kind, size, mtime, uid: stat.uid, gid: stat.gid, mode: stat.mode }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_all_of_it_as_finely_as_it_can_and_nothing_else() {
+        let item = Item { kind: Kind::File, size: 7, mtime: (9, 5), uid: 1, gid: 2, mode: 0o600 };
+        let folder = Item { kind: Kind::Dir, size: 0, mtime: (0, 0), uid: 0, gid: 0, mode: 0o700 };
+        let of =
+            |items: &[(&str, Item)]| Survey { items: items.iter().map(|(path, item)| (path.into(), *item)).collect() };
+        let source = of(&[("data", folder), ("data/1", item)]);
+        assert!(source.is_kept_by(&source));
+        assert!(source.is_kept_by(&of(&[("data", folder), ("data/1", Item { mtime: (9, 0), ..item })])));
+        for other in [
+            Item { size: 8, ..item },
+            Item { mtime: (9, 6), ..item },
+            Item { mtime: (8, 0), ..item },
+            Item { uid: 0, ..item },
+            Item { mode: 0o644, ..item },
+            Item { kind: Kind::Special, ..item },
+        ] {
+            assert!(!source.is_kept_by(&of(&[("data", folder), ("data/1", other)])), "{other:?}");
+        }
+        assert!(!source.is_kept_by(&of(&[("data", folder)])));
+        assert!(!source.is_kept_by(&of(&[("data", folder), ("data/1", item), ("data/2", item)])));
+        assert!(!source.is_kept_by(&of(&[("data", folder), ("data/2", item)])));
     }
 }

@@ -27,7 +27,7 @@ use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
 use crate::drive::Target;
-use crate::mirroring::{is_own, tops};
+use crate::names::{is_own, tops};
 use crate::record::DriveRecord;
 use crate::session::Session;
 use crate::{Cli, TABLES, boxed, gate, source};

@@ -1,0 +1,34 @@
+//! The new copy takes the place of the old one, which stays as the generation before.
+
+use std::path::Path;
+
+use chrono::Utc;
+use phobos_core::copy;
+use phobos_core::fs::{Dir, Durability};
+
+use crate::record::{FOLDER, GENERATION, INCOMING};
+
+/// Where every older `config` stays: a key can be lost without a transaction.
+const CONFIGS: &str = "config";
+
+/// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before.
+pub(crate) fn put_in_place(root: &Dir, inner: &Path) -> Result<(), anyhow::Error> {
+    let own = root.open_dir(Path::new(FOLDER))?;
+    let now = Utc::now().format("%Y-%m-%dT%H%M%SZ").to_string();
+    let old = root.stat(inner)?.map(|_| root.open_dir(inner)).transpose()?;
+    if let Some(config) = old.map(|old| old.read(Path::new("config"), 1024 * 1024)).transpose()?.flatten() {
+        own.make_dir(Path::new(CONFIGS), 0o700)?.replace(Path::new(&now), &config, 0o600, Durability::Synced)?;
+    }
+    for parent in
+        inner.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()).collect::<Vec<_>>().iter().rev()
+    {
+        root.make_dir(parent, 0o755)?;
+    }
+    if copy::exchange(&own, Path::new(INCOMING), root, inner)? {
+        root.sync_file_system()?;
+        copy::remove_tree(&own, Path::new(GENERATION), &mut |_| Ok(()))?;
+        let generation = own.make_dir(Path::new(GENERATION), 0o700)?;
+        own.rename(Path::new(INCOMING), &generation, Path::new(&now))?;
+    }
+    Ok(())
+}
