@@ -133,3 +133,39 @@ fn systemctl_status_shows_how_far_it_is() -> Story {
         nas.mirror(&a)
     })
 }
+
+/// A plug-in while drives are held mirrors nothing, and nothing has failed; the drive can then be looked at, whatever systemd starts
+/// meanwhile, and calls after it.
+#[test]
+fn a_held_drive_is_looked_at_in_peace() -> Story {
+    booted(|nas| {
+        let a = nas.drive("A")?;
+        nas.expect_drives(&[&a])?;
+        nas.mirror(&a)?;
+        nas.wait_until_closed()?;
+        nas.sh("phobos-ext hold")?;
+        nas.plug(&a)?;
+        nas.wait_for_state("attention", minutes(1))?;
+        let unit = nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
+        ensure!(unit.result == "success", "{unit:?}");
+        let journal = nas.journal(&a.unit())?;
+        ensure!(journal.contains("is not mirrored to: drives are held until"), "{journal}");
+        let runs = nas.read("/var/lib/phobos/history.jsonl")?;
+        ensure!(runs.lines().count() == 1, "{runs}");
+
+        let is_open = "nsenter --mount=/run/phobos/ns/backup test -e /run/phobos/open/A/borg/config";
+        nas.sh(&format!(
+            "set -e; test \"$(phobos-ext open A)\" = /run/phobos/open/A; {is_open}; phobos-ext hold --off"
+        ))?;
+        nas.plug(&a)?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(1))?;
+        let journal = nas.journal(&a.unit())?;
+        ensure!(journal.contains("run `phobos-ext close A` first"), "{journal}");
+        nas.sh(is_open)?;
+        let closed = nas.sh("phobos-ext close A 2>&1")?;
+        ensure!(closed.contains("the drive A is closed and safe to unplug"), "{closed}");
+        nas.wait_until_closed()?;
+        nas.mirror(&a)?;
+        nas.check_copy(&a)
+    })
+}

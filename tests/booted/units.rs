@@ -158,3 +158,26 @@ fn systemd_likes_the_units() -> Story {
         Ok(())
     })
 }
+
+/// A drive that nobody has brought for months is told by the daily look: in the journal, on the board, and by one mail, which the unit
+/// hands to phobos-mail under its own hardening; the next look says nothing new.
+#[test]
+fn a_drive_that_is_missed_is_told_by_the_daily_look() -> Story {
+    booted(|nas| {
+        nas.sh("set -e; systemd-sysusers
+                printf '[[external.drive]]\\nname = \"A\"\\ndevice = \"/dev/disk/by-label/nowhere\"\\n' >/etc/phobos/phobos.toml
+                mkdir -p /var/lib/phobos
+                echo '{\"drives\": {\"A\": {\"mirror\": {\"mirrored\": \"2026-01-02T03:04:05Z\"}}}}' >/var/lib/phobos/drives.json
+                rm -rf /run/phobos")?;
+        let said = start(nas, "phobos-ext-drives.service")?;
+        ensure!(said.contains("the drive A is overdue: it was to be brought by 6 February 2026"), "{said}");
+        ensure!(!said.contains("denied") && !said.contains("Read-only") && !said.contains("not permitted"), "{said}");
+        nas.wait_for_mail_that_says("the drive A is overdue: it was to be brought by 6 February 2026", "A  OVERDUE")?;
+        let board = nas.sh("phobos-blink jobs")?;
+        ensure!(board.contains("drives") && board.contains("attention"), "{board}");
+        start(nas, "phobos-ext-drives.service")?;
+        let mails = nas.mail()?;
+        ensure!(mails.len() == 1, "{mails:?}");
+        Ok(())
+    })
+}
