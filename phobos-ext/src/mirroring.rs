@@ -32,7 +32,7 @@ use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
 use crate::session::Session;
 use crate::source::Place;
-use crate::spaces::{self, Room};
+use crate::spaces::{self, Judged, Room};
 use crate::{Cli, boxed};
 
 /// How many names more than twice the source's a copy may have.
@@ -145,9 +145,11 @@ impl Mirroring<'_> {
         judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
         let spaces = spaces::list(from, root, &judged, inner, holding)?;
         let acls = self.config.external.attributes;
-        let judged_spaces = spaces::judge(from, root, &spaces, acls, &mut self.monitor().handler())?;
-        let needed = judged_spaces.room;
-        findings.extend(judged_spaces.lost);
+        let unproved = RunRecord::read(root)?;
+        let since = unproved.as_ref().map(|before| before.since);
+        let Judged { lost, room, alike } =
+            spaces::judge(from, root, &spaces, acls, since, &mut self.monitor().handler())?;
+        findings.extend(lost);
         gate::pass(&findings, self.cli.accept.as_deref())?;
         let foreign = self.foreign(root, &judged, inner)?;
         let filters = names::filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
@@ -155,13 +157,12 @@ impl Mirroring<'_> {
             self.show_plan(root, &plan, inner, &filters)?;
             return Ok(None);
         }
-        let unproved = RunRecord::read(root)?;
         let transaction = source.side.state.last().map(u64::from);
         // The time of the first run that is not proved counts until one is.
         let run = RunRecord::new(Utc::now(), transaction);
         let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
         let record_of_run = RunRecord { since, ..run.clone() };
-        let needed_bytes = plan.bytes().saturating_add(needed.added).saturating_add(needed.beside);
+        let needed_bytes = plan.bytes().saturating_add(room.added).saturating_add(room.beside);
         let first = copy_dir.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
         room::make(root, needed_bytes, first, &record_of_run, &mut self.monitor().handler())?;
         // Before anything is written it says whose the drive is, and what will be put there.
@@ -180,9 +181,9 @@ impl Mirroring<'_> {
             session.prove()?;
             let mut stats = None;
             // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
-            let is_alike = unproved.is_none() && judged_spaces.alike;
+            let is_alike = unproved.is_none() && alike;
             if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
-                stats = Some(self.copy_rest(source, &filters, session, needed)?);
+                stats = Some(self.copy_rest(source, &filters, session, room)?);
                 root.sync_file_system()?;
                 session.prove()?;
                 source.place.prove(&self.config.backup)?;

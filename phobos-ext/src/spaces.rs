@@ -27,6 +27,9 @@ const UNPROVED: (i64, u32) = (-31_536_000, 0);
 struct Count {
     source: u64,
     copy: u64,
+    /// Those of the copy that no unproved run has written.
+    proved: u64,
+    /// Those of them that are as the source has them.
     same: u64,
 }
 
@@ -73,12 +76,14 @@ pub(crate) fn list(
     Ok(spaces.into_iter().collect())
 }
 
-/// Looks at the spaces of both sides, before anything is copied.
+/// Looks at the spaces of both sides, before anything is copied. What has changed on the drive since `unproved`, in seconds since
+/// 1970, is copied again in any case, and how it differs says nothing: a power cut can leave all of it empty.
 pub(crate) fn judge(
     source: &Dir,
     copy: &Dir,
     spaces: &[PathBuf],
     acls: bool,
+    unproved: Option<i64>,
     handler: Handler<'_>,
 ) -> Result<Judged, CopyError> {
     let (mut lost, mut room, mut alike) = (Vec::new(), Room::default(), true);
@@ -89,10 +94,12 @@ pub(crate) fn judge(
             let (new, old) = (pair.source.filter(is_file), pair.copy.filter(is_file));
             count.source += u64::from(new.is_some());
             count.copy += u64::from(old.is_some());
+            let is_proved = old.is_some_and(|old| unproved.is_none_or(|since| old.ctime < since));
+            count.proved += u64::from(is_proved);
             alike = alike && pair.is_the_same_in_all(acls)?;
             if let Some(new) = new {
                 let size = new.size.min(new.taken);
-                if pair.difference().is_none() {
+                if is_proved && pair.difference().is_none() {
                     count.same += 1;
                 } else {
                     room.added = room.added.saturating_add(size.saturating_sub(old.map_or(0, |old| old.taken)));
@@ -148,13 +155,13 @@ pub(crate) fn is_rest_alike(
 
 impl Count {
     fn judge(self, space: &Path) -> Option<Finding> {
-        let Self { source, copy, same } = self;
+        let Self { source, copy, proved, same } = self;
         let what = if copy > 0 && source == 0 {
             format!("is gone or empty, and has {copy} files on the drive")
         } else if source < copy / 2 {
             format!("has {source} files, and {copy} on the drive")
-        } else if copy >= FEW && same < copy / 2 {
-            format!("has {same} of the drive's {copy} files as they were: most were replaced or renamed at once")
+        } else if proved >= FEW && same < proved / 2 {
+            format!("has {same} of the drive's {proved} files as they were: most were replaced or renamed at once")
         } else {
             return None;
         };
@@ -288,7 +295,7 @@ mod tests {
         let verified = || verify(&source, &copy, &spaces, 0, &mut on).unwrap();
         assert_eq!(verified(), None);
         fs::write(one.path().join("notes"), "new").unwrap();
-        assert_eq!(judge(&source, &copy, &spaces, false, &mut on).unwrap().lost, []);
+        assert_eq!(judge(&source, &copy, &spaces, false, None, &mut on).unwrap().lost, []);
         assert_eq!(verified(), Some("notes is not on the drive".to_owned()));
         fs::write(other.path().join("notes"), "odd").unwrap();
         copy.set_time(Path::new("notes"), source.stat(Path::new("notes")).unwrap().unwrap().mtime).unwrap();
@@ -296,13 +303,32 @@ mod tests {
         assert_eq!(distrust(&copy, &spaces, 0, &mut on).unwrap(), 1);
         assert_eq!(copy.stat(Path::new("notes")).unwrap().unwrap().mtime, UNPROVED);
         fs::remove_file(one.path().join("notes")).unwrap();
-        assert_eq!(judge(&source, &copy, &spaces, false, &mut on).unwrap().lost, []);
+        assert_eq!(judge(&source, &copy, &spaces, false, None, &mut on).unwrap().lost, []);
         assert_eq!(verified(), Some("notes is still on the drive".to_owned()));
     }
 
     #[test]
+    fn what_an_unproved_run_has_left_is_no_proof_against_the_source() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (source, copy) = (Dir::open(one.path()).unwrap(), Dir::open(other.path()).unwrap());
+        for (root, content) in [(&one, "photo"), (&other, "")] {
+            fs::create_dir(root.path().join("luv")).unwrap();
+            (0..FEW).for_each(|number| fs::write(root.path().join(format!("luv/{number}")), content).unwrap());
+        }
+        let judged = |unproved| judge(&source, &copy, &["luv".into()], false, unproved, &mut on).unwrap();
+        assert_eq!(judged(Some(0)).lost, []);
+        let since_later = copy.stat(Path::new("luv/0")).unwrap().unwrap().ctime + 60;
+        for proved in [None, Some(since_later)] {
+            assert!(judged(proved).lost[0].text.starts_with("luv has 0 of the drive's 20 files as they were"));
+        }
+        // That there were any says that the source had them.
+        fs::remove_dir_all(one.path().join("luv")).unwrap();
+        assert!(judged(Some(0)).lost[0].text.starts_with("luv is gone or empty"));
+    }
+
+    #[test]
     fn what_a_space_has_lost_is_told() {
-        let count = |source, copy, same| Count { source, copy, same }.judge(Path::new("holding/luv"));
+        let count = |source, copy, same| Count { source, copy, proved: copy, same }.judge(Path::new("holding/luv"));
         for (counts, why) in [
             ((0, 9, 0), Some("holding/luv is gone or empty, and has 9 files on the drive")),
             ((4, 10, 4), Some("holding/luv has 4 files, and 10 on the drive")),
