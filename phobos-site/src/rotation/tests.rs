@@ -194,6 +194,39 @@ fn a_drive_fills_up_and_then_is_full() {
 }
 
 #[test]
+fn less_than_a_twentieth_is_nearly_full() {
+    for (free, is_full) in [(0, true), (49, true), (50, false), (999, false)] {
+        assert_eq!(is_nearly_full(Room { used: 1000 - free, free }, &Entry::default()), is_full, "{free} of 1000");
+    }
+}
+
+#[test]
+fn the_worst_stands_first_whoever_is_next() {
+    // A is always the one that is not next; what is wrong with A, what with B, the day, and who stands first.
+    let cases: [(&[&str], &[&str], i64, &str); 6] = [
+        (&[], &[], 61, "B"),
+        (&["failed"], &[], 61, "A"),
+        (&["full"], &[], 61, "A"),
+        (&["full"], &["failed"], 61, "B"),
+        (&["failed"], &["full"], 61, "A"),
+        (&["failed"], &[], 96, "B"),
+    ];
+    for (of_a, of_b, today, first) in cases {
+        let mut house = House::with(&["A", "B"]);
+        for (drive, at, wrong) in [("B", 30, of_b), ("A", 60, of_a)] {
+            house.brought(drive, at, if wrong.contains(&"full") { 1 } else { 500 });
+            house.taken_away(drive);
+            if wrong.contains(&"failed") {
+                house.refused(drive, at + 1);
+            }
+        }
+        let standings = house.look(today);
+        assert_eq!(standings[0].drive.name, first, "{of_a:?}, {of_b:?} on day {today}");
+        assert_eq!((house.next(today).as_str(), standings[0].is_overdue()), ("B", today == 96));
+    }
+}
+
+#[test]
 fn a_clock_that_was_wrong_puts_nothing_off() {
     let mut house = House::with(&["A", "B"]);
     house.brought("A", 36_500, 500);
