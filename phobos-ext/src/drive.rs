@@ -97,9 +97,9 @@ fn same_device<'t>(
     (0..numbers.len()).find_map(twin)
 }
 
-/// All runs; a history that cannot be read is no reason not to mirror.
+/// All mirrors; a history that cannot be read is no reason not to mirror.
 pub(crate) fn runs(history: &History) -> Vec<Run> {
-    history.read().unwrap_or_else(|error| {
+    history.read_of(crate::JOB).unwrap_or_else(|error| {
         log::warn!("{}", Chain(&error));
         Vec::new()
     })

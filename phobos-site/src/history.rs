@@ -165,13 +165,22 @@ impl History {
     ///
     /// When the file exists and cannot be read.
     pub fn read(&self) -> Result<Vec<Run>, HistoryError> {
-        self.runs(usize::MAX)
+        self.runs(usize::MAX, None)
+    }
+
+    /// The same of one job's runs alone: ten years of all of them are some 50 MB of memory.
+    ///
+    /// # Errors
+    ///
+    /// As for [`History::read`].
+    pub fn read_of(&self, job: &str) -> Result<Vec<Run>, HistoryError> {
+        self.runs(usize::MAX, Some(job))
     }
 
     /// When a run of `job` on `object` that gets its locks now should end: by the median of its last good runs, waits left
     /// out; `None` if it has none among the latest runs of the machine, or if the history cannot be read.
     pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let runs = self.runs(FILES_FOR_EXPECTATION).unwrap_or_else(|error| {
+        let runs = self.runs(FILES_FOR_EXPECTATION, Some(job)).unwrap_or_else(|error| {
             log::warn!("{}", Chain(&error));
             Vec::new()
         });
@@ -232,10 +241,10 @@ impl History {
         name.into()
     }
 
-    /// The runs in the newest files, `count` of them at most, oldest first.
-    fn runs(&self, count: usize) -> Result<Vec<Run>, HistoryError> {
+    /// The runs, or those of `job`, in the newest files, `count` of them at most, oldest first.
+    fn runs(&self, count: usize, job: Option<&str>) -> Result<Vec<Run>, HistoryError> {
         let mut runs = Vec::new();
-        let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, &mut runs)));
+        let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, job, &mut runs)));
         result.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source: source.into() })?;
         Ok(runs)
     }
@@ -356,8 +365,8 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Adds the runs in a file to `runs`. A power cut can leave anything in it, so its lines are bytes.
-fn parse(file: &File, runs: &mut Vec<Run>) -> io::Result<()> {
+/// Adds the runs in a file, or those of `job`, to `runs`. A power cut can leave anything in it, so its lines are bytes.
+fn parse(file: &File, job: Option<&str>, runs: &mut Vec<Run>) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(BUFFER, file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -365,8 +374,9 @@ fn parse(file: &File, runs: &mut Vec<Run>) -> io::Result<()> {
         if reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? == 0 {
             break;
         }
-        match serde_json::from_slice(&line) {
-            Ok(run) => runs.push(run),
+        match serde_json::from_slice::<Run>(&line) {
+            Ok(run) if job.is_none_or(|job| run.job == job) => runs.push(run),
+            Ok(_) => {}
             Err(_) if line == b"\n" => {}
             Err(error) => log::warn!("line {number} of the history is no run: {error}"),
         }

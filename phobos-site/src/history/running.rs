@@ -137,7 +137,7 @@ impl History {
         // Without the lock somebody else might be doing the same.
         let Some(lock) = self.lock(&above) else { return Ok(Vec::new()) };
         let mut killed = Vec::new();
-        let known = self.runs(FILES_FOR_EXPECTATION).map_err(|error| error.source)?;
+        let known = self.runs(FILES_FOR_EXPECTATION, None).map_err(|error| error.source)?;
         for (name, record) in dead(&folder, &boot)? {
             if let Some(found) = record.map(|record| record.killed(&boot)) {
                 let Run { job, object, start, .. } = &found.run;

@@ -22,6 +22,9 @@ fn what_is_appended_is_read_and_a_torn_line_loses_nothing_else() {
     }
     history.append(&run("ext", 2, 1)).unwrap();
     assert_eq!(history.read().unwrap(), [run("ext", 1, 0), run("ext", 2, 1)]);
+    history.append(&run("pull", 3, 0)).unwrap();
+    assert_eq!(history.read_of("pull").unwrap(), [run("pull", 3, 0)]);
+    assert_eq!(history.read_of("night").unwrap(), []);
 }
 
 #[test]
