@@ -163,7 +163,7 @@ pub(crate) fn judge(
         .collect();
     let Some(copy) = copy else { return Ok(findings) };
     let (now, before) = (segment_bytes(&source.state), segment_bytes(&copy.state));
-    if before > SMALL && now < before / 2 {
+    if has_shrunk(before, now) {
         findings.push(Finding {
             text: format!(
                 "the repository has {} where the copy on the drive has {}",
@@ -174,6 +174,11 @@ pub(crate) fn judge(
         });
     }
     Ok(findings)
+}
+
+/// Whether a repository of `before` bytes has lost most of them.
+fn has_shrunk(before: u64, now: u64) -> bool {
+    before > SMALL && now < before / 2
 }
 
 /// Ends the run with all `findings`, unless `accepted` is the hash of exactly these.

@@ -136,6 +136,20 @@ mod tests {
         Survey { items: made.collect() }
     }
 
+    #[test]
+    fn what_was_found_to_be_the_same_is_kept_and_nothing_else() {
+        let survey = |files: &[(&str, i64)]| Survey {
+            items: files.iter().map(|(name, time)| (PathBuf::from(name), file(1, *time))).collect(),
+        };
+        let source = survey(&[("data/0/1", 2), ("data/0/2", 2), ("new", 1), ("same", 1)]);
+        let mut plan = Plan::of(&source, &survey(&[("data/0/1", 1), ("data/0/2", 1), ("same", 1)]));
+        plan.keep(&|path| path == Path::new("data/0/1"));
+        let makes: Vec<_> = plan.steps.iter().map(|step| (step.path.to_str().unwrap(), step.make)).collect();
+        let wanted = [("data/0/1", Make::Keep), ("data/0/2", Make::Copy), ("new", Make::Copy), ("same", Make::Keep)];
+        assert_eq!(makes, wanted);
+        assert_eq!(plan.touched, [Path::new("data/0/2")]);
+    }
+
     proptest! {
         #[test]
         fn carried_out_it_makes_the_copy_what_the_source_is(source in trees(), copy in trees()) {

@@ -341,3 +341,63 @@ fn the_shape_of_a_repository_is_told_by_names_alone() {
     fs::write(two.path("source/data"), "").unwrap();
     assert!(said().unwrap_err().ends_with("data is a regular file, not a folder"));
 }
+
+#[test]
+fn a_repository_that_has_shrunk_is_one_that_was_large() {
+    for (before, now, is_told) in [
+        (10, 0, false),
+        (1_048_576, 0, false),
+        (1_048_577, 524_287, true),
+        (1_048_577, 524_288, false),
+        (1_048_577, 1_000_000, false),
+    ] {
+        assert_eq!(has_shrunk(before, now), is_told, "{before} {now}");
+    }
+}
+
+#[test]
+fn what_passes_is_no_part_of_a_repository() {
+    let two = two();
+    let source = Dir::open(&two.path("source")).unwrap();
+    let seen = || look(&source, NAMES, &mut on).unwrap();
+    let plain = seen();
+    assert!(!plain.has_passing && plain.has_files() && plain.id.as_deref() == Some(ID));
+    for name in ["lock.roster", "index.6.tmp", "lock.exclusive.host@1"] {
+        two.write(name, b"");
+        let look = seen();
+        assert!(look.has_passing && look.survey == plain.survey, "{name}");
+        fs::remove_file(two.path("source").join(name)).unwrap();
+    }
+    // Nothing is read through a link.
+    fs::rename(two.path("source/config"), two.path("config")).unwrap();
+    std::os::unix::fs::symlink("../config", two.path("source/config")).unwrap();
+    assert_eq!(seen().id, None);
+    let empty = two.path("empty");
+    fs::create_dir_all(empty.join("data")).unwrap();
+    assert!(!look(&Dir::open(&empty).unwrap(), NAMES, &mut on).unwrap().has_files());
+}
+
+#[test]
+fn what_no_transaction_has_completed_is_left_out() {
+    let two = two();
+    let source = Dir::open(&two.path("source")).unwrap();
+    two.write("data/0/6", &segment(6, 10, false));
+    let side = read(&source).unwrap();
+    assert_eq!(side.state.committed, Some(5));
+    let all = look(&source, NAMES, &mut on).unwrap().survey;
+    let settled = settled(all.clone(), &side.state);
+    let gone: Vec<_> = all.items.keys().filter(|path| !settled.items.contains_key(*path)).collect();
+    assert_eq!(gone, [Path::new("data/0/6")]);
+    assert_eq!(settled.items.len() + 1, all.items.len());
+}
+
+#[test]
+fn a_segment_is_known_by_its_place_and_a_difference_by_its_hash() {
+    assert_eq!(segment_of(Path::new("data/12/12345")), Some((12, 12345)));
+    for other in ["data/12/12345/x", "date/12/12345", "data/12", "data/x/1", "data/0/1.tmp", "config"] {
+        assert_eq!(segment_of(Path::new(other)), None, "{other}");
+    }
+    // FNV-1a's own beginning, its halves folded.
+    assert_eq!(hash(""), "4fd0bfc1");
+    assert_ne!(hash("a"), hash("b"));
+}

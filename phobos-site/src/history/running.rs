@@ -273,7 +273,10 @@ mod tests {
         assert_eq!(history.settle().unwrap(), []);
         let begun = Begun { job: "ext", object: "A", light: "ext-A", is_on_light: true, start: START };
         let mut running = history.begin(&begun).unwrap();
-        running.began_at(START + chrono::TimeDelta::seconds(1)).unwrap();
+        let later = START + chrono::TimeDelta::seconds(1);
+        running.began_at(later).unwrap();
+        let record = fs::read(running.folder.path().join(&running.name)).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&record).unwrap().start, later);
         assert_eq!((history.settle().unwrap(), left(&history)), (vec![], 1));
         drop(running);
         assert_eq!((left(&history), told(&history)), (0, vec![]));
@@ -289,6 +292,7 @@ mod tests {
         let said: Vec<_> = killed.iter().map(|killed| (killed.light.as_str(), killed.is_on_light)).collect();
         assert_eq!(said, [("ext-A", true), ("ext-A", false)]);
         assert_eq!((history.settle().unwrap(), left(&history)), (vec![], 0));
+        assert!(history.read().unwrap().iter().all(|run| run.origin == "signal"));
         let mut runs = told(&history);
         runs.sort();
         let killed = |job: &str, how: &str| (job.to_owned(), 137, format!("killed while it was at work{how}"));
@@ -323,6 +327,17 @@ mod tests {
         drop(lock);
         fs::write(path, "half").unwrap();
         assert_eq!((history.settle().unwrap(), left(&history), told(&history)), (vec![], 0, vec![]));
+    }
+
+    #[test]
+    fn where_nothing_ever_ran_nothing_is_found_and_what_cannot_be_looked_at_is_told() {
+        let (folder, history) = history();
+        history.append(&Run::new("ext", "A", START)).unwrap();
+        assert_eq!(history.settle().unwrap(), []);
+        fs::write(folder.path().join("phobos").join(FOLDER), "").unwrap();
+        assert!(history.settle().is_err());
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(History::new(&folder.path().join("file/history.jsonl")).settle().is_err());
     }
 
     #[test]

@@ -17,3 +17,5 @@ inside sh -c "mkdir /backup/films; echo film >/backup/films/1; mv /backup/borg /
 expect 65 "the source is older than the copy" ext
 inside sh -c 'rm -r /backup/borg; mv /backup/holding/aside /backup/borg'
 ext; safe A; sound A
+mount "$A" disk.A; (cd disk.A; seq 600 | xargs touch); umount disk.A
+expect 65 "the drive has more than 500 names at its top" ext; safe A
