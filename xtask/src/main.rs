@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod install;
+mod mutants;
 mod nas;
 mod setup;
 mod test;
@@ -34,6 +35,8 @@ enum Chore {
     Test(test::Args),
     /// Feed the parsers with damaged input, for as long as one likes
     Fuzz(fuzz::Args),
+    /// Change the lines that a green light hangs on, and find out which change no test notices
+    Mutants(mutants::Args),
     /// Show the main job on a NAS in miniature, from plug to green
     Demo(demo::Args),
     /// Measure phobos beside the original's scripts, and print a table with the targets
@@ -64,6 +67,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Setup => setup::run(&sh),
         Chore::Test(args) => test::run(&sh, &args),
         Chore::Fuzz(args) => fuzz::run(&sh, &args),
+        Chore::Mutants(args) => mutants::run(&sh, &args),
         Chore::Demo(args) => demo::run(&sh, &args),
         Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Delay(args) => bench::delay::run(&args),
