@@ -40,6 +40,7 @@ cp "$(command -v rsync)" real-rsync; cp "$(command -v borg)" real-borg
 # The faults. Each starts the run.
 signal() { if moment && running "$2"; then met; kill "-$1" "$found"; fi; }
 paused() { if moment && running "$1"; then met; kill -STOP "$found"; (sleep 0.5; kill -CONT "$found") & helper=$!; fi; }
+stopped() { if moment && running "$1"; then met; kill -STOP "$found"; kill -TERM "$run"; fi; }
 disk() { order "$side" "$1 $2 $number ${*:3}"; start; }
 # What is done may need the disk: it is not held any more then.
 inside_when() { if moment && mounted "$1"; then met; inside sh -c "$2" & helper=$!; fi; }
@@ -74,6 +75,8 @@ faults=(
     "A any lies borg 'exit 0'" "A any lies borg 'head -c 3000 /dev/urandom; exec cat'"
     "A write disk lose write" "A write disk lose write" "A write disk lose write" "A read disk lose read" "A flush disk lose flush ever"
 )
+# What is stopped for good is waited for as long as its limit is.
+if [ "$PHOBOS_LONG" ]; then faults+=("bdisk any stopped rsync" "bdisk any stopped borg"); fi
 
 # What the drive has: old, new or neither; and whether all the rest is there.
 there_is() {
