@@ -20,6 +20,7 @@ mod source;
 mod spaces;
 mod standing;
 mod telling;
+mod verdict;
 mod words;
 
 use std::error::Error;

@@ -1,7 +1,6 @@
-//! The mirror: survey, gate, copy, proof, and then the new copy put in place with one rename.
+//! The mirror: what was judged is copied and proved, and then the new copy is put in place with one rename.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
-use phobos_core::copy::{self, CopyError, Plan, Proof, Survey, Unproved};
+use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
 use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, shown};
 use phobos_core::human;
@@ -19,27 +18,20 @@ use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
-use phobos_site::exit::{Exit, Stop};
 use phobos_site::ledger;
 
 use crate::drive::Target;
 use crate::exchange;
-use crate::gate::{self, Look, Side};
-use crate::names;
+use crate::gate;
 use crate::progress::Monitor;
 use crate::proof::SegmentProof;
 use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
 use crate::session::Session;
-use crate::source::Place;
-use crate::spaces::{self, Judged, Room};
+use crate::source::{Place, Source};
+use crate::spaces::{self, Room};
+use crate::verdict::{Case, Verdict};
 use crate::{Cli, boxed};
-
-/// How many names more than twice the source's a copy may have.
-const MORE_NAMES: usize = 20_000;
-
-/// How many names a message names.
-const NAMED: usize = 5;
 
 /// What somebody needs who has nothing but the drive.
 const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
@@ -70,134 +62,62 @@ struct Done {
     stats: Stats,
 }
 
-/// The source, as it was when the run began.
-struct Source<'p> {
-    place: &'p Place,
-    /// What belongs to its last transaction: what a killed Borg has left behind it is left out.
-    survey: Survey,
-    side: Side<'p>,
-}
-
 impl Mirroring<'_> {
     /// Mirrors onto the drive, and closes it whatever happens.
     pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
         self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
         let place = Place::open(&self.config.backup)?;
-        let source = self.look_at_source(&place, repository)?;
+        let source = place.look(repository, &mut self.monitor().handler())?;
         let access = if self.cli.dry_run { Access::Look } else { Access::Write };
         let mut session = Session::open(self.exec, self.config, self.target, access)?;
-        let work = self.mirror(repository, &source, &session).and_then(|done| match done {
-            Some(done) => self.conclude(&source, &mut session, done),
-            None => Ok(Stats::default()),
-        });
+        let work = self.mirror(repository.id().as_str(), &source, &mut session);
         Ok(teardown::join(work.map_err(boxed), session.close())?)
     }
 
-    fn look_at_source<'p>(&self, place: &'p Place, repository: &Repository) -> Result<Source<'p>, anyhow::Error> {
-        let look = gate::look(&place.dir, gate::NAMES, &mut self.monitor().handler())?;
-        if look.id.as_deref() != Some(repository.id().as_str()) {
-            return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
+    fn mirror(&self, id: &str, source: &Source<'_>, session: &mut Session<'_>) -> Result<Stats, anyhow::Error> {
+        let verdict = self.judge(id, source, session.root()?)?;
+        if self.cli.dry_run {
+            return self.show_plan(session.root()?, &verdict, &source.place.inner);
         }
-        gate::is_borgs(&look.survey, repository.segments_per_dir())?;
-        let side = gate::read(&place.dir)?;
-        Ok(Source { place, survey: gate::settled(look.survey, &side.state), side })
+        // The copy must not be open any more when the drive is let go of, to be looked at anew.
+        let done = self.carry_out(verdict, source, session)?;
+        self.conclude(source, session, done)
     }
 
-    fn mirror(
-        &self,
-        repository: &Repository,
-        source: &Source<'_>,
-        session: &Session<'_>,
-    ) -> Result<Option<Done>, anyhow::Error> {
+    fn judge(&self, id: &str, source: &Source<'_>, root: &Dir) -> Result<Verdict, anyhow::Error> {
+        let Self { cli, config, .. } = *self;
+        let case = Case { cli, config, drive: self.target.name.as_str(), root, source, id };
+        case.judge(&|| self.monitor())
+    }
+
+    /// Copies, the repository beside its old copy and all else in its place, and says on the drive what is under way.
+    fn carry_out(&self, verdict: Verdict, source: &Source<'_>, session: &Session<'_>) -> Result<Done, anyhow::Error> {
         let root = session.root()?;
-        let (inner, from) = (source.place.inner.as_path(), &source.place.root);
-        let id = repository.id().as_str();
-        let copy_dir = match root.stat(inner)? {
-            None => None,
-            Some(_) => Some(root.open_dir(inner)?),
-        };
-        let look = match &copy_dir {
-            // A copy has about as many names as its source, and a hostile drive may have any number.
-            Some(dir) => gate::look(dir, source.survey.items.len() * 2 + MORE_NAMES, &mut self.monitor().handler())?,
-            None => Look::default(),
-        };
-        if let Some((path, kind)) = look.survey.strange() {
-            let text = format!("{} in the copy on the drive is {}; remove it", shown(path), kind.name());
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        let tops = names::tops(from, inner)?;
-        let record = self.claim(root, id, &look, &tops)?;
-        let copy = copy_dir.as_ref().filter(|_| look.has_files());
-        let copy = copy.map(gate::read).transpose()?;
-        let mut plan = Plan::of(&source.survey, &look.survey);
-        let is_same = !look.has_passing && source.survey == look.survey;
-        // The largest that is in memory, twice with what is looked at again in the end.
-        drop(look);
-        if is_same {
-            plan.steps = Vec::new();
-        }
-        let mut findings = gate::judge(&source.side, copy.as_ref(), &mut plan, &mut self.monitor().handler())?;
-        let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
-        let holding = holding.filter(|_| self.config.external.holding);
-        let mut judged = tops.clone();
-        judged.extend(record.names.iter().map(OsString::from).filter(|name| !names::is_own(name, inner)));
-        let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
-        judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
-        let spaces = spaces::list(from, root, &judged, inner, holding)?;
-        let acls = self.config.external.attributes;
-        let unproved = RunRecord::read(root)?;
-        let since = unproved.as_ref().map(|before| before.since);
-        let Judged { lost, room, alike } =
-            spaces::judge(from, root, &spaces, acls, since, &mut self.monitor().handler())?;
-        findings.extend(lost);
-        gate::pass(&findings, self.cli.accept.as_deref())?;
-        let foreign = self.foreign(root, &judged, inner)?;
-        let filters = names::filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
-        if self.cli.dry_run {
-            self.show_plan(root, &plan, inner, &filters)?;
-            return Ok(None);
-        }
+        let Verdict { copy, plan, unproved, .. } = &verdict;
         let transaction = source.side.state.last().map(u64::from);
-        // The time of the first run that is not proved counts until one is.
         let run = RunRecord::new(Utc::now(), transaction);
+        // The time of the first run that is not proved counts until one is.
         let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
         let record_of_run = RunRecord { since, ..run.clone() };
-        let needed_bytes = plan.bytes().saturating_add(room.added).saturating_add(room.beside);
-        let first = copy_dir.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
-        room::make(root, needed_bytes, first, &record_of_run, &mut self.monitor().handler())?;
+        let needed = plan.bytes().saturating_add(verdict.room.added).saturating_add(verdict.room.beside);
+        let first = copy.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
+        room::make(root, needed, first, &record_of_run, &mut self.monitor().handler())?;
         // Before anything is written it says whose the drive is, and what will be put there.
-        let names: BTreeSet<_> = judged.iter().filter_map(|name| name.to_str().map(str::to_owned)).collect();
-        let record = DriveRecord { names: names.into_iter().collect(), ..record };
+        let names = |names: &mut dyn Iterator<Item = &OsString>| -> Vec<String> {
+            names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
+        };
+        let record = DriveRecord { names: names(&mut verdict.judged.iter()), ..verdict.record.clone() };
         record.write(root)?;
-        if let Some(before) = &unproved {
+        if let Some(before) = unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
-            spaces::distrust(root, &spaces, before.since, &mut self.monitor().handler())?;
+            spaces::distrust(root, &verdict.spaces, before.since, &mut self.monitor().handler())?;
         }
         record_of_run.write(root)?;
 
-        drop(copy);
-        let copied = || -> Result<_, anyhow::Error> {
-            let fresh = (!is_same).then(|| self.build(source, root, copy_dir.as_ref(), &plan)).transpose()?;
-            session.prove()?;
-            let mut stats = None;
-            // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
-            let is_alike = unproved.is_none() && alike;
-            if !(is_alike && spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?) {
-                stats = Some(self.copy_rest(source, &filters, session, room)?);
-                root.sync_file_system()?;
-                session.prove()?;
-                source.place.prove(&self.config.backup)?;
-                if let Some(wrong) = spaces::verify(from, root, &spaces, run.since, &mut self.monitor().handler())? {
-                    return Err(anyhow!("rsync said that everything is copied, but {wrong}"));
-                }
-            }
-            Ok((fresh, stats))
-        };
         // What is not in place is of no use to anybody.
-        let (fresh, stats) = copied().inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
-        let names =
-            judged.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str().map(str::to_owned));
-        let names = names.collect();
+        let copied = self.copy(&verdict, &run, source, session);
+        let (fresh, stats) = copied.inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
+        let names = names(&mut verdict.judged.intersection(&verdict.tops));
         let record = DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record };
         let (has_fresh, has_copied) = (fresh.is_some(), fresh.is_some() || stats.is_some());
         let (written, stats) = (fresh.unwrap_or_default(), stats.unwrap_or_default());
@@ -207,7 +127,36 @@ impl Mirroring<'_> {
             deleted: stats.deleted + plan.gone.len() as u64,
             ..stats
         };
-        Ok(Some(Done { record, spaces, has_fresh, has_copied, stats }))
+        Ok(Done { record, spaces: verdict.spaces, has_fresh, has_copied, stats })
+    }
+
+    /// What of the repository was written, and what rsync did: nothing, where nothing was to be done.
+    fn copy(
+        &self,
+        verdict: &Verdict,
+        run: &RunRecord,
+        source: &Source<'_>,
+        session: &Session<'_>,
+    ) -> Result<(Option<Vec<copy::Written>>, Option<Stats>), anyhow::Error> {
+        let (root, from, inner) = (session.root()?, &source.place.root, &source.place.inner);
+        let Verdict { copy, plan, spaces, holding, .. } = verdict;
+        let fresh = (!verdict.is_same).then(|| self.build(source, root, copy.as_ref(), plan)).transpose()?;
+        session.prove()?;
+        // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
+        let acls = self.config.external.attributes;
+        let is_rest_alike =
+            || spaces::is_rest_alike(from, root, inner, holding.as_deref(), acls, &mut self.monitor().handler());
+        if verdict.unproved.is_none() && verdict.alike && is_rest_alike()? {
+            return Ok((fresh, None));
+        }
+        let stats = self.copy_rest(source, &verdict.filters, session, verdict.room)?;
+        root.sync_file_system()?;
+        session.prove()?;
+        source.place.prove(&self.config.backup)?;
+        match spaces::verify(from, root, spaces, run.since, &mut self.monitor().handler())? {
+            Some(wrong) => Err(anyhow!("rsync said that everything is copied, but {wrong}")),
+            None => Ok((fresh, Some(stats))),
+        }
     }
 
     /// Puts the new copy in place, proves that the drive keeps what it was told to, and says on it that the mirror is complete.
@@ -271,66 +220,9 @@ impl Mirroring<'_> {
         }
     }
 
-    /// Whether the drive may become, or is, this repository's.
-    fn claim(
-        &self,
-        root: &Dir,
-        id: &str,
-        copy: &Look,
-        tops: &BTreeSet<OsString>,
-    ) -> Result<DriveRecord, anyhow::Error> {
-        let refused = |text: String| Err(Stop::new(Exit::Refused, text).into());
-        if let Some(record) = DriveRecord::read(root)? {
-            if record.repository != id {
-                return refused(format!(
-                    "the drive belongs to the repository {}, not to {id}; if that is over, delete {FOLDER} from it",
-                    phobos_core::fs::shown_text(&record.repository)
-                ));
-            }
-            if copy.has_files() && copy.id.as_deref() != Some(id) {
-                return refused(format!("the copy on the drive is not one of the repository {id}, as its config says"));
-            }
-            return Ok(record);
-        }
-        if copy.has_files() && copy.id.as_deref() != Some(id) {
-            let other = copy.id.as_deref().unwrap_or("without an id");
-            return refused(format!("the drive holds the repository {}, not {id}", phobos_core::fs::shown_text(other)));
-        }
-        let inner = self.config.backup.repository.strip_prefix(&self.config.backup.mount)?;
-        let known = |name: &OsString| names::is_own(name, inner) || (copy.has_files() && tops.contains(name));
-        let foreign: Vec<_> = root.entries()?.into_iter().map(|entry| entry.name).filter(|name| !known(name)).collect();
-        if let Some(first) = foreign.first() {
-            return refused(format!(
-                "the drive holds something else than a mirror of this repository, such as {}; empty it first if it is not \
-                 needed",
-                shown(Path::new(first))
-            ));
-        }
-        if !self.cli.dry_run {
-            log::info!("the drive {} belongs to the repository {id} from now on", self.target.name);
-        }
-        Ok(DriveRecord::new(id, self.target.name.as_str()))
-    }
-
-    /// What neither phobos nor the source has put at the drive's top: it is left alone, and named.
-    fn foreign(&self, root: &Dir, judged: &BTreeSet<OsString>, inner: &Path) -> Result<Vec<OsString>, anyhow::Error> {
-        let names = root.entries()?.into_iter().map(|entry| entry.name);
-        let foreign: Vec<_> = names.filter(|name| !judged.contains(name) && !names::is_own(name, inner)).collect();
-        let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
-        let told: Vec<_> = foreign
-            .iter()
-            .filter(|name| skipped.is_none_or(|skipped| !skipped.starts_with(name)))
-            .map(|name| shown(Path::new(name)))
-            .collect();
-        if !told.is_empty() {
-            let names = human::first_of(&told, NAMED, ", ");
-            log::warn!("left alone on the drive, because phobos did not put it there: {names}");
-        }
-        Ok(foreign)
-    }
-
     /// Says what would be changed on the drive.
-    fn show_plan(&self, root: &Dir, plan: &Plan, inner: &Path, filters: &[String]) -> Result<Stats, anyhow::Error> {
+    fn show_plan(&self, root: &Dir, verdict: &Verdict, inner: &Path) -> Result<Stats, anyhow::Error> {
+        let Verdict { plan, filters, .. } = verdict;
         let mut monitor = self.monitor();
         let mirror = self.rsync(filters, &monitor).times(record::times(root)?);
         let stats = rsync::mirror(self.exec, &mirror, &mut monitor.handler())?;

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 use phobos_core::borg::Repository;
-use phobos_core::copy::CopyError;
+use phobos_core::copy::{CopyError, Survey};
 use phobos_core::fs::{Dir, FsError};
 use phobos_core::mount;
+use phobos_core::progress::Handler;
 use phobos_site::config::Backup;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::namespace;
+
+use crate::gate::{self, Side};
 
 /// The folders of the source.
 pub(crate) struct Place {
@@ -30,6 +33,15 @@ pub(crate) fn check(backup: &Backup) -> Result<Repository, anyhow::Error> {
     Ok(Repository::open(&backup.repository)?.called_as(namespace::borg_from_outside()))
 }
 
+/// The source, as it was when the run began.
+pub(crate) struct Source<'p> {
+    pub(crate) place: &'p Place,
+    /// What belongs to its last transaction: what a killed Borg has left behind it is left out.
+    pub(crate) survey: Survey,
+    /// Borg's part of it.
+    pub(crate) side: Side<'p>,
+}
+
 impl Place {
     /// Opens them.
     pub(crate) fn open(backup: &Backup) -> Result<Self, anyhow::Error> {
@@ -42,6 +54,17 @@ impl Place {
         }
         mount::prove_whole(&backup.mount)?;
         Ok(Self { root, dir, inner: inner.to_owned() })
+    }
+
+    /// Looks at the repository, which has to be the one that was opened before.
+    pub(crate) fn look(&self, repository: &Repository, handler: Handler<'_>) -> Result<Source<'_>, anyhow::Error> {
+        let look = gate::look(&self.dir, gate::NAMES, handler)?;
+        if look.id.as_deref() != Some(repository.id().as_str()) {
+            return Err(Stop::new(Exit::Refused, "the repository's config has changed meanwhile").into());
+        }
+        gate::is_borgs(&look.survey, repository.segments_per_dir())?;
+        let side = gate::read(&self.dir)?;
+        Ok(Source { place: self, survey: gate::settled(look.survey, &side.state), side })
     }
 
     /// Proves that what is held is still what is seen at its place, and nothing over it or in it.
