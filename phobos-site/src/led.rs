@@ -193,6 +193,12 @@ mod tests {
     }
 
     #[test]
+    fn only_work_and_waiting_end_with_their_process() {
+        let ending: Vec<_> = State::ALL.into_iter().filter(|state| state.needs_process()).collect();
+        assert_eq!(ending, [State::Working, State::Waiting]);
+    }
+
+    #[test]
     fn without_jobs_the_light_is_off() {
         assert_eq!(choose([]), Shown { state: State::Off, job: None, text: String::new() });
     }

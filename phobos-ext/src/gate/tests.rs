@@ -399,5 +399,5 @@ fn a_segment_is_known_by_its_place_and_a_difference_by_its_hash() {
     }
     // FNV-1a's own beginning, its halves folded.
     assert_eq!(hash(""), "4fd0bfc1");
-    assert_ne!(hash("a"), hash("b"));
+    assert_eq!(hash("a"), "296230c0");
 }
