@@ -142,10 +142,11 @@ impl Dir {
     ///
     /// When it is no regular file, has more, or cannot be read.
     pub fn read(&self, name: &Path, limit: u64) -> Result<Option<Vec<u8>>, FsError> {
-        if self.stat(name)?.is_none() {
-            return Ok(None);
-        }
-        let file = self.open_file(name)?;
+        // Nothing is asked before: it may go at any moment.
+        let file = match self.open_file(name) {
+            Err(FsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         let mut bytes = Vec::new();
         let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
         let count = read.map_err(|source| self.io("read", name, source))?;

@@ -188,3 +188,21 @@ fn a_folder_with_too_many_names_is_not_read_to_its_end() {
     assert_eq!(folder.entries_up_to(3).unwrap().len(), 3);
     assert!(matches!(folder.entries_up_to(2), Err(FsError::TooMany { limit: 2, .. })));
 }
+
+#[test]
+fn a_file_that_goes_while_it_is_read_is_none() {
+    let (place, dir) = folder();
+    let file = place.path().join("file");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::write(&file, "x").unwrap();
+                fs::remove_file(&file).unwrap();
+            }
+        });
+        let read: Vec<_> = (0..20_000).map(|_| dir.read(path("file"), 10).map(drop)).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(read.iter().all(Result::is_ok), "{:?}", read.iter().find(|read| read.is_err()));
+    });
+}
