@@ -273,7 +273,7 @@ impl<'e, B: Close> Mount<'e, B> {
     /// As for [`Mount::new`] and [`Mount::close`]; whatever of it is mounted, the guard unmounts.
     pub fn renew(&mut self, device: &Path, fstab: Option<&FstabEntry>, access: Access) -> Result<(), TeardownError> {
         let Some(target) = self.target.clone() else { return Ok(()) };
-        self.close_once()?;
+        self.unmount()?;
         inside::let_go(device);
         self.target = Some(target.clone());
         self.mount(device, &target, fstab, access).map_err(TeardownError::of)
@@ -299,13 +299,11 @@ impl<'e, B: Close> Mount<'e, B> {
                 self.exec.run(&call(&["-o", "ro,norecovery"])).or_else(|_| self.exec.run(&call(&["-o", "ro"])))
             }
         };
-        let result =
-            result.map_err(|source| MountError::Mount { device: device.to_owned(), target: target.to_owned(), source });
-        if let Err(error) = result {
+        if let Err(source) = result {
             if at(&table()?, target).is_none() {
                 self.target = None;
             }
-            return Err(error);
+            return Err(MountError::Mount { device: device.to_owned(), target: target.to_owned(), source });
         }
         self.root = Some(Dir::open(target)?);
         self.prove(device)
@@ -345,7 +343,7 @@ impl<'e, B: Close> Mount<'e, B> {
     ///
     /// When data was lost, when the file system stays mounted, or when what lies below stays open; both are tried.
     pub fn close(mut self) -> Result<(), TeardownError> {
-        let unmounted = self.close_once();
+        let unmounted = self.unmount();
         let closed = self.below.take().map_or(Ok(()), Close::close);
         teardown::join(unmounted, closed)
     }
@@ -356,7 +354,12 @@ impl<'e, B: Close> Mount<'e, B> {
         self.below.take()
     }
 
-    fn close_once(&mut self) -> Result<(), TeardownError> {
+    /// Writes everything to the disk and unmounts; what lies below stays. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Mount::close`].
+    pub fn unmount(&mut self) -> Result<(), TeardownError> {
         let Some(target) = self.target.take() else { return Ok(()) };
         let synced = self.root.take().map_or(Ok(()), |root| root.sync_file_system());
         teardown::join(synced, unmount(self.exec, &target))
@@ -365,7 +368,7 @@ impl<'e, B: Close> Mount<'e, B> {
 
 impl<B: Close> Drop for Mount<'_, B> {
     fn drop(&mut self) {
-        if let Err(error) = self.close_once() {
+        if let Err(error) = self.unmount() {
             log::error!("{}", Chain(&error));
         }
     }

@@ -101,8 +101,15 @@ impl<'e> Session<'e> {
     }
 
     /// Writes everything to the disk, unmounts, locks, and proves that nothing uses the drive any more.
-    pub(crate) fn close(self) -> Result<(), TeardownError> {
-        let closed = self.mount.close();
+    pub(crate) fn close(mut self) -> Result<(), TeardownError> {
+        let unmounted = self.mount.unmount();
+        // Nobody is told of what goes wrong with the last writes but by the mark that the file system has then.
+        let judged = match self.access {
+            Access::Write => fitness::of_device(&self.device).map_err(TeardownError::of),
+            Access::Look => Ok(()),
+        };
+        let unmounted = teardown::join(unmounted, judged);
+        let closed = teardown::join(unmounted, self.mount.close());
         let free = mount::prove_free(&self.drive);
         teardown::join(closed, free)
     }
