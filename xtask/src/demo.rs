@@ -135,6 +135,9 @@ fn disk(sh: &Shell, name: &str, size: &str) -> Result<Disk> {
 
 /// Shows that the copy is good, the drive safe to take away, and /backup invisible.
 fn prove(sh: &Shell, drive: &Drive) -> Result<()> {
+    let light = Light::read().to_string();
+    ensure!(light.starts_with("green"), "the light is {light}");
+    proven("the light is green");
     // The kernel grants this to nobody while the device is mounted in any namespace, or is below a mapping.
     let exclusive = fs::File::options().read(true).custom_flags(O_EXCL).open(&drive.disk.device);
     exclusive.with_context(|| format!("{} is still in use", drive.disk.device))?;
@@ -230,7 +233,13 @@ fn make_led(sh: &Shell) -> Result<()> {
     let place = ["/sys/class/leds", "/sys/class"].into_iter().find(|path| Path::new(path).is_dir());
     let place = place.context("there is no /sys/class")?;
     cmd!(sh, "mount -t tmpfs phobos-led {place}").quiet().run()?;
-    for (name, text) in [("max_brightness", "255"), ("multi_index", "red green blue")] {
+    // All that leds-class-multicolor has: nothing makes a file there.
+    for (name, text) in [
+        ("max_brightness", "255"),
+        ("multi_index", "red green blue"),
+        ("multi_intensity", "0 0 0"),
+        ("brightness", "0"),
+    ] {
         sh.write_file(Path::new(LED).join(name), text)?;
     }
     Ok(())
