@@ -1,7 +1,7 @@
 //! That the rig itself holds: what scenarios build on.
 
 use anyhow::{Result, ensure};
-use phobos_tests::{Light, Story, minutes, seconds, story};
+use phobos_tests::{Light, Story, seconds, story};
 
 /// The owner's drive, his light and his mail, without any program of phobos's.
 #[test]
@@ -34,55 +34,6 @@ fn rig_smoke() -> Story {
         nas.pull(&a)?;
         nas.wait_for_unit(&device, "inactive", seconds(30))?;
         ensure!(nas.colours()? == [Light::Yellow, Light::Green]);
-        Ok(())
-    })
-}
-
-/// A machine whose power is cut comes up again, with what was on its disks; of what the jobs had posted, the light shows
-/// the failures that nobody acknowledged; a mail that was written and could not be sent is sent then, once.
-#[test]
-fn rig_power_cut() -> Story {
-    story(|nas| {
-        nas.install_broken("/usr/bin/false")?;
-        nas.sh("systemctl enable --quiet --now phobos-mail-flush.timer; systemctl stop exim4")?;
-        nas.sh("! systemctl start broken@three.service")?;
-        let status = nas.wait_for_unit("status-email-user@broken@three.service.service", "failed", minutes(2))?;
-        ensure!(status.status == 75, "{status:?}");
-        nas.sh("for state in ok unsafe working; do phobos-blink job $state $state; done; \
-             phobos-blink job broken failed --text 'disk full'; phobos-blink job seen failed; phobos-blink ack seen")?;
-        nas.sh("echo kept > /root/kept && sync /root/kept")?;
-        nas.cut_power()?;
-        let a = nas.drive("A");
-        nas.power_on(&[&a])?;
-        ensure!(nas.read("/root/kept")? == "kept");
-        nas.wait_for_unit(&a.device(), "active", minutes(2))?;
-        nas.wait_for_unit("fake-blinkstick.service", "active", minutes(1))?;
-        nas.wait_for_unit("phobos-blink-show.service", "inactive", minutes(1))?;
-        let last = nas.light()?.pop();
-        ensure!(last.as_ref().and_then(Light::of) == Some(Light::Red), "{last:?}");
-        let jobs = nas.sh("phobos-blink jobs")?;
-        let told: Vec<_> = jobs
-            .lines()
-            .map(|line| line.split_whitespace().next().unwrap_or_default())
-            // It waits for a mail server again, until that is up.
-            .filter(|job| *job != "mail")
-            .collect();
-        ensure!(told == ["light:", "broken"] && jobs.contains("disk full"), "{jobs}");
-
-        nas.wait_for_unit("phobos-mail-flush.timer", "active", minutes(1))?;
-        nas.wait_for_unit("exim4.service", "active", minutes(1))?;
-        // The timer that sends what waits comes round, unless a slow machine has already been up for its two minutes.
-        nas.sh("date -s '+11 min'")?;
-        let mails = nas.wait_for_mail(1, minutes(2))?;
-        ensure!(
-            mails[0].subject == "unit broken@three.service failed"
-                && mails[0].text.contains("\n\nThis message is ")
-                && mails[0].text.contains(" late: it was written on "),
-            "{mails:?}"
-        );
-        nas.wait_until("nothing is left", "! ls /var/lib/private/phobos-mail/queue/*.json", seconds(30))?;
-        nas.sh("systemctl start phobos-mail-flush.service")?;
-        ensure!(nas.mail()?.len() == 1, "once");
         Ok(())
     })
 }
