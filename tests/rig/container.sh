@@ -28,6 +28,9 @@ done
 sed -i '/^LABEL=root /d' "$root/etc/fstab"
 rm "$root/etc/modules-load.d/rig.conf"
 # Not registered anywhere: this machine may have no systemd of its own.
+# Borg knows a machine by its network card; without one its number is another one each time, and a killed Borg's lock stays.
+mkdir -p "$root/etc/systemd/system.conf.d"
+printf '[Manager]\nDefaultEnvironment=BORG_HOST_ID=phobos@1\n' >"$root/etc/systemd/system.conf.d/borg.conf"
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 # Whatever the machine allows its services they may do here: Landlock for one is younger than nspawn's list.
 export SYSTEMD_SECCOMP=0
