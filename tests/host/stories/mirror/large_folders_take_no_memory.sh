@@ -4,17 +4,7 @@
 . "$HOST/miniature.sh"
 
 EXT4='-N 500000'; backup_disk; drive A 1200; EXT4=
-cat >watched <<'PYTHON'
-import re, subprocess, sys
-job = subprocess.Popen(sys.argv[1:])
-peak = 0
-while job.poll() is None:
-    found = re.search(r"VmHWM:\s+(\d+) kB", open(f"/proc/{job.pid}/status").read())
-    peak = int(found[1]) if found else peak
-print(peak, "KB at most")
-sys.exit(job.returncode if 0 < peak < 24576 else 99)
-PYTHON
-small() { expect "$1" "$2" python3 watched phobos-ext --config "$CONFIG" "${@:3}"; }
+small() { expect "$1" "$2" within 24576 phobos-ext --config "$CONFIG" "${@:3}"; }
 # names FOLDER COUNT: that many, which differ in the end only.
 names() { mkdir -p "$1"; python3 -c 'import os, sys; os.chdir(sys.argv[1]); [os.mknod("n" * 240 + str(n)) for n in range(int(sys.argv[2]))]' "$@"; }
 ns
