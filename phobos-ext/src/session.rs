@@ -44,6 +44,19 @@ impl<'e> Session<'e> {
         Self::open_at(exec, config, target, access, &place)
     }
 
+    /// Opens the drive, does `work` at its top, and closes it whatever happens.
+    pub(crate) fn with<T>(
+        exec: &dyn Exec,
+        config: &Config,
+        target: &Target,
+        access: Access,
+        work: impl FnOnce(&Dir) -> Result<T, anyhow::Error>,
+    ) -> Result<T, anyhow::Error> {
+        let session = Session::open(exec, config, target, access)?;
+        let done = session.root().and_then(work);
+        Ok(teardown::join(done.map_err(crate::boxed), session.close())?)
+    }
+
     /// Unlocks and mounts the drive at `place`, and proves that it is the one that was meant and can hold a mirror.
     pub(crate) fn open_at(
         exec: &'e dyn Exec,

@@ -99,11 +99,10 @@ impl Case<'_> {
         }
         let mut findings = gate::judge(&source.side, side.as_ref(), &mut plan, &mut monitor().handler())?;
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
-        let holding = holding.filter(|_| self.config.external.holding);
+        let (holding, skipped) = if self.config.external.holding { (holding, None) } else { (None, holding) };
         let mut judged = tops.clone();
         judged.extend(record.names.iter().map(OsString::from).filter(|name| !names::is_own(name, inner)));
-        let skipped = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
-        judged.retain(|top| self.config.external.holding || skipped.is_none_or(|skipped| !skipped.starts_with(top)));
+        judged.retain(|top| skipped.is_none_or(|skipped| !skipped.starts_with(top)));
         let spaces = spaces::list(from, root, &judged, inner, holding)?;
         let unproved = RunRecord::read(root)?;
         let since = unproved.as_ref().map(|before| before.since);
@@ -112,7 +111,7 @@ impl Case<'_> {
         findings.extend(lost);
         gate::pass(&findings, self.cli.accept.as_deref())?;
         let foreign = self.foreign(&judged)?;
-        let filters = names::filters(inner, &foreign, skipped.filter(|_| !self.config.external.holding));
+        let filters = names::filters(inner, &foreign, skipped);
         Ok(Verdict {
             copy,
             plan,

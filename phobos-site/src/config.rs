@@ -14,7 +14,6 @@ mod external;
 mod reading;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use std::time::Duration;
 use phobos_core::error::{Class, Classified};
 use serde::Deserialize;
 
-use self::reading::{Mistake, Step, check_names, is_trusted, read, read_trusted, understand, wrong};
+use self::reading::{Mistake, Step, check_names, read, read_trusted, toml_files, understand, wrong};
 use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
 
@@ -307,16 +306,8 @@ impl Default for Locks {
 
 /// The hosts that have a file in `folder`, in the order of their names.
 fn host_files(folder: &Path) -> Result<Vec<HostName>, ConfigError> {
-    if !is_trusted(folder)? {
-        return Ok(Vec::new());
-    }
-    let failed = |source| ConfigError::Read { path: folder.to_owned(), source };
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if path.extension().is_none_or(|extension| extension != "toml") {
-            continue;
-        }
+    for path in toml_files(folder)? {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let name = HostName::try_from(name).map_err(|error| ConfigError::Wrong {
             path: path.clone(),

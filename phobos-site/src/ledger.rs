@@ -156,9 +156,11 @@ impl Book {
         }
     }
 
-    /// Takes over what `drive` itself says of its last complete mirror: it may be another machine's, or one that was forgotten.
-    pub fn learn(&mut self, drive: &str, mirror: Mirror, now: DateTime<Utc>) {
+    /// Takes note that `drive` is plugged in, and over what it says of its last complete mirror, if it says anything: that may be
+    /// another machine's, or one that was forgotten.
+    pub fn learn(&mut self, drive: &str, mirror: Option<Mirror>, now: DateTime<Utc>) {
         self.saw(drive, now);
+        let Some(mirror) = mirror else { return };
         let last = self.last().map(Mirror::order);
         let entry = self.entry(drive);
         let number = match (&entry.mirror, last) {
@@ -334,13 +336,13 @@ mod tests {
     fn what_the_drive_says_wins() {
         let mut book = Book::default();
         book.record("A", Mirror::at(day(1)));
-        book.learn("A", Mirror { transaction: Some(7), ..Mirror::at(day(1)) }, day(2));
+        book.learn("A", Some(Mirror { transaction: Some(7), ..Mirror::at(day(1)) }), day(2));
         let mirror = book.drives["A"].mirror.clone().unwrap();
         assert_eq!((mirror.number, mirror.transaction, book.drives["A"].seen), (1, Some(7), Some(day(2))));
         let order = |book: &Book, drive: &str| book.drives[drive].mirror.as_ref().map(Mirror::order);
-        book.learn("A", Mirror::at(day(5)), day(6));
+        book.learn("A", Some(Mirror::at(day(5))), day(6));
         assert_eq!(order(&book, "A"), Some((2, day(5))), "another machine has mirrored to it since");
-        book.learn("B", Mirror::at(day(3)), day(6));
+        book.learn("B", Some(Mirror::at(day(3))), day(6));
         assert_eq!(order(&book, "B"), Some((0, day(3))), "before the last one");
     }
 

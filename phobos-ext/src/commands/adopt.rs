@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::Context;
 use chrono::Utc;
@@ -18,19 +17,18 @@ use phobos_core::luks::{self, Uuid};
 use phobos_core::mount::Access;
 use phobos_core::signal::Signals;
 use phobos_core::systemd;
-use phobos_core::teardown;
 use phobos_site::config::{AbsolutePath, Config, Container, DRIVES, Drive, DriveName};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::ledger::{Ledger, Mirror};
-use phobos_site::lock::{LockName, Locks, Mode, Patience};
-use phobos_site::namespace;
+use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
 
+use super::alone;
 use crate::drive::Target;
 use crate::names::{is_own, tops};
 use crate::record::DriveRecord;
 use crate::session::Session;
-use crate::{Cli, TABLES, boxed, gate, source};
+use crate::{Cli, TABLES, gate, source};
 
 /// The name under which it holds locks.
 const HOLDER: &str = "phobos-ext adopt";
@@ -90,18 +88,11 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let paths = Paths::from_environment();
     let target = Target::from(&drive);
     let locks = Locks::new(&paths.locks());
-    let take = |name: &LockName| {
-        let mut patience = Patience::none().interrupted_by(|| signals.caught());
-        locks.take(name, Mode::Exclusive, HOLDER, None, &mut patience)
-    };
-    let _drive = take(&target.lock_name())?;
-    // All drives are mounted at one place, and who mirrors to another one has this lock.
-    let _place = take(&LockName::Repository)?;
-    let mut patience = Patience::until(Instant::now() + namespace::WAIT).interrupted_by(|| signals.caught());
-    namespace::enter(&system, &config.backup, &locks, HOLDER, &mut patience)?;
+    let _alone = alone(&system, &signals, &config, &locks, &target, HOLDER)?;
     let repository = source::check(&config.backup)?;
     // Nothing is written before it is known that the drive can be taken over.
-    let adoption = with(&system, &config, &target, Access::Look, |root| look(&config, &repository, &drive, root))?;
+    let adoption =
+        Session::with(&system, &config, &target, Access::Look, |root| look(&config, &repository, &drive, root))?;
     if !adoption.foreign.is_empty() {
         let names: Vec<_> = adoption.foreign.iter().map(|name| shown(Path::new(name))).collect();
         log::warn!(
@@ -109,7 +100,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
             human::first_of(&names, NAMED, ", ")
         );
     }
-    let mirror = with(&system, &config, &target, Access::Write, |root| {
+    let mirror = Session::with(&system, &config, &target, Access::Write, |root| {
         adoption.record.write(root)?;
         Ok(adoption.record.noted(root, &config.external.mount))
     })?;
@@ -186,19 +177,6 @@ fn is_new(config: &Config, drive: &Drive) -> Result<bool, Stop> {
     Ok(true)
 }
 
-/// Opens the drive, does `work` at its top, and closes it whatever happens.
-fn with<T>(
-    exec: &dyn Exec,
-    config: &Config,
-    target: &Target,
-    access: Access,
-    work: impl FnOnce(&Dir) -> Result<T, anyhow::Error>,
-) -> Result<T, anyhow::Error> {
-    let session = Session::open(exec, config, target, access)?;
-    let done = session.root().and_then(work);
-    Ok(teardown::join(done.map_err(boxed), session.close())?)
-}
-
 /// What the drive has at its top and where the copy is to be.
 fn look(config: &Config, repository: &Repository, drive: &Drive, root: &Dir) -> Result<Adoption, anyhow::Error> {
     let inner =
@@ -249,10 +227,7 @@ fn judge(found: Found, name: &str, id: &str, tops: &BTreeSet<OsString>) -> Resul
 
 /// Writes down what the drive says of itself; that it cannot is a warning.
 fn remember(ledger: &Ledger, drive: &Drive, mirror: Option<Mirror>) {
-    let written = ledger.update(|book| match mirror {
-        Some(mirror) => book.learn(drive.name.as_str(), mirror, Utc::now()),
-        None => book.saw(drive.name.as_str(), Utc::now()),
-    });
+    let written = ledger.update(|book| book.learn(drive.name.as_str(), mirror, Utc::now()));
     if let Err(error) = written {
         log::warn!("{}", Chain(&error));
     }

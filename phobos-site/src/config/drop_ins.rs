@@ -5,15 +5,14 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::ConfigError;
 use super::backup::Backup;
 use super::external::{Drive, External};
-use super::reading::{is_trusted, read_trusted, understand};
+use super::reading::{read_trusted, toml_files, understand};
 
 /// The folder of the drives' files.
 pub const FOLDER: &str = "drives.d";
@@ -38,7 +37,7 @@ struct Drives {
 ///
 /// The first mistake in one of the files, or of how its drives fit to the others.
 pub(super) fn add(folder: &Path, external: &mut External, backup: &Backup) -> Result<(), ConfigError> {
-    for file in files(&folder.join(FOLDER))? {
+    for file in toml_files(&folder.join(FOLDER))?.into_iter().filter(|file| counts(file)) {
         let Some(text) = read_trusted(&file)? else { continue };
         let own: DropIn = understand(&file, &text)?;
         external.drive.extend(own.external.drive);
@@ -47,20 +46,7 @@ pub(super) fn add(folder: &Path, external: &mut External, backup: &Backup) -> Re
     Ok(())
 }
 
-/// The files that count: what is half written, or an editor's, does not.
-fn files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
-    if !is_trusted(folder)? {
-        return Ok(Vec::new());
-    }
-    let failed = |source| ConfigError::Read { path: folder.to_owned(), source };
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let is_hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !is_hidden && path.extension().is_some_and(|extension| extension == "toml") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+/// Whether the file counts: what is half written, or an editor's, does not.
+fn counts(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))
 }

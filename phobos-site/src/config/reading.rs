@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue};
@@ -115,6 +115,23 @@ pub(super) fn read_trusted(file: &Path) -> Result<Option<String>, ConfigError> {
     let opened = fs::File::open(file).map_err(failed)?;
     opened.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
     Ok(Some(text))
+}
+
+/// The files of the folder that are TOML by their names, in the order of these; none where there is no such folder.
+pub(super) fn toml_files(folder: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    if !is_trusted(folder)? {
+        return Ok(Vec::new());
+    }
+    let failed = |source| ConfigError::Read { path: folder.to_owned(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Whether the file or folder is there; one that others than root can write or replace is an error.

@@ -1,5 +1,7 @@
 //! Configurations with mistakes: each is named with its line.
 
+use std::fs;
+
 use super::*;
 use phobos_core::luks::Uuid;
 
