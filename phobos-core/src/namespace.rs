@@ -264,6 +264,11 @@ fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
     }
 }
 
+/// Whether `file` keeps a namespace now, as far as this process may know.
+pub fn exists(file: &Path) -> bool {
+    is_namespace(file).unwrap_or(false)
+}
+
 /// Whether `file` keeps a namespace, and is not just the plain file that is left after a reboot.
 fn is_namespace(file: &Path) -> Result<bool, NamespaceError> {
     let kind = nix::sys::statfs::statfs(file).map_err(kernel("look at", file))?.filesystem_type().0;

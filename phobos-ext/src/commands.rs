@@ -5,10 +5,9 @@ use std::time::Instant;
 use phobos_core::exec::System;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
+use phobos_site::drives::Target;
 use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
 use phobos_site::namespace;
-
-use crate::drive::Target;
 
 pub(crate) mod adopt;
 pub(crate) mod close;

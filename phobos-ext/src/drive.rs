@@ -1,34 +1,17 @@
 //! Which drive is meant: by the configuration, or else by crypttab, and by what is plugged in.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use phobos_core::error::Chain;
 use phobos_core::human;
-use phobos_core::luks::{self, Unlock, Uuid};
 use phobos_core::mount;
-use phobos_site::config::{Container, Drive, DriveChoice, External};
+use phobos_site::config::{DriveChoice, External};
+use phobos_site::drives::{self, Target};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::history::{History, Run};
-use phobos_site::lock::{LockName, Word};
 
 /// How many devices a message names: a line is to be read.
 const NAMED: usize = 8;
-
-/// The table that names a drive where the configuration names none.
-pub(crate) const CRYPTTAB: &str = "/etc/crypttab";
-
-/// A drive that is known, plugged in or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// What people call it.
-    pub(crate) name: Word,
-    /// Its block device: of the LUKS container, or of the file system itself.
-    pub(crate) device: PathBuf,
-    /// How it is unlocked, where it is locked.
-    pub(crate) luks: Option<(Uuid, Unlock)>,
-}
 
 /// Finds the drive called `wanted`, or without a name the one that is plugged in; of several, the one that was mirrored
 /// onto the longest time ago.
@@ -62,23 +45,15 @@ pub(crate) fn find(
 }
 
 /// The drives that are known, or the one called `wanted`.
-pub(crate) fn known(
-    external: &External,
-    crypttab: &Path,
-    wanted: Option<&DriveChoice>,
-) -> Result<Vec<Target>, anyhow::Error> {
-    let mut known = if external.drive.is_empty() {
-        vec![from_crypttab(external, crypttab)?]
-    } else {
-        external.drive.iter().map(Target::from).collect()
-    };
+pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&DriveChoice>) -> Result<Vec<Target>, Stop> {
+    let mut known = drives::known(external, crypttab)?;
     let Some(wanted) = wanted else { return Ok(known) };
     let names: Vec<_> = known.iter().map(|target| target.name.to_string()).collect();
     known.retain(|target| target.is_called(wanted));
     if known.is_empty() {
         let text =
             format!("no drive \"{wanted}\" is configured, only {}; add it as [[external.drive]]", names.join(", "));
-        return Err(Stop::new(Exit::Config, text).into());
+        return Err(Stop::new(Exit::Config, text));
     }
     Ok(known)
 }
@@ -111,65 +86,13 @@ fn last_success(runs: &[Run], drive: &str) -> Option<usize> {
     runs.iter().rposition(|run| run.job == crate::JOB && run.object == drive && run.exit == 0)
 }
 
-fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, anyhow::Error> {
-    let name = external.mapping.as_str();
-    let file = crypttab.display();
-    let text = match fs::read_to_string(crypttab) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot read {file}"))),
-    };
-    let config = |text: String| Stop::new(Exit::Config, text);
-    let entry = luks::crypttab_entry(&text, &external.mapping).map_err(|error| config(format!("{file}: {error}")))?;
-    let entry = entry.ok_or_else(|| {
-        config(format!("no drive is configured: add [[external.drive]], or an entry for {name} in {file}"))
-    })?;
-    let uuid = entry.uuid().ok_or_else(|| {
-        let text = format!("no drive is plugged in; {file} names {} for {name}", entry.device);
-        Stop::new(Exit::Absent, text)
-    })?;
-    let name = name.parse().map_err(|error| config(format!("the entry for {name} in {file}: {error}")))?;
-    Ok(Target { name, device: uuid.device(), luks: Some((uuid, entry.unlock)) })
-}
-
-impl Target {
-    /// The name of the lock that everybody takes who uses the drive.
-    pub(crate) fn lock_name(&self) -> LockName {
-        LockName::Drive(self.name.clone())
-    }
-
-    /// Its LUKS container, where it has one.
-    pub(crate) fn uuid(&self) -> Option<&Uuid> {
-        self.luks.as_ref().map(|(uuid, _)| uuid)
-    }
-
-    /// Whether somebody who says `wanted` means this drive.
-    fn is_called(&self, wanted: &DriveChoice) -> bool {
-        match wanted {
-            DriveChoice::Name(name) => self.name == *name,
-            DriveChoice::Uuid(uuid) => self.uuid() == Some(uuid) || self.name.as_str() == uuid.as_str(),
-        }
-    }
-}
-
-impl From<&Drive> for Target {
-    fn from(drive: &Drive) -> Self {
-        let name = Word::from(&drive.name);
-        match &drive.container {
-            Container::Luks { uuid, key_file } => {
-                Self { name, device: uuid.device(), luks: Some((uuid.clone(), Unlock::with_key_file(key_file))) }
-            }
-            Container::Plain { device } => Self { name, device: device.to_path_buf(), luks: None },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use chrono::DateTime;
     use phobos_site::config::Config;
     use phobos_site::exit;
+    use std::fs;
 
     /// A configuration with the plain drives A and B, of which those in `present` are plugged in.
     fn external(folder: &Path, present: &[&str]) -> External {

@@ -32,10 +32,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use phobos_core::systemd;
 use phobos_site::config::{DriveChoice, Table};
+use phobos_site::drives::JOB;
 use phobos_site::{exit, logging};
-
-/// The job's name in the history and, with the drive's name, on the light.
-const JOB: &str = "ext";
 
 /// What this program reads of the configuration.
 const TABLES: [Table; 4] = [Table::Backup, Table::External, Table::Locks, Table::Led];

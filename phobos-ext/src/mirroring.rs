@@ -18,9 +18,9 @@ use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
+use phobos_site::drives::Target;
 use phobos_site::ledger;
 
-use crate::drive::Target;
 use crate::exchange;
 use crate::gate;
 use crate::progress::Monitor;

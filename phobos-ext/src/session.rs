@@ -9,10 +9,10 @@ use phobos_core::luks::{self, MapperName, Mapping};
 use phobos_core::mount::{self, Access, FstabEntry, Mount};
 use phobos_core::teardown::{self, TeardownError};
 use phobos_site::config::Config;
+use phobos_site::drives::Target;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths;
 
-use crate::drive::Target;
 use crate::fitness;
 
 /// Where a drive is mounted, and the name of its mapping.

@@ -34,7 +34,7 @@ use rustix::fs::OFlags;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use running::{Begun, Killed, Running};
+pub use running::{Begun, Killed, Running, UnderWay};
 
 /// At what size the file is put aside, in bytes.
 const LARGE: u64 = 8 * 1024 * 1024;
@@ -177,6 +177,22 @@ impl History {
         self.runs(usize::MAX, Some(job))
     }
 
+    /// Calls `each` with every run, oldest first, and keeps none of them; returns how many lines are no run.
+    ///
+    /// # Errors
+    ///
+    /// As for [`History::read`]; some runs were told by then.
+    pub fn each(&self, mut each: impl FnMut(Run)) -> Result<u64, HistoryError> {
+        let mut strange: u64 = 0;
+        let mut tell = |line: Line| match line {
+            Line::Run(run) => each(run),
+            Line::Strange { .. } => strange = strange.saturating_add(1),
+        };
+        let told = self.files(usize::MAX).and_then(|files| files.iter().try_for_each(|file| parse(file, &mut tell)));
+        told.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source: source.into() })?;
+        Ok(strange)
+    }
+
     /// When a run of `job` on `object` that gets its locks now should end: by the median of its last good runs, waits left
     /// out; `None` if it has none among the latest runs of the machine, or if the history cannot be read.
     pub fn expected_end(&self, job: &str, object: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
@@ -244,7 +260,12 @@ impl History {
     /// The runs, or those of `job`, in the newest files, `count` of them at most, oldest first.
     fn runs(&self, count: usize, job: Option<&str>) -> Result<Vec<Run>, HistoryError> {
         let mut runs = Vec::new();
-        let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, job, &mut runs)));
+        let mut keep = |line: Line| match line {
+            Line::Run(run) if job.is_none_or(|job| run.job == job) => runs.push(run),
+            Line::Run(_) => {}
+            Line::Strange { number, error } => log::warn!("line {number} of the history is no run: {error}"),
+        };
+        let result = self.files(count).and_then(|files| files.iter().try_for_each(|file| parse(file, &mut keep)));
         result.map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source: source.into() })?;
         Ok(runs)
     }
@@ -365,8 +386,18 @@ fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Adds the runs in a file, or those of `job`, to `runs`. A power cut can leave anything in it, so its lines are bytes.
-fn parse(file: &File, job: Option<&str>, runs: &mut Vec<Run>) -> io::Result<()> {
+/// A line of a file.
+enum Line {
+    Run(Run),
+    /// It is no run, or one of another version.
+    Strange {
+        number: u64,
+        error: serde_json::Error,
+    },
+}
+
+/// Tells the lines of a file, empty ones left out. A power cut can leave anything in it, so its lines are bytes.
+fn parse(file: &File, tell: &mut dyn FnMut(Line)) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(BUFFER, file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -375,10 +406,9 @@ fn parse(file: &File, job: Option<&str>, runs: &mut Vec<Run>) -> io::Result<()> 
             break;
         }
         match serde_json::from_slice::<Run>(&line) {
-            Ok(run) if job.is_none_or(|job| run.job == job) => runs.push(run),
-            Ok(_) => {}
+            Ok(run) => tell(Line::Run(run)),
             Err(_) if line == b"\n" => {}
-            Err(error) => log::warn!("line {number} of the history is no run: {error}"),
+            Err(error) => tell(Line::Strange { number, error }),
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! It lies between the programs and `phobos-core`, whose tools know nothing of this machine.
 
 pub mod config;
+pub mod drives;
 pub mod exit;
 pub mod history;
 pub mod job;

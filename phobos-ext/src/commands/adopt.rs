@@ -18,13 +18,13 @@ use phobos_core::mount::Access;
 use phobos_core::signal::Signals;
 use phobos_core::systemd;
 use phobos_site::config::{AbsolutePath, Config, Container, DRIVES, Drive, DriveName};
+use phobos_site::drives::Target;
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::ledger::{Ledger, Mirror};
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
 
 use super::alone;
-use crate::drive::Target;
 use crate::names::{is_own, tops};
 use crate::record::DriveRecord;
 use crate::session::Session;

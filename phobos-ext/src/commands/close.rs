@@ -11,12 +11,13 @@ use phobos_core::luks::{self, MapperName, Mapping, Uuid};
 use phobos_core::mount::{self, Entry};
 use phobos_core::signal::Signals;
 use phobos_site::config::{Config, DriveChoice, External};
+use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::lock::{LockName, Locks, Mode, Patience, Word};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
-use crate::drive::{self, Target};
+use crate::drive;
 use crate::{Cli, TABLES, opened};
 
 /// The name under which it holds locks.
@@ -90,7 +91,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
 
 /// The drives to close; one that is no longer configured can still be closed by its UUID.
 fn drives(external: &External, wanted: Option<&DriveChoice>) -> Result<Vec<Open>, anyhow::Error> {
-    match (drive::known(external, Path::new(drive::CRYPTTAB), wanted), wanted) {
+    match (drive::known(external, Path::new(CRYPTTAB), wanted), wanted) {
         (Err(_), Some(DriveChoice::Uuid(uuid))) => {
             Ok(vec![Open { name: uuid.as_str().parse()?, device: uuid.device(), uuid: Some(uuid.clone()) }])
         }

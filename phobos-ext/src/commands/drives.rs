@@ -9,6 +9,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use phobos_core::exec::System;
 use phobos_site::config::Config;
+use phobos_site::drives::CRYPTTAB;
 use phobos_site::exit;
 use phobos_site::history::History;
 use phobos_site::led::Board;
@@ -77,8 +78,8 @@ struct Failed<'a> {
 /// Prints what is known of all drives.
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let targets = drive::known(&config.external, Path::new(drive::CRYPTTAB), None)?;
-    let wanted = drive::known(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_ref())?;
+    let targets = drive::known(&config.external, Path::new(CRYPTTAB), None)?;
+    let wanted = drive::known(&config.external, Path::new(CRYPTTAB), cli.drive.as_ref())?;
     let paths = Paths::from_environment();
     let looked = if args.look { look::at(&config, &wanted, &paths) } else { Ok(()) };
     let ledger = Ledger::new(&paths.ledger());

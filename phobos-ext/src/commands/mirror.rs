@@ -15,6 +15,7 @@ use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
+use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board, State};
@@ -25,7 +26,7 @@ use phobos_site::paths::Paths;
 
 use super::close::{Closing, Open, Scope};
 use super::hold;
-use crate::drive::{self, Target};
+use crate::drive;
 use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::source;
@@ -144,7 +145,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
 /// notice that somebody may want. The green light stays; what has ended is taken off.
 fn tell(cli: &Cli, config: &Config, frame: &Frame<'_>, target: &Target, ledger: &Ledger, book: &Book) {
     let external = &config.external;
-    let known = drive::known(external, Path::new(drive::CRYPTTAB), None).unwrap_or_default();
+    let known = drive::known(external, Path::new(CRYPTTAB), None).unwrap_or_default();
     let standings = standing::all(external, &known, book, &drive::runs(&frame.history), Utc::now());
     telling::in_journal(&standings);
     telling::take_back(frame.exec, &frame.board, &standings);
@@ -156,7 +157,7 @@ fn tell(cli: &Cli, config: &Config, frame: &Frame<'_>, target: &Target, ledger: 
 /// anything is done.
 fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let target = drive::find(&config.external, Path::new(drive::CRYPTTAB), cli.drive.as_ref(), &frame.history)?;
+    let target = drive::find(&config.external, Path::new(CRYPTTAB), cli.drive.as_ref(), &frame.history)?;
     let cryptsetup = target.uuid().is_some().then_some("cryptsetup");
     let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
     exec::require(&programs)?;
@@ -213,7 +214,7 @@ fn light(target: &Target) -> String {
 
 /// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.
 fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mirror>) -> Option<Book> {
-    let known = drive::known(&config.external, Path::new(drive::CRYPTTAB), None).unwrap_or_default();
+    let known = drive::known(&config.external, Path::new(CRYPTTAB), None).unwrap_or_default();
     let now = Utc::now();
     let written = ledger.update(|book| {
         known.iter().filter(|drive| drive.device.exists()).for_each(|drive| book.saw(drive.name.as_str(), now));

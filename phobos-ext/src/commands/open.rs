@@ -9,6 +9,7 @@ use phobos_core::fs::make_private;
 use phobos_core::mount::{self, Access};
 use phobos_core::signal::Signals;
 use phobos_site::config::{Config, DriveChoice};
+use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::lock::{Locks, Mode, Patience};
 use phobos_site::logging;
@@ -16,7 +17,7 @@ use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
 use super::close::{Closing, Open, Scope};
-use crate::drive::{self, Target};
+use crate::drive;
 use crate::session::{Place, Session};
 use crate::{Cli, TABLES, opened};
 
@@ -37,7 +38,7 @@ pub(crate) struct Args {
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
     let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let targets = drive::known(&config.external, Path::new(drive::CRYPTTAB), Some(&args.name))?;
+    let targets = drive::known(&config.external, Path::new(CRYPTTAB), Some(&args.name))?;
     let absent = || Stop::new(Exit::Absent, format!("the drive {} is not plugged in", args.name));
     let target = targets.into_iter().find(|target| target.device.exists()).ok_or_else(absent)?;
     let signals = Signals::catch().context("cannot catch signals")?;

@@ -43,6 +43,21 @@ pub struct Begun<'a> {
     pub start: DateTime<Utc>,
 }
 
+/// A run that somebody is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The job's name in the history.
+    pub job: String,
+    /// What it works on.
+    pub object: String,
+    /// The job's name on the light and in the records of locks.
+    pub light: String,
+    /// When it began, or got its locks.
+    pub start: DateTime<Utc>,
+    /// The number of its process.
+    pub pid: u32,
+}
+
 /// A run under way, as others read of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
@@ -119,6 +134,42 @@ impl History {
     /// When they cannot be read or written; what is not in the history is found by the next call.
     pub fn settle(&self) -> Result<Vec<Killed>, HistoryError> {
         self.try_settle().map_err(|source| HistoryError { verb: "write", path: self.path.clone(), source })
+    }
+
+    /// The runs that are under way now, the first one first. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the records are there and cannot be read.
+    pub fn under_way(&self) -> Result<Vec<UnderWay>, HistoryError> {
+        self.try_under_way().map_err(|source| HistoryError { verb: "read", path: self.path.clone(), source })
+    }
+
+    fn try_under_way(&self) -> Result<Vec<UnderWay>, FileError> {
+        let folder = match Dir::open(&self.path.with_file_name(FOLDER)) {
+            Err(error) if is_missing(&error) => return Ok(Vec::new()),
+            folder => folder?,
+        };
+        let boot = boot_id()?;
+        let mut runs = Vec::new();
+        for entry in folder.entries()? {
+            let name = PathBuf::from(entry.name);
+            if name.extension().is_none_or(|end| end != "json") {
+                continue;
+            }
+            let Some(bytes) = folder.read(&name, LIMIT)? else { continue };
+            // What is no record is told by whoever begins the next job.
+            let record = serde_json::from_slice::<Record>(&bytes).ok().filter(|record| !record.is_dead(&boot));
+            runs.extend(record.map(|record| UnderWay {
+                job: record.job,
+                object: record.object,
+                light: record.light,
+                start: record.start,
+                pid: record.process.pid,
+            }));
+        }
+        runs.sort_by_key(|run| run.start);
+        Ok(runs)
     }
 
     fn try_settle(&self) -> Result<Vec<Killed>, FileError> {
@@ -259,8 +310,12 @@ mod tests {
         path
     }
 
+    fn folder_of(history: &History) -> PathBuf {
+        history.path.parent().unwrap().join(FOLDER)
+    }
+
     fn left(history: &History) -> usize {
-        fs::read_dir(history.path.parent().unwrap().join(FOLDER)).unwrap().count()
+        fs::read_dir(folder_of(history)).unwrap().count()
     }
 
     fn told(history: &History) -> Vec<(String, u8, String)> {
@@ -275,10 +330,15 @@ mod tests {
         let mut running = history.begin(&begun).unwrap();
         let later = START + chrono::TimeDelta::seconds(1);
         running.began_at(later).unwrap();
-        let record = fs::read(running.folder.path().join(&running.name)).unwrap();
-        assert_eq!(serde_json::from_slice::<Record>(&record).unwrap().start, later);
+        let written = fs::read(running.folder.path().join(&running.name)).unwrap();
+        assert_eq!(serde_json::from_slice::<Record>(&written).unwrap().start, later);
         assert_eq!((history.settle().unwrap(), left(&history)), (vec![], 1));
+        leave(&history, &Record { process: Process { start: 1, ..Process::own().unwrap() }, ..record("dead") });
+        let under_way = history.under_way().unwrap();
+        assert_eq!(under_way.iter().map(|run| (run.job.as_str(), run.start)).collect::<Vec<_>>(), [("ext", later)]);
+        fs::remove_file(folder_of(&history).join("dead.json")).unwrap();
         drop(running);
+        assert_eq!(history.under_way().unwrap(), []);
         assert_eq!((left(&history), told(&history)), (0, vec![]));
     }
 

@@ -28,6 +28,21 @@ fn what_is_appended_is_read_and_a_torn_line_loses_nothing_else() {
 }
 
 #[test]
+fn runs_are_told_one_by_one_and_what_is_none_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("history.jsonl");
+    let history = History::new(&path);
+    assert_eq!(history.each(|_| panic!("there is none")).unwrap(), 0);
+    history.append(&run("ext", 1, 0)).unwrap();
+    fs::rename(&path, folder.path().join("history.jsonl.1")).unwrap();
+    fs::write(&path, b"\n\xff\0\n{\"schema_version\":2,\"job\":\"x\",\"start\":\"2026-01-01T00:00:00Z\",\"end\":\"2026-01-01T00:00:00Z\",\"exit\":0}\n").unwrap();
+    history.append(&run("pull", 2, 1)).unwrap();
+    let mut jobs = Vec::new();
+    assert_eq!(history.each(|run| jobs.push(run.job)).unwrap(), 2);
+    assert_eq!(jobs, ["ext", "pull"]);
+}
+
+#[test]
 fn times_are_read_as_chrono_reads_them() {
     let read = |text: &str| moment(serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text));
     let good = [

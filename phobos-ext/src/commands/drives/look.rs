@@ -6,13 +6,13 @@ use phobos_core::exec::System;
 use phobos_core::mount::Access;
 use phobos_core::signal::Signals;
 use phobos_site::config::Config;
+use phobos_site::drives::Target;
 use phobos_site::exit;
 use phobos_site::ledger::{Ledger, Mirror};
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
 
 use crate::commands::alone;
-use crate::drive::Target;
 use crate::record::DriveRecord;
 use crate::session::Session;
 use crate::source;

@@ -1,0 +1,178 @@
+//! The off-site drives that are known, by the configuration or else by crypttab, and how each of them stands.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use phobos_core::block;
+use phobos_core::luks::{self, Unlock, Uuid};
+
+use crate::config::{Container, Drive, DriveChoice, External};
+use crate::exit::{Exit, Stop};
+use crate::ledger::{Book, Mirror};
+use crate::lock::{LockName, Word};
+use crate::rotation::{self, Failure, Place, Standing};
+
+/// The table that names a drive where the configuration names none.
+pub const CRYPTTAB: &str = "/etc/crypttab";
+
+/// The name of the job that mirrors to a drive, in the history.
+pub const JOB: &str = "ext";
+
+/// A drive that is known, plugged in or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What people call it.
+    pub name: Word,
+    /// Its block device: of the LUKS container, or of the file system itself.
+    pub device: PathBuf,
+    /// How it is unlocked, where it is locked.
+    pub luks: Option<(Uuid, Unlock)>,
+}
+
+/// What the history says of a drive's runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How its last run went wrong, if it did.
+    pub failure: Option<Failure>,
+    /// When its last good run ended.
+    pub good: Option<DateTime<Utc>>,
+}
+
+/// The drives that are known.
+///
+/// # Errors
+///
+/// When none is configured and crypttab cannot be read, or names none.
+pub fn known(external: &External, crypttab: &Path) -> Result<Vec<Target>, Stop> {
+    if external.drive.is_empty() {
+        Ok(vec![from_crypttab(external, crypttab)?])
+    } else {
+        Ok(external.drive.iter().map(Target::from).collect())
+    }
+}
+
+/// How each of the drives stands, worst first; `past` is asked by a drive's name.
+pub fn standings(
+    external: &External,
+    targets: &[Target],
+    book: &Book,
+    past: &dyn Fn(&str) -> Past,
+    now: DateTime<Utc>,
+) -> Vec<Standing> {
+    let overdue = TimeDelta::from_std(external.overdue.0).unwrap_or(TimeDelta::MAX);
+    rotation::judge(drives(targets, book, past, now), overdue, now)
+}
+
+/// What is known of each of the drives, for [`rotation::judge`]; `past` is asked by a drive's name.
+pub fn drives(
+    targets: &[Target],
+    book: &Book,
+    past: &dyn Fn(&str) -> Past,
+    now: DateTime<Utc>,
+) -> Vec<rotation::Drive> {
+    targets.iter().map(|target| drive(target, book, past(target.name.as_str()), now)).collect()
+}
+
+/// What is known of a drive: from the ledger, from the history where that knows nothing, and by whether it is plugged in.
+fn drive(target: &Target, book: &Book, past: Past, now: DateTime<Utc>) -> rotation::Drive {
+    let name = target.name.as_str();
+    let mut entry = book.drives.get(name).cloned().unwrap_or_default();
+    if entry.mirror.is_none() {
+        entry.mirror = past.good.map(Mirror::at);
+    }
+    let place = if target.device.exists() {
+        Place::PluggedIn(block::plugged_in_since(&target.device, now))
+    } else {
+        Place::Away(entry.seen.or(entry.mirror.as_ref().map(|mirror| mirror.mirrored)))
+    };
+    rotation::Drive { name: name.to_owned(), place, entry, failure: past.failure }
+}
+
+fn from_crypttab(external: &External, crypttab: &Path) -> Result<Target, Stop> {
+    let name = external.mapping.as_str();
+    let file = crypttab.display();
+    let text = match fs::read_to_string(crypttab) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Stop::new(Exit::Failed, format!("cannot read {file}: {error}"))),
+    };
+    let config = |text: String| Stop::new(Exit::Config, text);
+    let entry = luks::crypttab_entry(&text, &external.mapping).map_err(|error| config(format!("{file}: {error}")))?;
+    let entry = entry.ok_or_else(|| {
+        config(format!("no drive is configured: add [[external.drive]], or an entry for {name} in {file}"))
+    })?;
+    let uuid = entry.uuid().ok_or_else(|| {
+        let text = format!("no drive is plugged in; {file} names {} for {name}", entry.device);
+        Stop::new(Exit::Absent, text)
+    })?;
+    let name = name.parse().map_err(|error| config(format!("the entry for {name} in {file}: {error}")))?;
+    Ok(Target { name, device: uuid.device(), luks: Some((uuid, entry.unlock)) })
+}
+
+impl Target {
+    /// The name of the lock that everybody takes who uses the drive.
+    pub fn lock_name(&self) -> LockName {
+        LockName::Drive(self.name.clone())
+    }
+
+    /// Its LUKS container, where it has one.
+    pub fn uuid(&self) -> Option<&Uuid> {
+        self.luks.as_ref().map(|(uuid, _)| uuid)
+    }
+
+    /// Whether somebody who says `wanted` means this drive.
+    pub fn is_called(&self, wanted: &DriveChoice) -> bool {
+        match wanted {
+            DriveChoice::Name(name) => self.name == *name,
+            DriveChoice::Uuid(uuid) => self.uuid() == Some(uuid) || self.name.as_str() == uuid.as_str(),
+        }
+    }
+}
+
+impl From<&Drive> for Target {
+    fn from(drive: &Drive) -> Self {
+        let name = Word::from(&drive.name);
+        match &drive.container {
+            Container::Luks { uuid, key_file } => {
+                Self { name, device: uuid.device(), luks: Some((uuid.clone(), Unlock::with_key_file(key_file))) }
+            }
+            Container::Plain { device } => Self { name, device: device.to_path_buf(), luks: None },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn day(day: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::days(day)
+    }
+
+    #[test]
+    fn the_ledger_counts_and_the_history_where_it_is_gone() {
+        let target = |name: &str| Target { name: name.parse().unwrap(), device: "/nowhere".into(), luks: None };
+        let targets = ["A", "B", "C"].map(target);
+        let external = Config::parse(Path::new("test"), "[external]\noverdue = '10d'").unwrap().external;
+        let mut book = Book::default();
+        book.record("A", Mirror { transaction: Some(7), ..Mirror::at(day(3)) });
+        let failure = Failure { at: day(5), error: "no".to_owned() };
+        let past = |name: &str| match name {
+            "A" => Past { good: Some(day(2)), failure: None },
+            "B" => Past { good: Some(day(1)), failure: Some(failure.clone()) },
+            _ => Past::default(),
+        };
+        let standings = standings(&external, &targets, &book, &past, day(6));
+        let of = |name: &str| standings.iter().find(|standing| standing.drive.name == name).unwrap();
+        assert_eq!(of("A").mirror().map(|mirror| (mirror.mirrored, mirror.transaction)), Some((day(3), Some(7))));
+        assert_eq!(of("A").drive.place, Place::Away(Some(day(3))));
+        assert_eq!(of("B").mirror(), Some(&Mirror::at(day(1))));
+        assert_eq!(of("B").drive.failure, Some(failure.clone()));
+        assert_eq!((of("C").mirror(), of("C").drive.place), (None, Place::Away(None)));
+        assert_eq!((of("C").turn, of("C").due_by), (0, Some(day(13))));
+        assert_eq!(standings[0].drive.name, "B", "what has failed stands first");
+    }
+}
