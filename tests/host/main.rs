@@ -136,6 +136,9 @@ stories! {
         pulls_wait_for_the_nightly_job_and_start_with_the_oldest,
         no_shell_sees_the_name_of_a_source_and_other_ways_than_ssh_work,
         whoever_watches_sees_a_line_for_each_host_and_the_light;
+    status:
+        what_runs_waits_and_failed_is_told_as_it_is,
+        ten_years_of_runs_and_any_garbage_take_little_memory;
 }
 
 /// A story that nobody tells proves nothing.

@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn every_program_is_found() {
         let programs = programs().unwrap();
-        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull"] {
+        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull", "phobos-status"] {
             assert!(programs.iter().any(|program| program == name), "{name} in {programs:?}");
         }
         assert!(!programs.contains(&"phobos-core".to_owned()));

@@ -1,0 +1,147 @@
+//! `phobos-status`: what ran, what runs, what is due, and what is wrong.
+//!
+//! Everything is read once (`collect`), judged by a pure function of that and the moment (`model`), and drawn by pure functions
+//! of the model: a screen, JSON, the schedule, a page. It changes nothing but the page's own file.
+
+mod collect;
+mod digest;
+mod facts;
+mod layout;
+mod model;
+mod schedule;
+mod screen;
+mod zone;
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use chrono::{TimeDelta, Utc};
+use clap::{Parser, Subcommand};
+use phobos_core::exec::System;
+use phobos_core::signal::Signals;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::led::Board;
+use phobos_site::paths::Paths;
+use phobos_site::{exit, logging};
+
+use collect::Sources;
+use model::Model;
+use zone::Zone;
+
+/// How often the screen is drawn again.
+const EVERY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How far ahead the screen looks.
+const AHEAD: TimeDelta = TimeDelta::days(2);
+
+/// What ran, what runs, what is due and what is wrong, the worst first
+#[derive(Debug, Parser)]
+#[command(
+    name = "phobos-status",
+    version,
+    disable_help_subcommand = true,
+    after_help = exit::HELP
+)]
+pub struct Cli {
+    /// Read this configuration instead of /etc/phobos/phobos.toml
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Draw the screen again every two seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show when the jobs usually run, what is planned, and when a drive is best plugged in
+    Schedule {
+        /// Show the runs of so many days, and plan so many ahead
+        #[arg(long, value_name = "N", default_value = "3", value_parser = schedule::days)]
+        days: u32,
+    },
+}
+
+/// Runs the program and returns its exit code.
+pub fn main(cli: &Cli) -> ExitCode {
+    logging::init(log::LevelFilter::Info);
+    exit::guarded(|| exit::conclude(run(cli)))
+}
+
+fn run(cli: &Cli) -> Result<(), anyhow::Error> {
+    if cli.watch && (cli.json || cli.command.is_some()) {
+        return Err(Stop::new(Exit::Usage, "--watch is for the screen alone; see `phobos-status --help`").into());
+    }
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let system = System::new(&signals);
+    let reading = Reading { cli, system: &system, paths: Paths::from_environment() };
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    match &cli.command {
+        Some(Command::Schedule { days }) => {
+            let model = reading.model(TimeDelta::days(i64::from(*days)));
+            let text = if cli.json {
+                schedule::json(&model).context("cannot write JSON")? + "\n"
+            } else {
+                schedule::draw(&model, *days, colours)
+            };
+            return Ok(logging::result(&text)?);
+        }
+        None => {}
+    }
+    if cli.json {
+        let json = serde_json::to_string_pretty(&reading.model(AHEAD)).context("cannot write JSON")?;
+        return Ok(logging::result(&(json + "\n"))?);
+    }
+    if cli.watch {
+        return watch(&reading, colours, &signals);
+    }
+    Ok(logging::result(&screen::draw(&reading.model(AHEAD), colours))?)
+}
+
+/// Draws the screen again and again, until a signal ends that.
+fn watch(reading: &Reading<'_>, colours: bool, signals: &Signals) -> Result<(), anyhow::Error> {
+    const STEP: std::time::Duration = std::time::Duration::from_millis(100);
+    let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
+    while signals.caught().is_none() {
+        logging::result(&format!("{clear}{}", screen::draw(&reading.model(AHEAD), colours)))?;
+        let mut slept = std::time::Duration::ZERO;
+        while slept < EVERY && signals.caught().is_none() {
+            std::thread::sleep(STEP);
+            slept = slept.saturating_add(STEP);
+        }
+    }
+    Ok(())
+}
+
+/// What this machine is read with.
+struct Reading<'a> {
+    cli: &'a Cli,
+    system: &'a System<'a>,
+    paths: Paths,
+}
+
+impl Reading<'_> {
+    /// How the machine stands now; its plan goes so far `ahead`.
+    fn model(&self, ahead: TimeDelta) -> Model {
+        let now = Utc::now();
+        let facts = collect::collect(&Sources {
+            exec: self.system,
+            config: self.cli.config.as_deref(),
+            paths: &self.paths,
+            board: &Board::system(),
+            ahead: Some(ahead),
+            is_root: rustix::process::geteuid().is_root(),
+            now,
+        });
+        Model::new(&facts, now, ahead, Zone::system())
+    }
+}
+
+#[cfg(test)]
+mod tests;
