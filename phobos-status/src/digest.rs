@@ -7,6 +7,7 @@
 )]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_site::history::Run;
@@ -18,8 +19,8 @@ const JOBS: usize = 100;
 const RECENT: usize = 400;
 const GOOD: usize = 30;
 
-/// How far back runs are kept.
-const WINDOW: TimeDelta = TimeDelta::days(32);
+/// How far back runs are kept, and how far ahead: a clock may be wrong by an hour.
+const WINDOW: Range<TimeDelta> = TimeDelta::days(-1)..TimeDelta::days(32);
 
 /// A job and what it works on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +95,7 @@ impl Digest {
             push(&mut track.good, span, GOOD);
         }
         let age = now.signed_duration_since(run.end);
-        if can_be_true && (-TimeDelta::days(1)..WINDOW).contains(&age) {
+        if can_be_true && WINDOW.contains(&age) {
             push(&mut track.recent, run.clone(), RECENT);
         }
         let before = std::mem::replace(&mut track.last, run);
