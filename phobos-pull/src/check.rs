@@ -2,7 +2,7 @@
 //!
 //! Everything is tried as a pull would do it: as the same user, confined in the same way, with the same key.
 
-use std::os::fd::OwnedFd;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,25 +10,26 @@ use anyhow::Context;
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_core::sandbox::{self, Alias, support};
 use phobos_core::signal::Signals;
-use phobos_core::{fs, rsync, ssh};
+use phobos_core::{flock, fs, rsync, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Connection, Host, HostName, Origin};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use crate::allowed::USER;
 use crate::ending::{self, Complaints, Ending};
 use crate::remote::{self, Files};
 use crate::secrets::Secrets;
-use crate::{allowed, authorize, client, pull, space, users, version, walk};
+use crate::{allowed, authorize, client, pull, space, users, version};
 
 /// ssh's own exit code, for a connection or a login that failed.
 const SSH_FAILED: i32 = 255;
 
 /// How long one attempt may take.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// The name of the lock of checks, among what pulls are lent: no host's name begins with a dot.
+const LOCK: &str = ".check.lock";
 
 /// What only a shell on the host can write.
 const MARK: &str = "phobos-pull-was-here";
@@ -59,10 +60,10 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
         log::warn!("{concern}");
     }
     let paths = Paths::from_environment();
+    // All checks are one user's, whose processes end with each of them.
+    let _lock = alone(&paths.runtime.join("pull"))?;
     let folder = paths.runtime.join("check");
     fs::make_shared(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // All checks are one user's, whose processes end with each of them.
-    let _lock = alone(&folder)?;
     sandbox::find_user(USER)?;
     let owner = space::user_of_checks(config.backup.uid_base);
     let program = std::env::current_exe().context("cannot find this program")?;
@@ -89,16 +90,13 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     Ok(())
 }
 
-/// Keeps other checks away until it is dropped.
-fn alone(folder: &Path) -> Result<OwnedFd, anyhow::Error> {
-    let opened = walk::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
-    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(opened),
-        Err(Errno::WOULDBLOCK) => {
-            Err(Stop::new(Exit::Busy, "another check is under way; try again when it has ended").into())
-        }
-        Err(error) => Err(anyhow::Error::new(error).context(format!("cannot lock {}", folder.display()))),
-    }
+/// Keeps other checks away until it is dropped: by a lock in `folder` that nobody else can open.
+fn alone(folder: &Path) -> Result<File, anyhow::Error> {
+    fs::make_passage(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = flock::open(&fs::Dir::open(folder)?, Path::new(LOCK))?;
+    let taken = flock::within(lock, Duration::ZERO);
+    let taken = taken.with_context(|| format!("cannot lock {}", folder.join(LOCK).display()))?;
+    taken.ok_or_else(|| Stop::new(Exit::Busy, "another check is under way; try again when it has ended").into())
 }
 
 /// The folders of this machine are there and can be read.

@@ -124,11 +124,19 @@ impl Puller<'_> {
             },
         };
         if mark.state == State::Offline && host.optional {
-            let age = Utc::now() - mark.fresh_at();
-            outcome.tolerated = age <= TimeDelta::from_std(host.stale_after.0).unwrap_or(TimeDelta::MAX);
-            if !outcome.tolerated {
-                let limit = humantime::format_duration(host.stale_after.0);
-                result = result.with_context(|| format!("its copy is {}, older than {limit}", days(age)));
+            let age = mark.age(Utc::now());
+            let limit = TimeDelta::from_std(host.stale_after.0).unwrap_or(TimeDelta::MAX);
+            outcome.tolerated = age.is_some_and(|age| age <= limit);
+            let limit = humantime::format_duration(host.stale_after.0);
+            match age {
+                _ if outcome.tolerated => {}
+                Some(age) => result = result.with_context(|| format!("its copy is {}, older than {limit}", days(age))),
+                None => {
+                    let date = mark.fresh_at().format("%F");
+                    result = result.with_context(|| {
+                        format!("its copy is of {date}, which is yet to come by this machine's clock: set the clock, then pull it")
+                    });
+                }
             }
         }
         match &result {

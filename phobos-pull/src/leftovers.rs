@@ -4,10 +4,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::fd::AsFd;
+
+/// How long a process that was killed may take to end, in milliseconds.
+const LIMIT: u16 = 60_000;
 
 /// Ends all processes that work in `space`; the caller holds its lock, so none of them is a pull's.
 ///
@@ -35,8 +38,10 @@ pub(crate) fn end(space: &Path) -> io::Result<()> {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => return Err(error.into()),
         }
-        // It is readable when the process has ended.
-        poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE)?;
+        // It is readable when the process has ended; a disk that does not answer holds up even a process that was killed.
+        if poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], LIMIT)? == 0 {
+            return Err(io::Error::other(format!("the process {pid} does not end although it was killed")));
+        }
     }
     Ok(())
 }

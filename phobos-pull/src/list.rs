@@ -136,7 +136,7 @@ fn line(
     Line {
         host: name,
         state: if mark.state == State::Running && !is_held { "interrupted" } else { mark.state.word() },
-        stale: now - mark.fresh_at() > limit,
+        stale: mark.age(now).is_none_or(|age| age > limit),
         last_success: mark.success.as_ref().map(|success| success.start),
         bytes: mark.success.as_ref().map(|success| success.bytes),
         files: mark.success.as_ref().map(|success| success.files),
@@ -159,7 +159,11 @@ fn table(lines: &[Line], now: DateTime<Utc>) -> Result<String, std::fmt::Error> 
         let time = |time: Option<DateTime<Utc>>| {
             time.map_or("-".to_owned(), |time| time.with_timezone(&Local).format("%F %R").to_string())
         };
-        let age = line.last_success.map_or("-".to_owned(), |success| days(now - success));
+        let age = match line.last_success {
+            None => "-".to_owned(),
+            Some(success) if success > now && line.stale => "future".to_owned(),
+            Some(success) => days(now - success),
+        };
         let size = line.bytes.map_or("-".to_owned(), human::size);
         let took = line
             .seconds

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::fs::{Dir, Durability};
 use phobos_site::pull::HostName;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ const FOLDER: &str = ".phobos";
 
 /// The largest mark that is read, in bytes; one with a thousand sources has a hundredth of it.
 const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// How far ahead of the clock a mark may be: it is set now and then.
+const CLOCK: TimeDelta = TimeDelta::hours(26);
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -147,6 +150,14 @@ impl Mark {
         self.success.as_ref().map_or(self.known_since, |success| success.start)
     }
 
+    /// How old the holding space is by the clock's time `now`; `None` if it is of a time to come: the clock is wrong, or was
+    /// when the host was pulled, and nobody knows.
+    pub(crate) fn age(&self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let age = now.signed_duration_since(self.fresh_at());
+        // A clock that is put right by an hour or two is none that is wrong.
+        (age >= -CLOCK).then_some(age)
+    }
+
     /// How long the last good pull took.
     pub(crate) fn length(&self) -> Option<chrono::TimeDelta> {
         self.success.as_ref().map(|success| success.end - success.start)
@@ -192,6 +203,16 @@ mod tests {
         assert_eq!(read.length().unwrap().num_seconds(), 60);
         std::fs::write(folder.path().join(".phobos/luv.json"), "{").unwrap();
         assert_eq!(marks.read(&host), None);
+    }
+
+    #[test]
+    fn a_copy_of_a_time_to_come_has_no_age() {
+        let at = |hours: i64| DateTime::from_timestamp(hours * 3600, 0).unwrap();
+        let mark = Mark::begin(&"luv".parse().unwrap(), None, at(1000));
+        assert_eq!(mark.age(at(1048)), Some(TimeDelta::days(2)));
+        assert_eq!(mark.age(at(999)), Some(TimeDelta::hours(-1)), "the clock was put right");
+        // One without a battery begins in 1970.
+        assert_eq!(mark.age(at(0)), None);
     }
 
     #[test]

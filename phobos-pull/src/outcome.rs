@@ -91,17 +91,17 @@ impl Done {
     pub(crate) fn settle(&mut self, transfer: &Transfer<'_>, copied: &Copied) -> Result<(), anyhow::Error> {
         self.notes.extend(transfer.verdict(copied)?);
         self.add(copied);
-        self.files += copied.fetched.stats.total_files;
-        self.bytes += copied.fetched.stats.total_bytes;
+        self.files = self.files.saturating_add(copied.fetched.stats.total_files);
+        self.bytes = self.bytes.saturating_add(copied.fetched.stats.total_bytes);
         Ok(())
     }
 
     /// Takes a copy that is not the last one.
     pub(crate) fn add(&mut self, copied: &Copied) {
         let stats = &copied.fetched.stats;
-        self.files_copied += stats.files_transferred;
-        self.bytes_copied += stats.bytes_transferred;
-        self.deleted += stats.deleted;
+        self.files_copied = self.files_copied.saturating_add(stats.files_transferred);
+        self.bytes_copied = self.bytes_copied.saturating_add(stats.bytes_transferred);
+        self.deleted = self.deleted.saturating_add(stats.deleted);
         self.changed |= copied.has_changes;
     }
 

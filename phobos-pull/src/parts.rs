@@ -4,7 +4,6 @@
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -104,9 +103,7 @@ pub(crate) fn remove(path: &Path, scratch: &Scratch) -> io::Result<()> {
         if kind != FileType::Directory || name.to_bytes() != partial.as_bytes() {
             return Ok(Step::In);
         }
-        // By the descriptor: the folder's own path may be too long.
-        let here = format!("/proc/self/fd/{}/{partial}", folder.as_raw_fd());
-        fs::remove_dir_all(here)?;
+        walk::remove(folder, name)?;
         Ok(Step::Over)
     })
 }

@@ -4,10 +4,12 @@
 //! the kernel knows of confinement. Who owns a space is its own record: there is no list that could be lost.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -176,13 +178,12 @@ impl Temporary {
 
     fn clear(&self) -> Result<(), anyhow::Error> {
         let Some(folder) = &self.0 else { return Ok(()) };
-        // It follows no link, and nobody else works here while the host's lock is held.
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(anyhow::Error::new(error).context(format!("cannot remove {}", folder.display())))
-            }
-            _ => Ok(()),
-        }
+        // Nobody else works here while the host's lock is held.
+        let remove = || -> io::Result<()> {
+            let (Some(space), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+            walk::remove(walk::open(space)?.as_fd(), &CString::new(name.as_bytes())?)
+        };
+        remove().with_context(|| format!("cannot remove {}", folder.display()))
     }
 
     /// Removes it and what rsync has left in it.

@@ -7,9 +7,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
+use rustix::io::Errno;
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What the names of folders begin with that are moved up to be emptied.
+const MOVED: &str = ".removing-";
 
 /// Whether a walk goes into a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,84 @@ pub(crate) fn through(
     Ok(())
 }
 
+/// Removes `name` in `above` with all that is in it, if it is there; nobody else changes it meanwhile.
+///
+/// However deep it is, it takes two descriptors and no memory: folders in folders are moved up to where they can be emptied.
+///
+/// # Errors
+///
+/// When something cannot be removed.
+pub(crate) fn remove(above: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
+    let top = match openat(above, name, FOLDER, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(unlinkat(above, name, AtFlags::empty())?),
+        top => top?,
+    };
+    let mut number = 0;
+    // A listing need not show what was moved up since it began.
+    while empty(&top, &mut |folder| flatten(&top, folder, &mut number))? {}
+    Ok(unlinkat(above, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Removes what is in `folder`, with `each` for the folders in it before they go themselves; says whether there was anything.
+fn empty(folder: &OwnedFd, each: &mut dyn FnMut(&OwnedFd) -> io::Result<()>) -> io::Result<bool> {
+    let mut found = false;
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        found = true;
+        match openat(folder, name, FOLDER, Mode::empty()) {
+            Ok(below) => each(&below)?,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                unlinkat(folder, name, AtFlags::empty())?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match unlinkat(folder, name, AtFlags::REMOVEDIR) {
+            // It was not all that its listing showed; the next one does.
+            Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// Moves the folders in `folder` up into `top`, by names of their own, and removes everything else.
+fn flatten(top: &OwnedFd, folder: &OwnedFd, number: &mut u64) -> io::Result<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if kind(folder, name, entry.file_type())? != FileType::Directory {
+            unlinkat(folder, name, AtFlags::empty())?;
+            continue;
+        }
+        loop {
+            *number = number.saturating_add(1);
+            match renameat(folder, name, top, format!("{MOVED}{number}")) {
+                // Whoever has filled the folder has thought of that.
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                moved => break moved?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is called `name`, by the listing that has shown it; some file systems do not say it there.
+fn kind(folder: impl AsFd, name: &CStr, listed: FileType) -> io::Result<FileType> {
+    match listed {
+        FileType::Unknown => Ok(FileType::from_raw_mode(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode)),
+        listed => Ok(listed),
+    }
+}
+
 fn enter(
     folder: &OwnedFd,
     visit: &mut dyn FnMut(BorrowedFd<'_>, &CStr, FileType) -> io::Result<Step>,
@@ -77,11 +159,7 @@ fn enter(
         if name == c"." || name == c".." {
             continue;
         }
-        let kind = match entry.file_type() {
-            // Some file systems do not say it here.
-            FileType::Unknown => FileType::from_raw_mode(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode),
-            kind => kind,
-        };
+        let kind = kind(folder, name, entry.file_type())?;
         if visit(folder.as_fd(), name, kind)? == Step::In && kind == FileType::Directory {
             folders.push(name.to_owned());
         }
@@ -123,5 +201,33 @@ mod tests {
         .unwrap();
         assert_eq!((files, folders), (61, 60));
         fs::remove_dir_all(top.path()).unwrap();
+    }
+
+    #[test]
+    fn what_is_deep_wide_or_named_by_somebody_who_has_read_this_is_removed_whole() {
+        let above = tempfile::tempdir().unwrap();
+        let outside = above.path().join("outside");
+        fs::write(&outside, "kept").unwrap();
+        let opened = open(above.path()).unwrap();
+        let mut folder = opened.try_clone().unwrap();
+        for name in std::iter::once(c"top").chain(std::iter::repeat_n(c"d", 3000)) {
+            rustix::fs::mkdirat(&folder, name, Mode::RWXU).unwrap();
+            folder = openat(&folder, name, FOLDER, Mode::empty()).unwrap();
+            for name in [c".removing-1", c".removing-2", c"wide"] {
+                rustix::fs::mkdirat(&folder, name, Mode::RWXU).unwrap();
+            }
+            drop(openat(&folder, c".removing-2/x", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap());
+            drop(openat(&folder, c".removing-3", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap());
+            rustix::fs::symlinkat(&outside, &folder, c"link").unwrap();
+            rustix::fs::symlinkat(above.path(), &folder, c".removing-4").unwrap();
+        }
+        remove(opened.as_fd(), c"top").unwrap();
+        remove(opened.as_fd(), c"top").unwrap();
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");
+        // A link or a file in its place is all that goes.
+        std::os::unix::fs::symlink(&outside, above.path().join("top")).unwrap();
+        remove(opened.as_fd(), c"top").unwrap();
+        assert_eq!(fs::read_dir(above.path()).unwrap().count(), 1);
     }
 }

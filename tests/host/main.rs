@@ -30,7 +30,8 @@ macro_rules! stories {
 
 stories! {
     attacks:
-        no_local_user_can_hold_up_a_job_or_its_failure;
+        no_local_user_can_hold_up_a_job_or_its_failure,
+        no_local_user_can_hold_up_a_pull_or_a_check;
     drives:
         each_says_where_it_is_what_it_is_worth_and_when_it_is_due,
         what_is_not_as_it_should_be_is_told_once,
@@ -66,6 +67,7 @@ stories! {
         a_daemon_is_checked_too,
         a_client_that_lies_changes_nothing_outside_its_holding_space,
         a_receiver_taken_over_by_its_client_is_kept_in_by_landlock,
+        what_a_receiver_leaves_is_removed_however_deep_it_is,
         a_killed_pull_leaves_neither_processes_nor_the_key,
         a_pull_after_a_boot_works_under_the_units_umask;
     jobs:

@@ -51,7 +51,7 @@ expect 1 "cannot read the sources of luv: rsync ended with exit code 1: 70999" p
 grep -F "rsync 3.2.7 of this machine has vulnerabilities" out
 umount /usr/bin/rsync
 # Two checks end each other's processes: one is at work at a time.
-exec 9</run/phobos/check; flock -x 9
+exec 9</run/phobos/pull/.check.lock; flock -x 9
 expect 75 "another check is under way" pull check luv
 exec 9<&-
 
@@ -88,6 +88,7 @@ test "$(grep -c "$can" out)" = 0
 # Another machine answers in its place.
 kill "$(cat luv.pid)"; while test -e luv.pid; do :; done
 expect 66 "cannot log in as root@luv: it is not there: ssh: connect to host" pull check luv
+until ! ss -Hltn "sport = :$luv" | grep -q .; do :; done
 rm luv.hostkey*; ssh-keygen -q -t ed25519 -N '' -C '' -f luv.hostkey
 /usr/sbin/sshd -f "$STORY/luv.sshd" -E "$STORY/luv.log"
 expect 65 "its host key is not the one that is known" pull check luv

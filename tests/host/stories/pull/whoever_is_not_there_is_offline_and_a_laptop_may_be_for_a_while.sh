@@ -22,3 +22,8 @@ echo "stale-after = '1h'" >>pull.d/laptop.toml
 inside sed -i 's/"start": "20[0-9][0-9]/"start": "2020/' $HOLDING/.phobos/laptop.json
 expect 66 "laptop: its copy is " pull laptop
 grep "days, older than 1h: cannot copy from root@laptop:/home/" out
+# It was dated by a clock that was years ahead: nobody knows how old it is, and it is not away for so long unnoticed.
+inside sed -i 's/"start": "2020/"start": "2099/' $HOLDING/.phobos/laptop.json
+expect 66 "laptop: its copy is of 2099-" pull laptop
+grep "which is yet to come by this machine's clock" out
+expect 0 "future" pull list
