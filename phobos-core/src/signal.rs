@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use nix::libc::SIGXFSZ;
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -25,6 +26,20 @@ pub struct Signals {
     wake: OwnedFd,
     unseen: Vec<(i32, Arc<AtomicBool>)>,
     nudge: OwnedFd,
+}
+
+/// Lets this process outlive a limit on the size of files (`ulimit -f`, `LimitFSIZE=`): what cannot be written is an error then,
+/// like that of a full disk, and no signal that ends the process before it has told anybody. Programs that it starts get the
+/// signal as ever.
+///
+/// # Errors
+///
+/// When the signal cannot be caught.
+pub fn outlive_file_limit() -> io::Result<()> {
+    if ignored(&fs::read_to_string("/proc/self/status").unwrap_or_default()) & (1 << (SIGXFSZ - 1)) == 0 {
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+    }
+    Ok(())
 }
 
 impl Signals {

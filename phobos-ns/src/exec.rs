@@ -37,7 +37,7 @@ const NOT_STARTED: u8 = 126;
 pub(crate) struct Args {
     /// Tell light and history about the command under this name
     #[arg(long, value_name = "NAME", value_parser = job_name)]
-    job: Option<String>,
+    pub(crate) job: Option<String>,
     /// Hold this lock: holding, holding/HOST, repository, drive/NAME or local/NAME
     #[arg(long, value_name = "NAME[:shared]")]
     lock: Vec<LockArg>,

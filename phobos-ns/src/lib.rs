@@ -13,11 +13,13 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
+use phobos_core::error::Chain;
+use phobos_core::exec::System;
 use phobos_site::config::{Config, Table};
 use phobos_site::led::Board;
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
-use phobos_site::{exit, logging};
+use phobos_site::{exit, job, logging};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
@@ -82,13 +84,19 @@ pub fn main(cli: &Cli) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     exit::require_root()?;
-    let config = Config::load(cli.config.as_deref(), &[Table::Backup, Table::Locks])?;
+    let board = || Board::system().lit_by(cli.config.as_deref());
+    let config = Config::load(cli.config.as_deref(), &[Table::Backup, Table::Locks]).inspect_err(|error| {
+        // A job that cannot even begin has failed like any other.
+        if let Some(Command::Exec(exec::Args { job: Some(job), .. })) = &cli.command {
+            job::failed_early(&System::default(), &board(), job, &Chain(error));
+        }
+    })?;
     let paths = Paths::from_environment();
     let locks = Locks::new(&paths.locks());
     match &cli.command {
         None => make::run(&config, &locks),
         Some(Command::Exec(args)) => {
-            return exec::run(&config, args, &paths, Board::system().lit_by(cli.config.as_deref()));
+            return exec::run(&config, args, &paths, board());
         }
         Some(Command::Status(args)) => status::run(&config, &locks, args),
         Some(Command::Remove) => remove::run(&config, &locks),

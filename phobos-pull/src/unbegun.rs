@@ -12,6 +12,7 @@ use phobos_site::job;
 use phobos_site::led::Board;
 use phobos_site::paths::Paths;
 use phobos_site::pull::HostName;
+use phobos_site::spare;
 
 use crate::host::{NAME, light_job};
 use crate::{Cli, TABLES};
@@ -36,6 +37,7 @@ pub(crate) fn tell(cli: &Cli, start: DateTime<Utc>, error: &anyhow::Error) {
             origin: exit::origin_of(error.as_ref()).unwrap_or_default(),
             ..Run::new(NAME, &object, start)
         };
+        let _spent = spare::spend();
         if let Err(error) = history.append(&run) {
             log::warn!("{}", Chain(&error));
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
+use crate::spare;
 use phobos_core::borg::BorgError;
 use phobos_core::borg::state::StateError;
 use phobos_core::copy::CopyError;
@@ -17,6 +18,7 @@ use phobos_core::luks::LuksError;
 use phobos_core::mount::MountError;
 use phobos_core::namespace::NamespaceError;
 use phobos_core::sandbox::SandboxError;
+use phobos_core::signal;
 use phobos_core::ssh::SshError;
 use phobos_core::systemd::SystemdError;
 use phobos_core::teardown::TeardownError;
@@ -94,8 +96,13 @@ where
 
 /// Runs a program's work; a panic in it, which [`crate::logging::init`] has told of, ends it with 1.
 ///
-/// Guards take down what they hold on the way, and a [`crate::job::Job`] tells of its failure.
+/// Guards take down what they hold on the way, and a [`crate::job::Job`] tells of its failure. Limits on files and descriptors end
+/// no program before it has told anybody.
 pub fn guarded(work: impl FnOnce() -> ExitCode) -> ExitCode {
+    if let Err(error) = signal::outlive_file_limit() {
+        log::debug!("cannot catch SIGXFSZ: {error}");
+    }
+    spare::keep();
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or(Exit::Failed.into())
 }
 

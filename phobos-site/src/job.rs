@@ -21,6 +21,7 @@ use crate::led::{self, Board, State};
 use crate::lock::{Lock, LockError, LockName, Locks, Mode, Patience};
 use crate::logging;
 use crate::paths::Paths;
+use crate::spare;
 
 /// What the jobs of one program share: how programs are started, where locks, history and light are, and how long to wait.
 pub struct Frame<'a> {
@@ -104,6 +105,7 @@ pub struct Job<'a> {
 /// it, or before there is a [`Frame`]. What the light says to that is not worth a second line, for a configuration that cannot
 /// be read is the light's too.
 pub fn failed_early(exec: &dyn Exec, board: &Board, light: &str, error: &dyn fmt::Display) {
+    let _spent = spare::spend();
     if let Err(error) = board.post(light, State::Failed, &error.to_string()) {
         log::debug!("{}", Chain(&error));
     }
@@ -261,6 +263,7 @@ impl Job<'_> {
         if self.spec.visibility == Visibility::Nothing {
             return;
         }
+        let _spent = (ending.exit != 0).then(spare::spend);
         let run = Run {
             end: Utc::now(),
             waited_secs: self.waited.get().as_secs(),

@@ -17,5 +17,6 @@ pub mod namespace;
 pub mod paths;
 pub mod pull;
 pub mod rotation;
+pub mod spare;
 pub mod usage;
 pub mod values;

@@ -30,6 +30,7 @@ macro_rules! stories {
 
 stories! {
     attacks:
+        limits_on_files_and_descriptors_silence_no_failure,
         no_local_user_can_hold_up_a_job_or_its_failure,
         no_local_user_can_hold_up_a_pull_or_a_check;
     drives:
