@@ -64,7 +64,7 @@ pub struct Cli {
     #[arg(long)]
     all: bool,
     /// Pull so many hosts at once
-    #[arg(short, long, value_name = "N", default_value = "4")]
+    #[arg(short, long, value_name = "N", default_value = "8")]
     jobs: NonZeroU8,
     /// Wait this long for locks, such as 12h
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
