@@ -24,13 +24,14 @@
 
 mod ahead;
 mod apply;
+mod back;
 mod bytes;
 mod pairs;
 mod plan;
 mod survey;
 
 pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, verify};
-pub use self::bytes::same_content;
+pub use self::back::same_content;
 pub use self::pairs::{Difference, Pair, Pairs, walk_pairs};
 pub use self::plan::{Make, Plan, Step};
 pub use self::survey::{Item, Survey, survey, survey_up_to};

@@ -1,60 +1,146 @@
-//! Copying a large file with the disks of both sides at work at once: a thread reads ahead, and writes go past the page cache.
+//! Copying a large file with the disks of both sides and the processor at work at once: one thread reads ahead, one writes
+//! behind past the page cache, and what is read is proved in between.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, ScopedJoinHandle};
 
 use super::bytes::{ALIGNMENT, Buffer, go_direct, leave_direct};
 
-/// How much is read and written at once.
-const PIECE: usize = 1024 * 1024;
+/// How much is read and written at once: a disk takes it as several requests, which it works on side by side.
+const PIECE: usize = 2 * 1024 * 1024;
 
-/// How many pieces there are: one is read, one is written, and one evens out what takes longer now and then.
-const PIECES: usize = 3;
+/// How many pieces there are: one is read, one is proved, one is written, and one evens out what takes longer now and then.
+const PIECES: usize = 4;
 
 /// From which size on a file is read ahead, in bytes; for a smaller one a thread costs more than it gains.
 pub(super) const LARGE: u64 = 8 * 1024 * 1024;
 
-/// Gives the content of `file` to `take`, piece by piece in its order, while a thread reads on.
+/// The buffers of large files, which are used again for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Pool(Vec<Buffer>);
+
+/// Which side of a copy failed.
+#[derive(Debug)]
+pub(super) enum Side {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+/// Copies what `fill` puts into buffers, until that is nothing, to `out`, and gives each piece to `check` before it is written.
 ///
 /// # Errors
 ///
-/// The first error of `take`; inside, why the file cannot be read.
-pub(super) fn read<E>(file: &mut File, take: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<io::Result<()>, E> {
+/// The first error of `check`; inside, why it cannot be read or written.
+pub(super) fn copy<E>(
+    pool: &mut Pool,
+    fill: impl FnMut(&mut Buffer) -> io::Result<usize> + Send,
+    out: &mut Direct<'_>,
+    check: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<Result<(), Side>, E> {
     let (give, empty) = mpsc::channel();
-    let (hand_over, full) = mpsc::channel();
-    for _ in 0..PIECES {
-        // Both ends are here, so that it arrives.
-        if give.send(Buffer::with_room(PIECE)).is_err() {
+    let (hand_over, ready) = mpsc::channel();
+    let (pass_on, checked) = mpsc::channel::<(Buffer, usize)>();
+    pool.hand_out(&give);
+    // Moved, so that whichever way this ends all channels do, and both threads with them.
+    thread::scope(move |scope| {
+        let reader = scope.spawn(move || read_ahead(fill, empty, &hand_over));
+        let writer = scope.spawn(move || {
+            for (mut buffer, length) in checked {
+                out.write(buffer.piece().get(..length).unwrap_or_default())?;
+                back(&give, buffer);
+            }
+            Ok(())
+        });
+        for (mut buffer, read) in ready {
+            let length = match read {
+                Err(error) => return Ok(Err(Side::Read(error))),
+                Ok(0) => {
+                    pool.0.push(buffer);
+                    break;
+                }
+                Ok(length) => length,
+            };
+            check(buffer.piece().get(..length).unwrap_or_default())?;
+            // It has failed where it takes no more, and says why.
+            if pass_on.send((buffer, length)).is_err() {
+                break;
+            }
+        }
+        drop(pass_on);
+        let written = joined(writer);
+        pool.0.extend(joined(reader).try_iter());
+        Ok(written.map_err(Side::Write))
+    })
+}
+
+/// Gives what `fill` puts into buffers, until that is nothing, to `take`, piece by piece in its order, while a thread reads on.
+///
+/// # Errors
+///
+/// The first error of `take`; inside, why it cannot be read.
+pub(super) fn read<E>(
+    pool: &mut Pool,
+    fill: impl FnMut(&mut Buffer) -> io::Result<usize> + Send,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<io::Result<()>, E> {
+    let (give, empty) = mpsc::channel();
+    let (hand_over, ready) = mpsc::channel();
+    pool.hand_out(&give);
+    thread::scope(move |scope| {
+        let reader = scope.spawn(move || read_ahead(fill, empty, &hand_over));
+        for (mut buffer, read) in ready {
+            match read {
+                Err(error) => return Ok(Err(error)),
+                Ok(0) => {
+                    pool.0.push(buffer);
+                    break;
+                }
+                Ok(length) => take(buffer.piece().get(..length).unwrap_or_default())?,
+            }
+            back(&give, buffer);
+        }
+        pool.0.extend(joined(reader).try_iter());
+        Ok(Ok(()))
+    })
+}
+
+/// Fills the buffers that come until there is nothing more to be read, or nobody who takes it.
+fn read_ahead(
+    mut fill: impl FnMut(&mut Buffer) -> io::Result<usize>,
+    empty: Receiver<Buffer>,
+    hand_over: &Sender<(Buffer, io::Result<usize>)>,
+) -> Receiver<Buffer> {
+    while let Ok(mut buffer) = empty.recv() {
+        let read = fill(&mut buffer);
+        let is_over = read.as_ref().map_or(true, |length| *length == 0);
+        if hand_over.send((buffer, read)).is_err() || is_over {
             break;
         }
     }
-    // Moved, so that whichever way this ends both channels do, and the reader with them.
-    thread::scope(move |scope| {
-        scope.spawn(move || {
-            for mut buffer in empty {
-                let read = buffer.fill(file).map(<[u8]>::len);
-                let is_over = read.as_ref().map_or(true, |length| *length == 0);
-                if hand_over.send((buffer, read)).is_err() || is_over {
-                    return;
-                }
-            }
-        });
-        for (mut buffer, read) in full {
-            match read {
-                Err(error) => return Ok(Err(error)),
-                Ok(0) => break,
-                Ok(length) => take(buffer.piece().get(..length).unwrap_or_default())?,
-            }
-            if let Err(mpsc::SendError(buffer)) = give.send(buffer) {
-                // The reader has come to the end; what it has read before that still arrives.
-                drop(buffer);
-            }
-        }
-        Ok(Ok(()))
-    })
+    empty
+}
+
+/// Gives a buffer back to the reader; one that has ended for a failure needs none.
+fn back(give: &Sender<Buffer>, buffer: Buffer) {
+    if give.send(buffer).is_err() {
+        log::debug!("a copy has ended early");
+    }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+impl Pool {
+    /// Sends all buffers to whoever fills them.
+    fn hand_out(&mut self, give: &Sender<Buffer>) {
+        let kept = std::mem::take(&mut self.0);
+        let new = std::iter::repeat_with(|| Buffer::with_room(PIECE));
+        kept.into_iter().chain(new).take(PIECES).for_each(|buffer| back(give, buffer));
+    }
 }
 
 /// A new file that is written from its beginning to its end, past the page cache as far as that goes.
@@ -111,43 +197,67 @@ impl<'f> Direct<'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Seek, Write};
+    use std::io::Read;
 
     fn content(size: usize) -> Vec<u8> {
         (0..size).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect()
     }
 
+    /// What `read` and `copy` are given to fill their buffers with.
+    fn from(mut file: impl Read + Send) -> impl FnMut(&mut Buffer) -> io::Result<usize> + Send {
+        move |buffer| buffer.fill(&mut file).map(<[u8]>::len)
+    }
+
     #[test]
     fn every_piece_comes_in_its_order_whatever_the_size() {
+        let mut pool = Pool::default();
         for size in [0, 1, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 7 * PIECE + 4097] {
             let content = content(size);
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&content).unwrap();
-            file.rewind().unwrap();
-            let mut seen = Vec::new();
+            let (mut seen, mut proved) = (Vec::new(), Vec::new());
             let mut take = |piece: &[u8]| -> Result<(), ()> {
                 seen.extend_from_slice(piece);
                 Ok(())
             };
-            read(&mut file, &mut take).unwrap().unwrap();
+            read(&mut pool, from(content.as_slice()), &mut take).unwrap().unwrap();
             assert!(seen == content, "{size}");
+            assert_eq!(pool.0.len(), PIECES, "all buffers come back: {size}");
+            let mut check = |piece: &[u8]| -> Result<(), ()> {
+                proved.extend_from_slice(piece);
+                Ok(())
+            };
+            let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+            let mut out = Direct::new(file.as_file(), true);
+            copy(&mut pool, from(content.as_slice()), &mut out, &mut check).unwrap().unwrap();
+            assert!(proved == content && std::fs::read(file.path()).unwrap() == content, "{size}");
+            assert_eq!(pool.0.len(), PIECES, "all buffers come back: {size}");
         }
     }
 
     #[test]
-    fn whoever_takes_no_more_and_what_cannot_be_read_end_it() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&content(20 * PIECE)).unwrap();
-        file.rewind().unwrap();
-        let mut left = 4;
-        let mut take = |_: &[u8]| {
-            left -= 1;
-            if left == 0 { Err("enough") } else { Ok(()) }
+    fn whoever_takes_no_more_and_what_cannot_be_read_or_written_end_it() {
+        let content = content(20 * PIECE);
+        let pool = &mut Pool::default();
+        let file = tempfile::tempfile().unwrap();
+        let enough = |mut left: u32| {
+            move |_: &[u8]| {
+                left -= 1;
+                if left == 0 { Err("enough") } else { Ok(()) }
+            }
         };
-        assert_eq!(read(&mut file, &mut take).unwrap_err(), "enough");
+        assert_eq!(read(pool, from(content.as_slice()), &mut enough(4)).unwrap_err(), "enough");
+        let mut out = Direct::new(&file, false);
+        assert_eq!(copy(pool, from(content.as_slice()), &mut out, &mut enough(4)).unwrap_err(), "enough");
+        assert!(out.at <= 3 * PIECE as u64, "what was not proved is not written");
         // A folder can be opened, and not be read.
-        let mut folder = File::open("/").unwrap();
-        assert!(read(&mut folder, &mut |_| -> Result<(), ()> { Ok(()) }).unwrap().is_err());
+        let folder = || File::open("/").unwrap();
+        assert!(read(pool, from(folder()), &mut enough(4)).unwrap().is_err());
+        assert!(matches!(copy(pool, from(folder()), &mut out, &mut enough(4)).unwrap(), Err(Side::Read(_))));
+        // A file that was opened to be read, and one on a disk that is full.
+        for path in ["/proc/self/exe", "/dev/full"] {
+            let file = File::options().read(true).write(path == "/dev/full").open(path).unwrap();
+            let failed = copy(pool, from(content.as_slice()), &mut Direct::new(&file, false), &mut enough(99)).unwrap();
+            assert!(matches!(failed, Err(Side::Write(_))), "{path}");
+        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::CopyError;
-use super::ahead::{self, Direct, LARGE};
-use super::bytes::{Buffer, checksum_from_disk, let_go};
+use super::ahead::{self, Direct, LARGE, Pool, Side};
+use super::back::checksum_from_disk;
+use super::bytes::{Buffer, let_go};
 use super::plan::{Make, Plan, Step};
 use super::survey::Item;
 use crate::fs::{Dir, FsError, Kind};
@@ -40,6 +41,13 @@ pub trait Proof {
     ///
     /// What is wrong with the file.
     fn finish(self: Box<Self>) -> Result<(), String>;
+}
+
+/// What one file after the other is copied with.
+struct Tools {
+    buffer: Buffer,
+    pool: Pool,
+    meter: Meter,
 }
 
 /// Proves nothing: for files that have nothing in them to be proved by.
@@ -81,7 +89,7 @@ pub fn build<'p>(
     handler: Handler<'_>,
 ) -> Result<Vec<Written>, CopyError> {
     let mut written = Vec::new();
-    let mut tools = (Buffer::new(), Meter::new(Some(plan.bytes())));
+    let mut tools = Tools { buffer: Buffer::new(), pool: Pool::default(), meter: Meter::new(Some(plan.bytes())) };
     handler(CopyEvent::Phase(Phase::Copying))?;
     for step in &plan.steps {
         match (step.make, old) {
@@ -122,7 +130,7 @@ fn copy(
     fresh: &Dir,
     step: &Step,
     mut proof: Box<dyn Proof + '_>,
-    (buffer, meter): &mut (Buffer, Meter),
+    Tools { buffer, pool, meter }: &mut Tools,
     handler: Handler<'_>,
 ) -> Result<Written, CopyError> {
     let path = source.path().join(&step.path);
@@ -142,23 +150,27 @@ fn copy(
     let (mut crc, mut size) = (Hasher::new(), 0_u64);
     let is_large = step.item.size >= LARGE;
     let mut out = Direct::new(&to, is_large);
-    let mut take = |piece: &[u8]| {
+    let mut check = |piece: &[u8]| {
         proof.feed(piece).map_err(damaged)?;
         crc.update(piece);
-        out.write(piece).map_err(|source| wrong(fresh, &step.path, source))?;
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         size = size.saturating_add(count);
         handler(CopyEvent::Progress(meter.add(count))).map_err(CopyError::from)
     };
     if is_large {
-        ahead::read(&mut from, &mut take)?.map_err(read)?;
+        let fill = |buffer: &mut Buffer| buffer.fill(&mut from).map(<[u8]>::len);
+        ahead::copy(pool, fill, &mut out, &mut check)?.map_err(|side| match side {
+            Side::Read(source) => read(source),
+            Side::Write(source) => wrong(fresh, &step.path, source),
+        })?;
     } else {
         loop {
             let piece = buffer.fill(&mut from).map_err(read)?;
             if piece.is_empty() {
                 break;
             }
-            take(piece)?;
+            check(piece)?;
+            out.write(piece).map_err(|source| wrong(fresh, &step.path, source))?;
         }
     }
     proof.finish().map_err(damaged)?;
@@ -178,13 +190,13 @@ fn copy(
 ///
 /// When something cannot be read, or is not what was written.
 pub fn verify(fresh: &Dir, written: &[Written], handler: Handler<'_>) -> Result<(), CopyError> {
-    let mut buffer = Buffer::new();
+    let (mut buffer, mut pool) = (Buffer::new(), Pool::default());
     let all = written.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
     let mut meter = Meter::new(Some(all));
     handler(CopyEvent::Phase(Phase::ReadingBack))?;
     for Written { path, size, crc } in written {
         let file = fresh.open_file(path)?;
-        let found = checksum_from_disk(&file, &mut buffer, &mut meter, handler)?;
+        let found = checksum_from_disk(&file, (&mut buffer, &mut pool), &mut meter, handler)?;
         let found = found.map_err(|source| CopyError::Read { path: fresh.path().join(path), source })?;
         if found != (*size, *crc) {
             return Err(CopyError::Lost { path: fresh.path().join(path) });

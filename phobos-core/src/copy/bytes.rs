@@ -2,12 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 
-use crc32fast::Hasher;
 use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
-
-use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
 /// How much is read and written at once.
 pub(super) const PIECE: usize = 4 * 1024 * 1024;
@@ -62,60 +58,6 @@ impl Buffer {
     }
 }
 
-/// How the content of a file is read back.
-#[derive(Debug)]
-enum Way {
-    /// From the disk itself.
-    Direct,
-    /// Through the page cache, after its pages were let go of.
-    Dropped,
-}
-
-/// Size and checksum of what the disk has for `file`, whose writes are on the disk already.
-///
-/// # Errors
-///
-/// When it cannot be read.
-pub(super) fn checksum_from_disk(
-    file: &File,
-    buffer: &mut Buffer,
-    meter: &mut Meter,
-    handler: Handler<'_>,
-) -> Result<io::Result<(u64, u32)>, super::CopyError> {
-    let mut way = go_past_the_cache(file);
-    let (mut crc, mut size) = (Hasher::new(), 0_u64);
-    loop {
-        let piece = buffer.piece();
-        let count = match file.read_at(piece, size) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput && matches!(way, Way::Direct) => {
-                way = Way::Dropped;
-                if let Err(error) = leave_direct(file) {
-                    return Ok(Err(error));
-                }
-                continue;
-            }
-            Err(error) => return Ok(Err(error)),
-        };
-        if count == 0 {
-            return Ok(Ok((size, crc.finalize())));
-        }
-        crc.update(piece.get(..count).unwrap_or_default());
-        let count = u64::try_from(count).unwrap_or(u64::MAX);
-        size = size.saturating_add(count);
-        handler(CopyEvent::Progress(meter.add(count)))?;
-    }
-}
-
-fn go_past_the_cache(file: &File) -> Way {
-    if go_direct(file).is_ok() {
-        return Way::Direct;
-    }
-    let_go(file);
-    Way::Dropped
-}
-
 /// Has reads and writes of the file go past the page cache; they have to be aligned from then on.
 ///
 /// # Errors
@@ -143,37 +85,4 @@ pub(super) fn let_go(file: &File) {
     if let Err(error) = fadvise(file, 0, None, Advice::DontNeed) {
         log::debug!("the page cache keeps a file: {error}");
     }
-}
-
-/// Whether two files have the same content; the first is read as it is, the second from the disk itself.
-///
-/// # Errors
-///
-/// When one of them cannot be read.
-pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Result<io::Result<bool>, super::CopyError> {
-    let mut buffer = Buffer::for_size(one.metadata().map_or(u64::MAX, |metadata| metadata.len()));
-    let mut meter = Meter::new(both(one, other));
-    let (mut crc, mut size) = (Hasher::new(), 0_u64);
-    handler(CopyEvent::Phase(Phase::Comparing))?;
-    loop {
-        let piece = match buffer.fill(one) {
-            Ok(piece) => piece,
-            Err(error) => return Ok(Err(error)),
-        };
-        if piece.is_empty() {
-            break;
-        }
-        crc.update(piece);
-        let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        size = size.saturating_add(count);
-        handler(CopyEvent::Progress(meter.add(count)))?;
-    }
-    let_go(one);
-    let found = checksum_from_disk(other, &mut buffer, &mut meter, handler)?;
-    Ok(found.map(|found| found == (size, crc.finalize())))
-}
-
-/// The size of both files.
-fn both(one: &File, other: &File) -> Option<u64> {
-    Some(one.metadata().ok()?.len().saturating_add(other.metadata().ok()?.len()))
 }

@@ -1,0 +1,116 @@
+//! Reading back what a disk has, past the page cache.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crc32fast::Hasher;
+
+use super::ahead::{self, LARGE, Pool};
+use super::bytes::{Buffer, go_direct, leave_direct, let_go};
+use crate::progress::{CopyEvent, Handler, Meter, Phase};
+
+/// A file that is read back from its beginning to its end, from the disk itself.
+#[derive(Debug)]
+struct FromDisk<'f> {
+    file: &'f File,
+    at: u64,
+    /// Whether reads go past the page cache, and do not go through it after its pages were let go of.
+    past_the_cache: bool,
+}
+
+impl<'f> FromDisk<'f> {
+    fn new(file: &'f File) -> Self {
+        let past_the_cache = go_direct(file).is_ok();
+        if !past_the_cache {
+            let_go(file);
+        }
+        Self { file, at: 0, past_the_cache }
+    }
+
+    /// Reads the next bytes; none at the end.
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(piece, self.at) {
+                Ok(count) => {
+                    self.at = self.at.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Not this file system, or not from here on.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput && self.past_the_cache => {
+                    self.past_the_cache = false;
+                    leave_direct(self.file)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Size and checksum of what the disk has for `file`, whose writes are on the disk already; a large one is read ahead by a
+/// thread, into the buffers of `pool`.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub(super) fn checksum_from_disk(
+    file: &File,
+    (buffer, pool): (&mut Buffer, &mut Pool),
+    meter: &mut Meter,
+    handler: Handler<'_>,
+) -> Result<io::Result<(u64, u32)>, super::CopyError> {
+    let mut disk = FromDisk::new(file);
+    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    let mut take = |piece: &[u8]| -> Result<(), super::CopyError> {
+        crc.update(piece);
+        let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        size = size.saturating_add(count);
+        Ok(handler(CopyEvent::Progress(meter.add(count)))?)
+    };
+    let read = if file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE) {
+        ahead::read(pool, |buffer| disk.read(buffer.piece()), &mut take)?
+    } else {
+        loop {
+            match disk.read(buffer.piece()) {
+                Ok(0) => break Ok(()),
+                Ok(count) => take(buffer.piece().get(..count).unwrap_or_default())?,
+                Err(error) => break Err(error),
+            }
+        }
+    };
+    Ok(read.map(|()| (size, crc.finalize())))
+}
+
+/// Whether two files have the same content; the first is read as it is, the second from the disk itself.
+///
+/// # Errors
+///
+/// When one of them cannot be read.
+pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Result<io::Result<bool>, super::CopyError> {
+    let mut buffer = Buffer::for_size(one.metadata().map_or(u64::MAX, |metadata| metadata.len()));
+    let mut meter = Meter::new(both(one, other));
+    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    handler(CopyEvent::Phase(Phase::Comparing))?;
+    loop {
+        let piece = match buffer.fill(one) {
+            Ok(piece) => piece,
+            Err(error) => return Ok(Err(error)),
+        };
+        if piece.is_empty() {
+            break;
+        }
+        crc.update(piece);
+        let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        size = size.saturating_add(count);
+        handler(CopyEvent::Progress(meter.add(count)))?;
+    }
+    let_go(one);
+    let found = checksum_from_disk(other, (&mut buffer, &mut Pool::default()), &mut meter, handler)?;
+    Ok(found.map(|found| found == (size, crc.finalize())))
+}
+
+/// The size of both files.
+fn both(one: &File, other: &File) -> Option<u64> {
+    Some(one.metadata().ok()?.len().saturating_add(other.metadata().ok()?.len()))
+}
