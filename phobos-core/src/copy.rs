@@ -28,11 +28,12 @@ mod back;
 mod bytes;
 mod pairs;
 mod plan;
+mod side;
 mod survey;
 
 pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, verify};
 pub use self::back::same_content;
-pub use self::pairs::{Difference, Pair, Pairs, walk_pairs};
+pub use self::pairs::{Difference, Pair, Pairs, walk_pairs, walk_pairs_with};
 pub use self::plan::{Make, Plan, Step};
 pub use self::survey::{Item, Survey, survey, survey_up_to};
 

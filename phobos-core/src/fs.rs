@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::attributes::{Standpoint, listed};
 pub use self::listing::Listing;
 use self::resolve::without_atime;
 pub use self::shared::{make_passage, make_private, make_shared, replace, set};

@@ -1,10 +1,11 @@
 //! Holding spaces and everything else that rsync copies: judged before, and looked at and read back afterwards.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{self, CopyError, Difference, Pair, Pairs, walk_pairs};
+use phobos_core::copy::{self, CopyError, Difference, Pair, Pairs, walk_pairs_with};
 use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
 use phobos_core::progress::Handler;
 
@@ -86,7 +87,7 @@ pub(crate) fn judge(
     unproved: Option<i64>,
     handler: Handler<'_>,
 ) -> Result<Judged, CopyError> {
-    let (mut lost, mut room, mut alike) = (Vec::new(), Room::default(), true);
+    let (mut lost, mut room, alike) = (Vec::new(), Room::default(), Cell::new(true));
     for space in spaces {
         let mut count = Count::default();
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
@@ -96,7 +97,7 @@ pub(crate) fn judge(
             count.copy += u64::from(old.is_some());
             let is_proved = old.is_some_and(|old| unproved.is_none_or(|since| old.ctime < since));
             count.proved += u64::from(is_proved);
-            alike = alike && pair.is_the_same_in_all(acls)?;
+            alike.set(alike.get() && pair.is_the_same_in_all(acls)?);
             if let Some(new) = new {
                 let size = new.size.min(new.taken);
                 if is_proved && pair.difference().is_none() {
@@ -109,13 +110,13 @@ pub(crate) fn judge(
             }
             Ok(())
         };
-        walk((Some(source), Some(copy)), space, &mut see, handler)?;
+        walk((Some(source), Some(copy)), space, &alike, &mut see, handler)?;
         // That somebody deletes one file is no loss of a space.
         if folder(copy, space)?.is_some() {
             lost.extend(count.judge(space));
         }
     }
-    Ok(Judged { lost, room, alike })
+    Ok(Judged { lost, room, alike: alike.get() })
 }
 
 /// Whether there is nothing that rsync would change in what is in no space: the top itself, but for its time, which each run
@@ -142,15 +143,14 @@ pub(crate) fn is_rest_alike(
         return Ok(true);
     }
     let dirs = (Some(source), Some(copy));
-    let own =
-        Pair { path: holding, name: holding, source: in_source, copy: in_copy, source_dir: dirs.0, copy_dir: dirs.1 };
-    let mut alike = own.is_the_same_in_all(acls)?;
+    let own = Pair::new(holding, holding, (in_source, dirs.0), (in_copy, dirs.1));
+    let alike = Cell::new(own.is_the_same_in_all(acls)?);
     let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
-        alike = alike && pair.is_the_same_in_all(acls)?;
+        alike.set(alike.get() && pair.is_the_same_in_all(acls)?);
         Ok(())
     };
-    walk(dirs, &holding.join(MARKS), &mut see, handler)?;
-    Ok(alike)
+    walk(dirs, &holding.join(MARKS), &alike, &mut see, handler)?;
+    Ok(alike.get())
 }
 
 impl Count {
@@ -206,7 +206,7 @@ pub(crate) fn verify(
             }
             Ok(())
         };
-        walk((Some(source), Some(copy)), space, &mut see, handler)?;
+        walk((Some(source), Some(copy)), space, &Cell::new(false), &mut see, handler)?;
         if wrong.is_some() {
             return Ok(wrong);
         }
@@ -226,7 +226,7 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
             }
             Ok(())
         };
-        walk((None, Some(copy)), space, &mut see, handler)?;
+        walk((None, Some(copy)), space, &Cell::new(false), &mut see, handler)?;
     }
     Ok(count)
 }
@@ -235,6 +235,7 @@ pub(crate) fn distrust(copy: &Dir, spaces: &[PathBuf], since: i64, handler: Hand
 fn walk(
     (source, copy): (Option<&Dir>, Option<&Dir>),
     space: &Path,
+    with_attributes: &Cell<bool>,
     see: Pairs<'_>,
     handler: Handler<'_>,
 ) -> Result<(), CopyError> {
@@ -250,21 +251,18 @@ fn walk(
     let (of_source, of_copy) = (stat(&source_dir)?, stat(&copy_dir)?);
     let is_folder = |stat: &Stat| stat.kind == Kind::Dir;
     if of_source.is_some() || of_copy.is_some() {
-        let own = Pair {
-            path: Path::new(""),
-            name,
-            source: of_source,
-            copy: of_copy,
-            source_dir: source_dir.as_ref(),
-            copy_dir: copy_dir.as_ref(),
-        };
+        let sides = ((of_source, source_dir.as_ref()), (of_copy, copy_dir.as_ref()));
+        let own = Pair::new(Path::new(""), name, sides.0, sides.1);
         see(&own, handler)?;
     }
     let below = |dir: &Option<Dir>, stat: Option<Stat>| match dir {
         Some(dir) if stat.as_ref().is_some_and(is_folder) => dir.open_dir(name).map(Some),
         _ => Ok(None),
     };
-    walk_pairs(below(&source_dir, of_source)?, below(&copy_dir, of_copy)?, see, handler)
+    match (below(&source_dir, of_source)?, below(&copy_dir, of_copy)?) {
+        (None, None) => Ok(()),
+        (source, copy) => walk_pairs_with(source, copy, with_attributes, see, handler),
+    }
 }
 
 /// The folder `path` below `root`; `None` where there is none, or something else.
