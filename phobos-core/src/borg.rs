@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::config::Config;
-pub use self::lock::{LOCK_FILES, LockHolder, RepositoryLock};
+pub use self::lock::{LOCK_FILES, LockHolder, Locking, RepositoryLock};
 use crate::error::{Class, Classified};
 use crate::exec::ExecError;
 use crate::human;

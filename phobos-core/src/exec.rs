@@ -213,22 +213,30 @@ pub trait Exec: fmt::Debug + Sync {
         observer: &mut dyn Observer,
     ) -> Result<Box<dyn Hold>, ExecError>;
 
-    /// Starts `invocation` and passes its output to `heard` as it comes, until that returns true. The program then holds
-    /// until it is released. The invocation's limit counts for the time until then, and again for the release.
+    /// Starts `invocation`, which will answer what it is told; what it has to say is heard later, so that something else can be
+    /// done until then.
     ///
     /// # Streams
     ///
     /// Standard input: a pipe that has the invocation's bytes in it, a few kilobytes at most, and stays open. Standard
-    /// output: to `heard`. Standard error: its tail goes into the error.
+    /// output: to who listens. Standard error: its tail goes into the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecError`] if the program cannot be started.
+    fn converse(&self, invocation: &Invocation) -> Result<Box<dyn Conversation + '_>, ExecError>;
+}
+
+/// A program that was told something, and has not been listened to yet. Dropping it closes the program's standard input and
+/// waits for its end.
+pub trait Conversation: fmt::Debug {
+    /// Passes the program's output to `heard` as it comes, until that returns true. The program then holds until it is
+    /// released. The invocation's limit counts from now until then, and again for the release.
     ///
     /// # Errors
     ///
     /// [`ExecError`] if the program ends before `heard` returns true, or takes too long; it no longer runs.
-    fn converse(
-        &self,
-        invocation: &Invocation,
-        heard: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<Box<dyn Hold>, ExecError>;
+    fn listen(self: Box<Self>, heard: &mut dyn FnMut(&[u8]) -> bool) -> Result<Box<dyn Hold>, ExecError>;
 }
 
 /// Replaces this process by the program (execve(2)): it keeps the process id, streams, environment and ignored signals; locks

@@ -52,7 +52,7 @@ pub(crate) struct Look {
 #[derive(Debug)]
 pub(crate) struct Side<'d> {
     pub(crate) state: State,
-    dir: &'d Dir,
+    pub(crate) dir: &'d Dir,
 }
 
 /// Looks into the folder `dir`, which should have no more than `names` names; nothing is believed yet.
@@ -85,13 +85,14 @@ pub(crate) fn settled(survey: Survey, state: &State) -> Survey {
 }
 
 /// Refuses a repository in which there is anything but files and folders, by its names alone: before Borg's lock is taken,
-/// which takes a link that leads nowhere for a failure of its own. Another Borg may be at work there.
-pub(crate) fn shape(dir: &Dir) -> Result<(), anyhow::Error> {
+/// which takes a link that leads nowhere for a failure of its own. Another Borg may be at work there. Returns how many names there
+/// are.
+pub(crate) fn shape(dir: &Dir) -> Result<usize, anyhow::Error> {
     let data = Path::new("data");
     if dir.stat(data)?.is_none() {
         return Err(refused("the repository is damaged: it has no folder `data`".to_owned()).into());
     }
-    let mut folders = vec![PathBuf::new(), data.to_owned()];
+    let (mut folders, mut names) = (vec![PathBuf::new(), data.to_owned()], 0);
     while let Some(folder) = folders.pop() {
         let opened = if folder.as_os_str().is_empty() { dir.try_clone() } else { dir.open_dir(&folder) };
         let opened = match opened {
@@ -100,6 +101,7 @@ pub(crate) fn shape(dir: &Dir) -> Result<(), anyhow::Error> {
             opened => opened?,
         };
         for entry in opened.entries_up_to(NAMES)? {
+            names += 1;
             let path = folder.join(&entry.name);
             let kind = match entry.kind {
                 None => opened.stat(Path::new(&entry.name))?.map(|stat| stat.kind),
@@ -112,7 +114,7 @@ pub(crate) fn shape(dir: &Dir) -> Result<(), anyhow::Error> {
             }
         }
     }
-    Ok(())
+    Ok(names)
 }
 
 /// Refuses a source with something in it that is none of Borg's, whatever is on the drive.

@@ -15,6 +15,7 @@ mod progress;
 mod proof;
 mod record;
 mod room;
+mod seen;
 mod session;
 mod source;
 mod spaces;

@@ -10,15 +10,13 @@ use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
 use phobos_core::exec::Exec;
-use phobos_core::fs::{Dir, Durability, shown};
+use phobos_core::fs::{Dir, Durability, FsError, shown};
 use phobos_core::human;
-use phobos_core::mount::Access;
 use phobos_core::notify::Notifier;
 use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
-use phobos_site::drives::Target;
 use phobos_site::ledger;
 
 use crate::exchange;
@@ -27,10 +25,11 @@ use crate::progress::Monitor;
 use crate::proof::SegmentProof;
 use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
+use crate::seen::{Opened, Seen};
 use crate::session::Session;
-use crate::source::{Place, Source};
+use crate::source::Source;
 use crate::spaces::{self, Room};
-use crate::verdict::{Case, Verdict};
+use crate::verdict::{self, Verdict};
 use crate::{Cli, boxed};
 
 /// What somebody needs who has nothing but the drive.
@@ -40,7 +39,6 @@ const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
 pub(crate) struct Mirroring<'a> {
     pub(crate) cli: &'a Cli,
     pub(crate) config: &'a Config,
-    pub(crate) target: &'a Target,
     pub(crate) exec: &'a dyn Exec,
     pub(crate) interrupted: &'a dyn Fn() -> Option<i32>,
     pub(crate) systemd: &'a Notifier,
@@ -64,18 +62,15 @@ struct Done {
 
 impl Mirroring<'_> {
     /// Mirrors onto the drive, and closes it whatever happens.
-    pub(crate) fn run(&self, repository: &Repository) -> Result<Stats, anyhow::Error> {
-        self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
-        let place = Place::open(&self.config.backup)?;
-        let source = place.look(repository, &mut self.monitor().handler())?;
-        let access = if self.cli.dry_run { Access::Look } else { Access::Write };
-        let mut session = Session::open(self.exec, self.config, self.target, access)?;
-        let work = self.mirror(repository.id().as_str(), &source, &mut session);
+    pub(crate) fn run(&self, repository: &Repository, opened: Opened<'_>) -> Result<Stats, anyhow::Error> {
+        let Opened { place, mut session, seen } = opened;
+        let source = place.look(repository, &mut self.monitor().handler());
+        let work = source.and_then(|source| self.mirror(&source, seen, &mut session));
         Ok(teardown::join(work.map_err(boxed), session.close())?)
     }
 
-    fn mirror(&self, id: &str, source: &Source<'_>, session: &mut Session<'_>) -> Result<Stats, anyhow::Error> {
-        let verdict = self.judge(id, source, session.root()?)?;
+    fn mirror(&self, source: &Source<'_>, seen: Seen, session: &mut Session<'_>) -> Result<Stats, anyhow::Error> {
+        let verdict = verdict::judge(seen, source, self.cli.accept.as_deref(), &|| self.monitor())?;
         if self.cli.dry_run {
             return self.show_plan(session.root()?, &verdict, &source.place.inner);
         }
@@ -84,72 +79,82 @@ impl Mirroring<'_> {
         self.conclude(source, session, done)
     }
 
-    fn judge(&self, id: &str, source: &Source<'_>, root: &Dir) -> Result<Verdict, anyhow::Error> {
-        let Self { cli, config, .. } = *self;
-        let case = Case { cli, config, drive: self.target.name.as_str(), root, source, id };
-        case.judge(&|| self.monitor())
-    }
-
     /// Copies, the repository beside its old copy and all else in its place, and says on the drive what is under way.
     fn carry_out(&self, verdict: Verdict, source: &Source<'_>, session: &Session<'_>) -> Result<Done, anyhow::Error> {
         let root = session.root()?;
-        let Verdict { copy, plan, unproved, .. } = &verdict;
+        let Verdict { plan, seen: Seen { copy, unproved, apart, .. }, .. } = &verdict;
         let transaction = source.side.state.last().map(u64::from);
         let run = RunRecord::new(Utc::now(), transaction);
         // The time of the first run that is not proved counts until one is.
         let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
         let record_of_run = RunRecord { since, ..run.clone() };
-        let needed = plan.bytes().saturating_add(verdict.room.added).saturating_add(verdict.room.beside);
+        let needed = plan.bytes().saturating_add(apart.room.added).saturating_add(apart.room.beside);
         let first = copy.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
         room::make(root, needed, first, &record_of_run, &mut self.monitor().handler())?;
-        // Before anything is written it says whose the drive is, and what will be put there.
+        let is_rest_alike = self.is_rest_alike(&verdict, source, root)?;
         let names = |names: &mut dyn Iterator<Item = &OsString>| -> Vec<String> {
             names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
         };
-        let record = DriveRecord { names: names(&mut verdict.judged.iter()), ..verdict.record.clone() };
+        let mut done = Done::nothing(DriveRecord {
+            transaction,
+            names: names(&mut verdict.seen.judged.intersection(&verdict.seen.tops)),
+            ..verdict.seen.record.clone()
+        });
+        if verdict.is_same && is_rest_alike {
+            return Ok(done);
+        }
+        // Before anything is written it says whose the drive is, and what will be put there.
+        let record = DriveRecord { names: names(&mut verdict.seen.judged.iter()), ..verdict.seen.record.clone() };
         record.write(root)?;
         if let Some(before) = unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
-            spaces::distrust(root, &verdict.spaces, before.since, &mut self.monitor().handler())?;
+            spaces::distrust(root, &verdict.seen.spaces, before.since, &mut self.monitor().handler())?;
         }
         record_of_run.write(root)?;
 
         // What is not in place is of no use to anybody.
-        let copied = self.copy(&verdict, &run, source, session);
+        let copied = self.copy(&verdict, is_rest_alike, &run, source, session);
         let (fresh, stats) = copied.inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
-        let names = names(&mut verdict.judged.intersection(&verdict.tops));
-        let record = DriveRecord { transaction, mirrored: Some(Utc::now()), names, ..record };
-        let (has_fresh, has_copied) = (fresh.is_some(), fresh.is_some() || stats.is_some());
+        (done.has_fresh, done.has_copied) = (fresh.is_some(), true);
         let (written, stats) = (fresh.unwrap_or_default(), stats.unwrap_or_default());
-        let stats = Stats {
+        done.stats = Stats {
             files_transferred: stats.files_transferred + written.len() as u64,
             bytes_transferred: written.iter().fold(stats.bytes_transferred, |sum, file| sum.saturating_add(file.size)),
             deleted: stats.deleted + plan.gone.len() as u64,
             ..stats
         };
-        Ok(Done { record, spaces: verdict.spaces, has_fresh, has_copied, stats })
+        done.spaces = verdict.seen.spaces;
+        Ok(done)
+    }
+
+    /// Whether rsync would find nothing to do, which is told by one look at both sides, and takes less than rsync's beginning.
+    fn is_rest_alike(&self, verdict: &Verdict, source: &Source<'_>, root: &Dir) -> Result<bool, anyhow::Error> {
+        let Seen { apart, holding, unproved, .. } = &verdict.seen;
+        if unproved.is_some() || !apart.alike {
+            return Ok(false);
+        }
+        let (from, inner) = (&source.place.root, &source.place.inner);
+        let (acls, holding) = (self.config.external.attributes, holding.as_deref());
+        Ok(spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?)
     }
 
     /// What of the repository was written, and what rsync did: nothing, where nothing was to be done.
     fn copy(
         &self,
         verdict: &Verdict,
+        is_rest_alike: bool,
         run: &RunRecord,
         source: &Source<'_>,
         session: &Session<'_>,
     ) -> Result<(Option<Vec<copy::Written>>, Option<Stats>), anyhow::Error> {
-        let (root, from, inner) = (session.root()?, &source.place.root, &source.place.inner);
-        let Verdict { copy, plan, spaces, holding, .. } = verdict;
-        let fresh = (!verdict.is_same).then(|| self.build(source, root, copy.as_ref(), plan)).transpose()?;
+        let (root, from) = (session.root()?, &source.place.root);
+        let Seen { copy, spaces, filters, apart, .. } = &verdict.seen;
+        let fresh = (!verdict.is_same).then(|| self.build(source, root, copy.as_ref(), &verdict.plan)).transpose()?;
         session.prove()?;
-        // Nothing to do is told by one look at both sides, which takes less than rsync's beginning.
-        let acls = self.config.external.attributes;
-        let is_rest_alike =
-            || spaces::is_rest_alike(from, root, inner, holding.as_deref(), acls, &mut self.monitor().handler());
-        if verdict.unproved.is_none() && verdict.alike && is_rest_alike()? {
+        if is_rest_alike {
             return Ok((fresh, None));
         }
-        let stats = self.copy_rest(source, &verdict.filters, session, verdict.room)?;
+        let stats = self.copy_rest(source, filters, session, apart.room)?;
         root.sync_file_system()?;
         session.prove()?;
         source.place.prove(&self.config.backup)?;
@@ -172,10 +177,13 @@ impl Mirroring<'_> {
             self.look_at_what_is_kept(source, session.root()?, &source.place.inner, &[])?;
         }
         self.borg.borrow_mut().let_go();
-        let (root, record) = (session.root()?, done.record);
+        let root = session.root()?;
+        let record = DriveRecord { mirrored: Some(Utc::now()), ..done.record };
         record.write(root)?;
-        root.replace(Path::new(GUIDE), GUIDE_TEXT.as_bytes(), 0o644, Durability::Synced)?;
-        RunRecord::take_back(root)?;
+        write_guide(root)?;
+        if done.has_copied {
+            RunRecord::take_back(root)?;
+        }
         self.noted.replace(record.noted(root, &self.config.external.mount));
         log::info!(
             "copied {} files with {}, deleted {}; the repository on the drive has {}",
@@ -222,7 +230,7 @@ impl Mirroring<'_> {
 
     /// Says what would be changed on the drive.
     fn show_plan(&self, root: &Dir, verdict: &Verdict, inner: &Path) -> Result<Stats, anyhow::Error> {
-        let Verdict { plan, filters, .. } = verdict;
+        let Verdict { plan, seen: Seen { filters, .. }, .. } = verdict;
         let mut monitor = self.monitor();
         let mirror = self.rsync(filters, &monitor).times(record::times(root)?);
         let stats = rsync::mirror(self.exec, &mirror, &mut monitor.handler())?;
@@ -296,7 +304,7 @@ impl Mirroring<'_> {
     }
 
     fn monitor(&self) -> Monitor<'_> {
-        Monitor::new(self.borg, self.interrupted, self.systemd, &self.config.external.mount)
+        Monitor::new(Some(self.borg), self.interrupted, self.systemd, &self.config.external.mount)
     }
 
     /// Proves that the source and the drive are still what they were.
@@ -312,6 +320,22 @@ impl Mirroring<'_> {
             return Err(anyhow!("Borg's lock was lost while the repository was copied"));
         }
         Ok(())
+    }
+}
+
+/// Says on the drive how everything is got back, unless it says that already.
+fn write_guide(root: &Dir) -> Result<(), FsError> {
+    let (name, text) = (Path::new(GUIDE), GUIDE_TEXT.as_bytes());
+    match root.read(name, text.len() as u64) {
+        Ok(Some(there)) if there == text => Ok(()),
+        _ => root.replace(name, text, 0o644, Durability::Synced),
+    }
+}
+
+impl Done {
+    /// A run that had nothing to do.
+    fn nothing(record: DriveRecord) -> Self {
+        Self { record, spaces: Vec::new(), has_fresh: false, has_copied: false, stats: Stats::default() }
     }
 }
 

@@ -26,7 +26,8 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Shows how a copy goes, and ends it when it may not go on.
 pub(crate) struct Monitor<'m> {
-    lock: &'m RefCell<RepositoryLock>,
+    /// Borg's lock, once it is there.
+    lock: Option<&'m RefCell<RepositoryLock>>,
     interrupted: &'m dyn Fn() -> Option<i32>,
     systemd: &'m Notifier,
     /// Where the drive is mounted.
@@ -56,7 +57,7 @@ struct Filling {
 
 impl<'m> Monitor<'m> {
     pub(crate) fn new(
-        lock: &'m RefCell<RepositoryLock>,
+        lock: Option<&'m RefCell<RepositoryLock>>,
         interrupted: &'m dyn Fn() -> Option<i32>,
         systemd: &'m Notifier,
         place: &'m Path,
@@ -140,7 +141,7 @@ impl<'m> Monitor<'m> {
         if let Some(still_there) = self.still_there {
             still_there().map_err(Halt::Because)?;
         }
-        if !self.lock.borrow_mut().is_held() {
+        if self.lock.is_some_and(|lock| !lock.borrow_mut().is_held()) {
             return Err(Halt::Because("Borg's lock was lost".to_owned()));
         }
         self.look_at_the_drive();

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::serve::{self, Answer, Listener};
 use super::{BorgError, Repository};
-use crate::exec::{Exec, ExecError, Hold, Invocation, Observer};
+use crate::exec::{Conversation, Exec, ExecError, Hold, Invocation, Observer};
 use crate::fs::{Dir, shown_text};
 use crate::lock::Patience;
 
@@ -51,6 +51,14 @@ pub struct RepositoryLock {
     own: Option<LockHolder>,
 }
 
+/// Borg's lock on a repository, which a child has been told to take and has not said yet that it has.
+#[derive(Debug)]
+#[must_use = "dropping it lets go of the lock"]
+pub struct Locking<'e> {
+    repository: Repository,
+    talk: Box<dyn Conversation + 'e>,
+}
+
 /// A process that Borg's lock files name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockHolder {
@@ -81,21 +89,19 @@ impl Repository {
         exec: &dyn Exec,
         patience: &mut Patience<'_>,
     ) -> Result<RepositoryLock, BorgError> {
-        self.take(patience, || {
-            let mut listener = Listener::default();
-            let mut hold = exec.converse(call, &mut |bytes| listener.hear(bytes))?;
-            let tried = match listener.answer() {
-                Some(Answer::Opened) => return Ok(Tried::Held(hold)),
-                Some(Answer::Busy) => Tried::Busy,
-                Some(Answer::Refused(words)) => Tried::Refused(words),
-                None => Tried::Refused("nothing".to_owned()),
-            };
-            // What Borg said says more than how it then ends.
-            if let Err(error) = hold.release() {
-                log::debug!("{}", crate::error::Chain(&error));
-            }
-            Ok(tried)
-        })
+        self.take(patience, || exec.converse(call).and_then(tried))
+    }
+
+    /// Begins to take Borg's lock as [`Repository::lock`] does: Borg takes a moment to start, and what does not need the lock can
+    /// be done meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// When Borg cannot be started.
+    pub fn begin_to_lock<'e>(&self, exec: &'e dyn Exec) -> Result<Locking<'e>, BorgError> {
+        let talk = exec.converse(&self.serve()?.limit(ANSWER_LIMIT));
+        let talk = talk.map_err(|source| BorgError::Lock { verb: "take", path: self.path.clone(), source })?;
+        Ok(Locking { repository: self.clone(), talk })
     }
 
     /// Takes Borg's lock exclusively, by `borg with-lock`, waiting for others as long as `patience` allows. Borg commits a
@@ -122,26 +128,28 @@ impl Repository {
     ) -> Result<RepositoryLock, BorgError> {
         let mut said: Option<Instant> = None;
         loop {
-            match attempt() {
-                Ok(Tried::Held(hold)) => {
-                    let own = hold.pid().and_then(|pid| self.holder_of(pid));
-                    return Ok(RepositoryLock { hold, repository: self.clone(), own });
-                }
-                Ok(Tried::Busy) => {}
-                Ok(Tried::Refused(words)) => return Err(BorgError::Refused { path: self.path.clone(), words }),
-                Err(ExecError::Interrupted { signal, .. }) => {
-                    return Err(BorgError::Interrupted { path: self.path.clone(), signal });
-                }
-                Err(ExecError::TimedOut { limit, .. }) => {
-                    return Err(BorgError::Mute { path: self.path.clone(), limit });
-                }
-                Err(source) => {
-                    return Err(BorgError::Lock { verb: "take", path: self.path.clone(), source });
-                }
+            if let Some(lock) = self.held(attempt())? {
+                return Ok(lock);
             }
             let holders = self.lock_holders();
             self.say_now_and_then(&holders, &mut said, patience);
             self.wait_for_change(&holders, patience)?;
+        }
+    }
+
+    /// What an attempt has come to: the lock, or `None` while somebody else holds it.
+    fn held(&self, tried: Result<Tried, ExecError>) -> Result<Option<RepositoryLock>, BorgError> {
+        let path = self.path.clone();
+        match tried {
+            Ok(Tried::Held(hold)) => {
+                let own = hold.pid().and_then(|pid| self.holder_of(pid));
+                Ok(Some(RepositoryLock { hold, repository: self.clone(), own }))
+            }
+            Ok(Tried::Busy) => Ok(None),
+            Ok(Tried::Refused(words)) => Err(BorgError::Refused { path, words }),
+            Err(ExecError::Interrupted { signal, .. }) => Err(BorgError::Interrupted { path, signal }),
+            Err(ExecError::TimedOut { limit, .. }) => Err(BorgError::Mute { path, limit }),
+            Err(source) => Err(BorgError::Lock { verb: "take", path, source }),
         }
     }
 
@@ -153,6 +161,8 @@ impl Repository {
         let owner = Owner::of(std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
         let call = Invocation::new("borg").args(["serve", "--restrict-to-repository"]).arg(&path);
         let call = call.stdin(serve::requests(&path)).own_group().only_env(KEPT).env("HOME", &owner.home);
+        // What Borg would try of itself at the start has to do with archives, and takes 45 MB and a tenth of its time.
+        let call = call.env("BORG_SELFTEST", "disabled");
         let me = nix::unistd::geteuid();
         Ok(if me.is_root() && !owner.uid.is_root() { call.through(owner.setpriv()) } else { call })
     }
@@ -242,6 +252,18 @@ impl Repository {
     }
 }
 
+impl Locking<'_> {
+    /// Waits until Borg has the lock; `None` while somebody else holds it, which [`Repository::lock`] waits for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Repository::lock`].
+    pub fn answer(self) -> Result<Option<RepositoryLock>, BorgError> {
+        let Self { repository, talk } = self;
+        repository.held(tried(talk))
+    }
+}
+
 impl RepositoryLock {
     /// Whether the lock is still held: its holder lives, and nobody has broken the lock.
     pub fn is_held(&mut self) -> bool {
@@ -271,6 +293,23 @@ impl RepositoryLock {
         let path = || self.repository.path.clone();
         self.hold.release().map_err(|source| BorgError::Lock { verb: "release", path: path(), source })
     }
+}
+
+/// What Borg answers to the attempt that it was told to make.
+fn tried(talk: Box<dyn Conversation + '_>) -> Result<Tried, ExecError> {
+    let mut listener = Listener::default();
+    let mut hold = talk.listen(&mut |bytes| listener.hear(bytes))?;
+    let tried = match listener.answer() {
+        Some(Answer::Opened) => return Ok(Tried::Held(hold)),
+        Some(Answer::Busy) => Tried::Busy,
+        Some(Answer::Refused(words)) => Tried::Refused(words),
+        None => Tried::Refused("nothing".to_owned()),
+    };
+    // What Borg said says more than how it then ends.
+    if let Err(error) = hold.release() {
+        log::debug!("{}", crate::error::Chain(&error));
+    }
+    Ok(tried)
 }
 
 /// The result of one attempt to take the lock.

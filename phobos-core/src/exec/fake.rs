@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{Exec, ExecError, Finished, Hold, Invocation, Observer, Status};
+use super::{Conversation, Exec, ExecError, Finished, Hold, Invocation, Observer, Status};
 
 /// One answer of a [`Script`].
 #[derive(Debug, Clone)]
@@ -105,17 +105,25 @@ impl Exec for Script {
         self.answer(invocation).map(|_| Box::new(Held) as Box<dyn Hold>)
     }
 
-    fn converse(
-        &self,
-        invocation: &Invocation,
-        heard: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<Box<dyn Hold>, ExecError> {
-        let stdout = self.answer(invocation)?;
-        if heard(&stdout) {
+    fn converse(&self, invocation: &Invocation) -> Result<Box<dyn Conversation + '_>, ExecError> {
+        Ok(Box::new(Said { answer: self.answer(invocation), invocation: invocation.clone() }))
+    }
+}
+
+/// What a script's [`Exec::converse`] returns.
+#[derive(Debug)]
+struct Said {
+    answer: Result<Vec<u8>, ExecError>,
+    invocation: Invocation,
+}
+
+impl Conversation for Said {
+    fn listen(self: Box<Self>, heard: &mut dyn FnMut(&[u8]) -> bool) -> Result<Box<dyn Hold>, ExecError> {
+        if heard(&self.answer?) {
             return Ok(Box::new(Held));
         }
         let stderr = "it ended without an answer".to_owned();
-        Err(ExecError::Failed { invocation: invocation.call(), status: Status::Code(0), stderr })
+        Err(ExecError::Failed { invocation: self.invocation.call(), status: Status::Code(0), stderr })
     }
 }
 

@@ -14,7 +14,7 @@ use super::activity::Activity;
 use super::child::{Child, Input, TICK, pidfd_of, status_of};
 use super::command::bare;
 use super::sink::{Capture, Lines, Listener, Sink};
-use super::{Exec, ExecError, Finished, Hold, Invocation, Lifetime, Observer, Status, find};
+use super::{Conversation, Exec, ExecError, Finished, Hold, Invocation, Lifetime, Observer, Status, find};
 use crate::signal::Signals;
 
 /// How long a program that was asked to end may take before it is killed.
@@ -203,19 +203,33 @@ impl Exec for System<'_> {
         Err(ExecError::Failed { invocation: invocation.call(), status: Status::Code(0), stderr })
     }
 
-    fn converse(
-        &self,
-        invocation: &Invocation,
-        heard: &mut dyn FnMut(&[u8]) -> bool,
-    ) -> Result<Box<dyn Hold>, ExecError> {
-        let mut child = self.start(invocation, Input::Open)?;
+    fn converse(&self, invocation: &Invocation) -> Result<Box<dyn Conversation + '_>, ExecError> {
+        let child = self.start(invocation, Input::Open)?;
+        let holder = Holder { child: Some(child), invocation: invocation.clone() };
+        Ok(Box::new(Talk { system: self, holder }))
+    }
+}
+
+/// A [`Conversation`] with a real child.
+#[derive(Debug)]
+struct Talk<'s> {
+    system: &'s System<'s>,
+    holder: Holder,
+}
+
+impl Conversation for Talk<'_> {
+    fn listen(self: Box<Self>, heard: &mut dyn FnMut(&[u8]) -> bool) -> Result<Box<dyn Hold>, ExecError> {
+        let Self { system, mut holder } = *self;
         let mut listener = Listener { heard, content: false };
-        self.attend(&mut child, invocation, &mut listener)?;
+        if let Some(mut child) = holder.child.take() {
+            system.attend(&mut child, &holder.invocation, &mut listener)?;
+            holder.child = Some(child).filter(|_| listener.content);
+        }
         if listener.content {
-            return Ok(Box::new(Holder { child: Some(child), invocation: invocation.clone() }));
+            return Ok(Box::new(holder));
         }
         let stderr = "it ended without an answer".to_owned();
-        Err(ExecError::Failed { invocation: invocation.call(), status: Status::Code(0), stderr })
+        Err(ExecError::Failed { invocation: holder.invocation.call(), status: Status::Code(0), stderr })
     }
 }
 

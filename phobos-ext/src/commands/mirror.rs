@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use chrono::Utc;
+use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::fs::Dir;
@@ -29,6 +30,7 @@ use super::hold;
 use crate::drive;
 use crate::gate;
 use crate::mirroring::Mirroring;
+use crate::seen::{Looking, Opened};
 use crate::source;
 use crate::{Cli, JOB, TABLES, boxed, opened, say, standing, telling};
 
@@ -177,20 +179,57 @@ impl Run<'_> {
         let _holding = self.job.lock(&LockName::Holding, Mode::Exclusive)?;
         let _repository = self.job.lock(&LockName::Repository, Mode::Exclusive)?;
         let repository = source::check(&self.config.backup)?;
-        gate::shape(&Dir::open(&self.config.backup.repository)?)?;
-        let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
-        let borg = RefCell::new(borg);
-        let mirroring = Mirroring {
+        let looking = Looking {
             cli: self.cli,
             config: self.config,
             target: self.target,
             exec: self.exec,
             interrupted: self.frame.interrupted,
             systemd: self.systemd,
+            id: repository.id().as_str(),
+        };
+        // Links and the like Borg takes for failures of its own.
+        gate::shape(&Dir::open(&self.config.backup.repository)?)?;
+        // Borg takes a moment to start.
+        let begun = repository.begin_to_lock(self.exec)?;
+        let opened = looking.open()?;
+        match self.job.waiting(self.job.deadline(), |_| begun.answer()) {
+            Ok(Some(borg)) => self.with_lock(borg, &repository, opened),
+            Ok(None) => {
+                // Until morning, maybe: the drive is not left open meanwhile, and what was seen is forgotten.
+                drop(opened.seen);
+                opened.session.close()?;
+                let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
+                match looking.open() {
+                    Ok(opened) => self.with_lock(borg, &repository, opened),
+                    Err(error) => Ok(teardown::join(Err(boxed(error)), borg.close())?),
+                }
+            }
+            Err(error) => {
+                drop(opened.seen);
+                Ok(teardown::join(Err(error), opened.session.close())?)
+            }
+        }
+    }
+
+    fn with_lock(
+        &self,
+        borg: RepositoryLock,
+        repository: &Repository,
+        opened: Opened<'_>,
+    ) -> Result<Stats, anyhow::Error> {
+        self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
+        let borg = RefCell::new(borg);
+        let mirroring = Mirroring {
+            cli: self.cli,
+            config: self.config,
+            exec: self.exec,
+            interrupted: self.frame.interrupted,
+            systemd: self.systemd,
             borg: &borg,
             noted: self.noted,
         };
-        let work = mirroring.run(&repository);
+        let work = mirroring.run(repository, opened);
         Ok(teardown::join(work.map_err(boxed), borg.into_inner().close())?)
     }
 

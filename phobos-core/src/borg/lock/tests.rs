@@ -97,6 +97,30 @@ fn readers_go_on_beside_it_writers_wait_and_nothing_changes() {
     place.borg(&["create", "--lock-wait=0", "repo::two", "/etc/hostname"]).unwrap();
 }
 
+/// Borg takes its time to start, and something else is done meanwhile.
+#[test]
+fn what_was_begun_is_answered_later_and_let_go_of_where_nobody_asks() {
+    let place = Place::new();
+    let before = place.state();
+    let (repository, system) = (place.repository(), System::default());
+    let held = repository.begin_to_lock(&system).unwrap();
+    let held = held.answer().unwrap().unwrap();
+    assert!(matches!(alone(&place), Err(BorgError::Busy { .. })));
+    let process = held.hold.pid().unwrap();
+    let peak = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")).unwrap();
+    assert!(peak.parse::<u64>().unwrap() <= 35_000, "the promise of how much memory it takes: {peak} kB");
+    held.close().unwrap();
+    drop(repository.begin_to_lock(&system).unwrap());
+    assert_eq!(place.state(), before, "nobody holds it any more");
+    let writer = alone(&place).unwrap();
+    assert!(repository.begin_to_lock(&system).unwrap().answer().unwrap().is_none());
+    writer.close().unwrap();
+    fs::rename(place.path().join("config"), place.path().join("config.away")).unwrap();
+    let error = repository.begin_to_lock(&system).unwrap().answer().unwrap_err().to_string();
+    assert!(error.contains("is not a valid repository"), "{error}");
+}
+
 #[test]
 fn a_writer_is_waited_for_by_name() {
     let place = Place::new();

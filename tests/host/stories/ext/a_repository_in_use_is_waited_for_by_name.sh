@@ -11,4 +11,6 @@ grep "borg with-lock" out
 mount "$A" disk.A; test ! -e disk.A/borg; umount disk.A
 phobos-ext --config "$CONFIG" >waiting 2>&1 & waiter=$!
 until grep -q "waiting for Borg's lock" waiting; do kill -0 $waiter; done
+# It may take until morning: the drive is not open meanwhile.
+never inside mountpoint /extbackup
 echo go >fifo; wait $waiter; cat waiting; grep finished waiting
