@@ -122,6 +122,13 @@ fn compare(name: &str, script: &[Cost], phobos: &[Cost], target: f64) {
     say(&compared("    processor time", median(script, cpu), median(phobos, cpu)).0);
 }
 
+/// The same where the two do not do the same, so that there is no target.
+fn compare_told(name: &str, script: &[Cost], phobos: &[Cost]) {
+    for (name, part) in [(name, (|cost| cost.wall) as fn(&Cost) -> Duration), ("    processor time", |cost| cost.cpu)] {
+        say(&compared(name, median(script, part), median(phobos, part)).0);
+    }
+}
+
 /// The table's first line, with what phobos is compared with.
 fn heading(other: &str) {
     say(&format!("\n{:34}{other:>12}{:>12}{:>9}  target", "", "phobos", "ratio"));
