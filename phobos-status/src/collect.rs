@@ -34,6 +34,9 @@ use crate::facts::{Facts, Letter, LockFact, Room, Space, Timed, Work};
 /// How long another program may take to answer.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// What the other programs are told of this one's environment.
+const ENVIRONMENT: [&str; 5] = ["PATH", "TZ", "RUNTIME_DIRECTORY", "PHOBOS_MAIL_UNITS", "PHOBOS_MAIL_OWN"];
+
 /// The most moments of one timer that are asked for.
 const MOST_MOMENTS: usize = 400;
 
@@ -157,6 +160,8 @@ impl Sources<'_> {
     /// What one of phobos's programs tells as JSON; nothing where it is not installed.
     fn told<T: DeserializeOwned>(&self, program: &str, args: &[&str]) -> Result<Option<T>, String> {
         let call = self.config.iter().fold(Invocation::new(program), |call, config| call.arg("--config").arg(config));
+        // A folder that systemd has named is this unit's own, and no spool.
+        let call = call.only_env(&ENVIRONMENT);
         match self.exec.run(&call.args(args).limit(LIMIT)) {
             Ok(finished) => match serde_json::from_slice(&finished.stdout) {
                 Ok(told) => Ok(Some(told)),

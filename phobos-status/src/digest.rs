@@ -19,6 +19,9 @@ const JOBS: usize = 100;
 const RECENT: usize = 400;
 const GOOD: usize = 30;
 
+/// The job that pulls a host.
+pub(crate) const PULL: &str = "pull";
+
 /// How far back runs are kept, and how far ahead: a clock may be wrong by an hour.
 const WINDOW: Range<TimeDelta> = TimeDelta::days(-1)..TimeDelta::days(32);
 
@@ -59,6 +62,8 @@ pub(crate) struct Track {
 pub(crate) struct Span {
     pub(crate) start: DateTime<Utc>,
     pub(crate) end: DateTime<Utc>,
+    /// How long it was at work, the wait for locks left out.
+    pub(crate) work: TimeDelta,
 }
 
 impl Key {
@@ -83,19 +88,20 @@ impl Digest {
             self.left_out = self.left_out.saturating_add(1);
             return;
         }
-        let can_be_true = run.length().is_some();
-        let span = Span { start: run.start, end: run.end };
+        let whole = run.end.signed_duration_since(run.start);
+        // A pull begins when it has its locks.
+        let length = run.length().map(|length| if run.job == PULL { whole } else { length });
         let track = self.jobs.entry(key).or_insert_with(|| Track {
             last: run.clone(),
             good_before: None,
             good: VecDeque::new(),
             recent: VecDeque::new(),
         });
-        if can_be_true && run.exit == 0 {
-            push(&mut track.good, span, GOOD);
+        if let (Some(work), 0) = (length, run.exit) {
+            push(&mut track.good, Span { start: run.start, end: run.end, work }, GOOD);
         }
         let age = now.signed_duration_since(run.end);
-        if can_be_true && WINDOW.contains(&age) {
+        if length.is_some() && WINDOW.contains(&age) {
             push(&mut track.recent, run.clone(), RECENT);
         }
         let before = std::mem::replace(&mut track.last, run);

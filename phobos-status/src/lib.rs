@@ -8,11 +8,14 @@ mod digest;
 mod facts;
 mod layout;
 mod model;
+mod page;
 mod schedule;
 mod screen;
+mod serve;
 mod zone;
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,6 +23,7 @@ use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use clap::{Parser, Subcommand};
 use phobos_core::exec::System;
+use phobos_core::fs::{self, Durability, make_shared, shown};
 use phobos_core::signal::Signals;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
@@ -66,6 +70,15 @@ enum Command {
         #[arg(long, value_name = "N", default_value = "3", value_parser = schedule::days)]
         days: u32,
     },
+    /// Write all of it as one HTML file that needs nothing else, to standard output if nothing else is said
+    Page {
+        /// Write it to this file, in one step
+        #[arg(long, value_name = "FILE", conflicts_with = "serve")]
+        output: Option<PathBuf>,
+        /// Serve it to browsers at this address, such as 127.0.0.1:8080; whoever reaches it may read it
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        serve: Option<SocketAddr>,
+    },
 }
 
 /// Runs the program and returns its exit code.
@@ -92,6 +105,23 @@ fn run(cli: &Cli) -> Result<(), anyhow::Error> {
             };
             return Ok(logging::result(&text)?);
         }
+        Some(Command::Page { .. }) if cli.json => {
+            return Err(Stop::new(Exit::Usage, "the page is HTML; `phobos-status --json` has the same as JSON").into());
+        }
+        Some(Command::Page { serve: Some(address), .. }) => {
+            let ready = |address| log::info!("serving the page at http://{address}/");
+            let page = || page::draw(&reading.model(AHEAD));
+            return Ok(serve::serve(*address, &ready, &page, &|| signals.caught().is_some())?);
+        }
+        Some(Command::Page { output: Some(file), .. }) => {
+            let html = page::draw(&reading.model(AHEAD));
+            // A name alone is in this folder.
+            let path = std::path::absolute(file).context("there is no folder to write to")?;
+            let written = path.parent().map_or(Ok(()), make_shared);
+            let written = written.and_then(|()| fs::replace(&path, html.as_bytes(), 0o644, Durability::Loose));
+            return written.with_context(|| format!("cannot write {}", shown(file)));
+        }
+        Some(Command::Page { .. }) => return Ok(logging::result(&page::draw(&reading.model(AHEAD)))?),
         None => {}
     }
     if cli.json {

@@ -31,6 +31,7 @@ impl Model {
         let jobs = jobs::all(facts, now, &zone);
         let running = running(facts, &jobs);
         let standings = rotation::judge(facts.drives.clone(), facts.overdue, now);
+        let drives: Vec<Drive> = standings.iter().map(Drive::from).collect();
         let shown = led::choose(&facts.board);
         let end = now.checked_add_signed(ahead).unwrap_or(now);
         let planned = jobs::planned(facts, &jobs, &running, now, end);
@@ -42,10 +43,14 @@ impl Model {
             at: now,
             state: Severity::Ok,
             findings: Vec::new(),
-            drives: standings.iter().map(Drive::from).collect(),
+            room: facts.room.map(|room| Room {
+                full_by: full_by(room.free, &drives, now),
+                used: room.used,
+                free: room.free,
+            }),
+            drives,
             mail: facts.letters.as_deref().map(mail),
             light: Light { state: shown.state, job: shown.job.as_deref().map(clean), text: clean(&shown.text) },
-            room: facts.room.map(|room| Room { used: room.used, free: room.free }),
             unseen: facts.unseen.clone(),
             running,
             jobs,
@@ -113,6 +118,14 @@ fn running(facts: &Facts, jobs: &[Job]) -> Vec<Running> {
     }
     running.sort_by(|one, other| (one.since, &one.name).cmp(&(other.since, &other.name)));
     running
+}
+
+/// When so much more is written, at the rate at which the drives became fuller: what is on them is the repository.
+fn full_by(free: u64, drives: &[Drive], now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let last = drives.iter().filter(|drive| drive.grew.is_some()).max_by_key(|drive| drive.mirrored)?;
+    let (bytes, seconds) = last.grew?;
+    let left = i128::from(free).checked_mul(i128::from(seconds))?.checked_div(i128::from(bytes))?;
+    now.checked_add_signed(TimeDelta::try_seconds(i64::try_from(left).ok()?)?)
 }
 
 /// Which locks a process holds.

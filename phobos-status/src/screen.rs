@@ -42,7 +42,12 @@ pub(crate) fn draw(model: &Model, colours: bool) -> String {
         sheet.title("Drives");
         for drive in &model.drives {
             let tone = if drive.overdue { Tone::Warn } else { Tone::Strong };
-            sheet.wrapped(tone, &format!("  {}", cell(&drive.name, NAME)), &drive_words(drive, model), INDENT + 2);
+            sheet.wrapped(
+                tone,
+                &format!("  {}", cell(&drive.name, NAME)),
+                &format!("{}; {}", drive_words(drive, model), turn(drive, model)),
+                INDENT + 2,
+            );
         }
         if let Some(gap) = &model.best_time {
             sheet.wrapped(Tone::Weak, "", &best(gap, model), 2);
@@ -163,15 +168,25 @@ pub(crate) fn drive_words(drive: &Drive, model: &Model) -> String {
     if let (Some(used), Some(free)) = (drive.used, drive.free) {
         words.push(format!("{} used, {} free", human::size(used), human::size(free)));
     }
-    words.extend(drive.full_by.map(|by| format!("full by {}", day(by))));
-    words.push(match (drive.due_by, drive.turn) {
+    words.extend(drive.full_by.filter(|by| is_near(*by, model)).map(|by| format!("full by {}", day(by))));
+    words.join("; ")
+}
+
+/// Whether something that is to come is worth a word: in ten years everything is another machine.
+pub(crate) fn is_near(time: DateTime<Utc>, model: &Model) -> bool {
+    time.signed_duration_since(model.at) < chrono::TimeDelta::days(3652)
+}
+
+/// Whose turn it is.
+pub(crate) fn turn(drive: &Drive, model: &Model) -> String {
+    let day = |time: DateTime<Utc>| model.zone.day(time, model.at);
+    match (drive.due_by, drive.turn) {
         (Some(by), _) if drive.overdue => format!("OVERDUE since {}", day(by)),
         (Some(by), 0) => format!("is next, by {}", day(by)),
         (None, 0) => "is next".to_owned(),
         (Some(by), _) => format!("has time until {}", day(by)),
         (None, _) => "has time".to_owned(),
-    });
-    words.join("; ")
+    }
 }
 
 /// When a drive is best plugged in.

@@ -19,6 +19,8 @@ use crate::zone::Zone;
 use crate::zone::tests::{berlin, time};
 use crate::{schedule, screen};
 
+mod pages;
+
 /// Ten o'clock in Berlin, on a Friday.
 pub(crate) const NOW: &str = "2026-11-27T09:00:00Z";
 
@@ -75,11 +77,18 @@ impl Machine {
             }
             if days > 0 {
                 machine.ran(("pull", "nuhc"), days, "15:00", 6);
-                machine.ran(("pull", "chew"), days, "20:00", 11);
+                if days == 3 {
+                    // It waited for the mirror to A.
+                    let start = machine.wall(days, "23:00");
+                    let end = start + TimeDelta::minutes(11);
+                    machine.add(Run { end, waited_secs: 3 * 3600, ..Run::new("pull", "chew", start) });
+                } else {
+                    machine.ran(("pull", "chew"), days, "20:00", 11);
+                }
             }
         }
         machine.ran(("ext", "B"), 31, "18:00", 140);
-        machine.ran(("ext", "A"), 3, "18:00", 150);
+        machine.ran(("ext", "A"), 3, "18:00", 300);
         let hosts = ["chew", "luv", "nuhc"];
         machine.facts.hosts = hosts.map(str::to_owned).to_vec();
         let claims = |locks: &[&str]| locks.iter().map(|lock| Claim::alone(lock)).collect::<Vec<_>>();

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, FixedOffset, Local, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, FixedOffset, Local, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc,
+};
 
 /// By how much the clock on the wall is ahead of UTC, at each moment.
 #[derive(Clone)]
@@ -40,9 +42,8 @@ impl Zone {
     }
 
     /// When the clock on the wall shows the beginning of `day`; where it passes over that, the moment when it does.
-    #[cfg(test)]
-    pub(crate) fn midnight(&self, day: chrono::NaiveDate) -> DateTime<Utc> {
-        let wanted = day.and_time(chrono::NaiveTime::MIN);
+    pub(crate) fn midnight(&self, day: NaiveDate) -> DateTime<Utc> {
+        let wanted = day.and_time(NaiveTime::MIN);
         // The offset before and after a change that is near.
         let guess = |near: DateTime<Utc>| {
             let offset = TimeDelta::seconds(i64::from((self.0)(near).local_minus_utc()));

@@ -94,6 +94,20 @@ fn each_unit_does_its_work_right_after_a_boot() -> Story {
             "phobos-ns exec -- env BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes borg list --short /backup/borg",
         )?;
         ensure!(archives.lines().count() == 1, "{archives}");
+        // What is shown of them is what systemd knows of them.
+        start(nas, "phobos-status-page.service")?;
+        let page = nas.read("/var/lib/phobos/status.html")?;
+        for job in ["my-luv", "this-one", "borgmatic", "borg-check"] {
+            ensure!(page.contains(&format!(">{job}<")), "{job} is not on the page: {page}");
+        }
+        ensure!(page.contains("used, ") && !page.contains("Only root"), "{page}");
+        let told: serde_json::Value = serde_json::from_str(&nas.sh("phobos-status --json")?)?;
+        ensure!(told["jobs"].as_array().is_some_and(|jobs| jobs.len() == 4), "{told}");
+        for (job, unit) in [("borgmatic", "phobos-borgmatic.service"), ("borg-check", "phobos-borg-check.service")] {
+            let jobs = told["jobs"].as_array().into_iter().flatten();
+            let exit = jobs.clone().find(|known| known["name"] == job).map(|known| known["last"]["exit"].clone());
+            ensure!(exit == Some(nas.unit(unit)?.status.into()), "{job}: {told}");
+        }
 
         // What a unit had of the backups is gone with it.
         nas.sh("! grep -l ' /backup ' /proc/[0-9]*/mountinfo 2>/dev/null")?;

@@ -141,7 +141,8 @@ stories! {
         whoever_watches_sees_a_line_for_each_host_and_the_light;
     status:
         what_runs_waits_and_failed_is_told_as_it_is,
-        ten_years_of_runs_and_any_garbage_take_little_memory;
+        ten_years_of_runs_and_any_garbage_take_little_memory,
+        the_page_is_one_file_and_is_served_to_whoever_asks;
 }
 
 /// A story that nobody tells proves nothing.

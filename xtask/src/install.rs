@@ -378,6 +378,11 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
         steps
             .push("  systemctl enable --now phobos-ext-drives.timer    # tells which drive is overdue, or nearly full");
     }
+    if is_new("phobos-status-page.timer") {
+        steps.push(
+            "  systemctl enable --now phobos-status-page.timer    # keeps /var/lib/phobos/status.html up to date",
+        );
+    }
     if !steps.is_empty() {
         steps.insert(0, "next:");
     }

@@ -207,6 +207,8 @@ pub(crate) struct Light {
 pub(crate) struct Room {
     pub(crate) used: u64,
     pub(crate) free: u64,
+    /// When it is full, if the repository grows as it did between the last visits of a drive.
+    pub(crate) full_by: Option<DateTime<Utc>>,
 }
 
 /// Whoever prints JSON on a terminal has it obey nothing either.

@@ -10,7 +10,7 @@ use super::data::{Ended, Job, Kind, Running, Space};
 use super::plan::{self, Planned};
 use super::usual::Usual;
 use super::words::name;
-use crate::digest::Key;
+use crate::digest::{Key, PULL};
 use crate::facts::{Claim, Facts, Work, mirror_claims, pull_claims};
 use crate::zone::Zone;
 
@@ -19,7 +19,7 @@ const REMEMBERED: TimeDelta = TimeDelta::days(100);
 
 pub(super) fn kind(key: &Key, claims: &[Claim]) -> Kind {
     match key.job.as_str() {
-        "pull" => Kind::Pull,
+        PULL => Kind::Pull,
         drives::JOB => Kind::Drive,
         job if job.contains("borg") || claims.iter().any(|claim| claim.lock == "repository") => Kind::Borg,
         _ => Kind::Other,
@@ -38,7 +38,7 @@ struct Plan {
 fn plans(facts: &Facts) -> BTreeMap<Key, Plan> {
     let mut plans: BTreeMap<Key, Plan> = BTreeMap::new();
     for host in &facts.hosts {
-        plans.entry(Key::new("pull", host)).or_default().claims = pull_claims(host);
+        plans.entry(Key::new(PULL, host)).or_default().claims = pull_claims(host);
     }
     for timer in &facts.timers {
         let mut add = |key: Key, claims: Vec<Claim>| {
@@ -52,7 +52,7 @@ fn plans(facts: &Facts) -> BTreeMap<Key, Plan> {
             Work::Pulls(named) => {
                 let hosts = if named.is_empty() { &facts.hosts } else { named };
                 for host in hosts {
-                    add(Key::new("pull", host), pull_claims(host));
+                    add(Key::new(PULL, host), pull_claims(host));
                 }
             }
         }

@@ -19,7 +19,7 @@ pub(crate) struct Usual {
     pub(crate) start: i64,
     /// Where 95 of 100 runs have ended, in minutes after the same midnight.
     pub(crate) end: i64,
-    /// The median length, and that which 95 of 100 keep to, waits included; in seconds.
+    /// The median length, and that which 95 of 100 keep to, waits left out; in seconds.
     pub(crate) seconds: i64,
     pub(crate) most_seconds: i64,
     /// The median time from one start to the next, in seconds.
@@ -45,7 +45,7 @@ impl Usual {
         let length = |span: &Span| span.end.signed_duration_since(span.start).num_seconds().max(0);
         let mut ends: Vec<i64> =
             runs.iter().map(|span| unrolled(minutes(span)).saturating_add(up(length(span)))).collect();
-        let mut lengths: Vec<i64> = runs.iter().map(length).collect();
+        let mut lengths: Vec<i64> = runs.iter().map(|span| span.work.num_seconds().max(0)).collect();
         for start in &mut starts {
             *start = unrolled(*start);
         }
@@ -130,7 +130,7 @@ mod tests {
 
     fn span(start: &str, minutes: i64) -> Span {
         let start: DateTime<Utc> = time(start);
-        Span { start, end: start + TimeDelta::minutes(minutes) }
+        Span { start, end: start + TimeDelta::minutes(minutes), work: TimeDelta::minutes(minutes) }
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
         fn whatever_ran_the_window_is_one_of_a_day(runs in proptest::collection::vec((0_i64..4_000_000_000, 0_i64..3_000_000), 1..40)) {
             let runs: Vec<Span> = runs.iter().map(|(start, length)| {
                 let start = DateTime::from_timestamp(*start, 0).unwrap();
-                Span { start, end: start + TimeDelta::seconds(*length) }
+                Span { start, end: start + TimeDelta::seconds(*length), work: TimeDelta::seconds(*length) }
             }).collect();
             let usual = Usual::of(&runs, &berlin()).unwrap();
             prop_assert!((0..DAY).contains(&usual.start), "{usual:?}");

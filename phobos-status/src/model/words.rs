@@ -3,7 +3,7 @@
 use phobos_core::fs::shown_text;
 use phobos_site::drives;
 
-use crate::digest::Key;
+use crate::digest::{Key, PULL};
 
 /// How much of a text from outside is shown, in characters.
 const LONGEST: usize = 400;
@@ -25,7 +25,7 @@ pub(crate) fn light_name(key: &Key) -> String {
 /// What people call a job.
 pub(crate) fn name(key: &Key) -> String {
     match key.job.as_str() {
-        "pull" if !key.object.is_empty() => clean(&key.object),
+        PULL if !key.object.is_empty() => clean(&key.object),
         drives::JOB if !key.object.is_empty() => clean(&format!("drive {}", key.object)),
         _ => clean(format!("{} {}", key.job, key.object).trim()),
     }

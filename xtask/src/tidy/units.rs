@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// How exposed a unit may be by `systemd-analyze security`, by what its name begins with.
-const LIMITS: [(&str, f64); 10] = [
+const LIMITS: [(&str, f64); 11] = [
     ("status-email-", 2.0),
     ("phobos-mail-", 2.0),
     ("blinkstick-", 2.0),
@@ -16,6 +16,7 @@ const LIMITS: [(&str, f64); 10] = [
     ("phobos-borgmatic", 4.5),
     ("phobos-borg-check", 4.5),
     ("phobos-pull", 4.0),
+    ("phobos-status-", 4.0),
     ("phobos-ext", 7.0),
     ("backup-exthdd", 7.0),
     ("phobos-ns", 7.0),
