@@ -3,10 +3,12 @@
 //! Everything is read once (`collect`), judged by a pure function of that and the moment (`model`), and drawn by pure functions
 //! of the model: a screen, JSON, the schedule, a page. It changes nothing but the page's own file.
 
+mod check;
 mod collect;
 mod digest;
 mod facts;
 mod layout;
+mod metrics;
 mod model;
 mod page;
 mod schedule;
@@ -16,7 +18,7 @@ mod zone;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -79,59 +81,80 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         serve: Option<SocketAddr>,
     },
+    /// Write all figures for Prometheus, as node-exporter's textfile collector reads them
+    Metrics {
+        /// Write them to this file, in one step, and not to standard output
+        #[arg(long, value_name = "FILE.prom")]
+        output: Option<PathBuf>,
+    },
+    /// Print one line with figures for Nagios and its like, and end with 0, 1, 2 or 3 as it wants
+    Check,
 }
 
 /// Runs the program and returns its exit code.
 pub fn main(cli: &Cli) -> ExitCode {
     logging::init(log::LevelFilter::Info);
-    exit::guarded(|| exit::conclude(run(cli)))
+    exit::guarded(|| match (&cli.command, run(cli)) {
+        (_, Ok(code)) => code,
+        (Some(Command::Check), Err(error)) => {
+            log::error!("{}", exit::line(error.as_ref()));
+            ExitCode::from(check::UNKNOWN)
+        }
+        (_, Err(error)) => exit::conclude(Err(error)),
+    })
 }
 
-fn run(cli: &Cli) -> Result<(), anyhow::Error> {
+fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     if cli.watch && (cli.json || cli.command.is_some()) {
         return Err(Stop::new(Exit::Usage, "--watch is for the screen alone; see `phobos-status --help`").into());
+    }
+    let has_json = matches!(cli.command, None | Some(Command::Schedule { .. }));
+    if cli.json && !has_json {
+        return Err(Stop::new(Exit::Usage, "this has no JSON; `phobos-status --json` tells the same").into());
     }
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
     let reading = Reading { cli, system: &system, paths: Paths::from_environment() };
     let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match &cli.command {
+        None if cli.watch => watch(&reading, colours, &signals)?,
+        None if cli.json => {
+            let json = serde_json::to_string_pretty(&reading.model(AHEAD)).context("cannot write JSON")?;
+            logging::result(&(json + "\n"))?;
+        }
+        None => logging::result(&screen::draw(&reading.model(AHEAD), colours))?,
         Some(Command::Schedule { days }) => {
             let model = reading.model(TimeDelta::days(i64::from(*days)));
-            let text = if cli.json {
-                schedule::json(&model).context("cannot write JSON")? + "\n"
+            if cli.json {
+                logging::result(&(schedule::json(&model).context("cannot write JSON")? + "\n"))?;
             } else {
-                schedule::draw(&model, *days, colours)
-            };
-            return Ok(logging::result(&text)?);
-        }
-        Some(Command::Page { .. }) if cli.json => {
-            return Err(Stop::new(Exit::Usage, "the page is HTML; `phobos-status --json` has the same as JSON").into());
+                logging::result(&schedule::draw(&model, *days, colours))?;
+            }
         }
         Some(Command::Page { serve: Some(address), .. }) => {
             let ready = |address| log::info!("serving the page at http://{address}/");
             let page = || page::draw(&reading.model(AHEAD));
-            return Ok(serve::serve(*address, &ready, &page, &|| signals.caught().is_some())?);
+            serve::serve(*address, &ready, &page, &|| signals.caught().is_some())?;
         }
-        Some(Command::Page { output: Some(file), .. }) => {
-            let html = page::draw(&reading.model(AHEAD));
-            // A name alone is in this folder.
-            let path = std::path::absolute(file).context("there is no folder to write to")?;
-            let written = path.parent().map_or(Ok(()), make_shared);
-            let written = written.and_then(|()| fs::replace(&path, html.as_bytes(), 0o644, Durability::Loose));
-            return written.with_context(|| format!("cannot write {}", shown(file)));
+        Some(Command::Page { output, .. }) => write(output.as_deref(), &page::draw(&reading.model(AHEAD)))?,
+        Some(Command::Metrics { output }) => write(output.as_deref(), &metrics::draw(&reading.model(AHEAD)))?,
+        Some(Command::Check) => {
+            let (code, line) = check::draw(&reading.model(AHEAD));
+            logging::result(&(line + "\n"))?;
+            return Ok(code.into());
         }
-        Some(Command::Page { .. }) => return Ok(logging::result(&page::draw(&reading.model(AHEAD)))?),
-        None => {}
     }
-    if cli.json {
-        let json = serde_json::to_string_pretty(&reading.model(AHEAD)).context("cannot write JSON")?;
-        return Ok(logging::result(&(json + "\n"))?);
-    }
-    if cli.watch {
-        return watch(&reading, colours, &signals);
-    }
-    Ok(logging::result(&screen::draw(&reading.model(AHEAD), colours))?)
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to a file, in one step and for all to read, or to standard output.
+fn write(file: Option<&Path>, text: &str) -> Result<(), anyhow::Error> {
+    let Some(file) = file else { return Ok(logging::result(text)?) };
+    // A name alone is in this folder.
+    let path = std::path::absolute(file).context("there is no folder to write to")?;
+    let made = path.parent().map_or(Ok(()), make_shared);
+    let written = made.and_then(|()| fs::replace(&path, text.as_bytes(), 0o644, Durability::Loose));
+    written.with_context(|| format!("cannot write {}", shown(file)))
 }
 
 /// Draws the screen again and again, until a signal ends that.

@@ -19,11 +19,13 @@ use crate::digest::Key;
 use crate::facts::{Claim, Facts, Letter};
 use crate::zone::Zone;
 
-pub(crate) use data::{Drive, Ended, Job, Kind, Light, Mail, Model, Room, Running, Severity, Wait};
+pub(crate) use data::{Drive, Ended, Job, Kind, Light, Mail, Model, Room, Running, Severity, Space, Wait};
 pub(crate) use plan::{Gap, Planned};
 pub(crate) use usual::{DAY, Usual};
 
-use words::{clean, name};
+pub(crate) use words::clean;
+
+use words::name;
 
 impl Model {
     /// How the machine of these facts stands at `now`; its plan goes so far `ahead`.

@@ -19,6 +19,7 @@ use crate::zone::Zone;
 use crate::zone::tests::{berlin, time};
 use crate::{schedule, screen};
 
+mod figures;
 mod pages;
 
 /// Ten o'clock in Berlin, on a Friday.

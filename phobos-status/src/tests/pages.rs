@@ -52,7 +52,7 @@ const FRAMES: &str = r#"<!DOCTYPE html><title>nothing was said</title>
 <iframe src="probed.html" style="border: 0; height: 900px; width: 390px"></iframe>
 <iframe src="probed.html" style="border: 0; height: 900px; width: 1280px"></iframe>"#;
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/status")
 }
 

@@ -17,7 +17,7 @@ test "$(wc -c <new/folder/status.html)" -lt 400000; never grep -E '<script|https
 (cd new/folder; status page --output status.html); status page >printed; grep '^<!DOCTYPE html>' printed
 expect 1 'cannot write /proc/status.html' status page --output /proc/status.html
 expect 2 'see `phobos-status --help`' status page --output a --serve 127.0.0.1:1
-expect 2 'the page is HTML' status page --json
+expect 2 'this has no JSON' status page --json
 
 ip link set lo up
 phobos-status --config "$CONFIG" page --serve 127.0.0.1:0 2>told & server=$!

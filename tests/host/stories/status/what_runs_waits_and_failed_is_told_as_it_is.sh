@@ -53,6 +53,14 @@ grep '^FAILED  pull of here failed today' screen; grep 'phobos-pull here. tries 
 mkdir source; echo photo >source/photo; phobos-pull --config "$CONFIG" here
 status; head -1 screen | grep ': all is well$'
 
+# So are the figures for other programs.
+expect 0 'PHOBOS OK - all is well | failed=0;;1;0' phobos-status --config "$CONFIG" check
+status metrics --output figures/phobos.prom; test "$(stat -c %a figures/phobos.prom)" = 644
+grep -E '^phobos_job_last_success_timestamp_seconds\{job_name="pull",object="here"\} [0-9]+$' figures/phobos.prom
+phobos-blink job pull-here failed --text no || true
+expect 2 'PHOBOS CRITICAL - pull of here failed' phobos-status --config "$CONFIG" check
+phobos-blink ack pull-here || true
+
 # Who is not root sees the rest, and reads in one line what he does not see. A table that is wrong hides no other.
 mkdir for-all; mount -t tmpfs tmpfs for-all; cp -L phobos-status "$CONFIG" for-all; chmod 755 for-all
 cat drives.d/* 2>/dev/null || true
