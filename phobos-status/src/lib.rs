@@ -6,6 +6,7 @@
 mod check;
 mod collect;
 mod digest;
+mod doctor;
 mod facts;
 mod layout;
 mod metrics;
@@ -89,6 +90,12 @@ enum Command {
     },
     /// Print one line with figures for Nagios and its like, and end with 0, 1, 2 or 3 as it wants
     Check,
+    /// Look for what is set up wrongly on this machine, and say how to mend it; ends with 1 if something is
+    Doctor {
+        /// Run these checks only
+        #[arg(value_name = "CHECK")]
+        checks: Vec<String>,
+    },
 }
 
 /// Runs the program and returns its exit code.
@@ -108,7 +115,7 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     if cli.watch && (cli.json || cli.command.is_some()) {
         return Err(Stop::new(Exit::Usage, "--watch is for the screen alone; see `phobos-status --help`").into());
     }
-    let has_json = matches!(cli.command, None | Some(Command::Schedule { .. }));
+    let has_json = matches!(cli.command, None | Some(Command::Schedule { .. } | Command::Doctor { .. }));
     if cli.json && !has_json {
         return Err(Stop::new(Exit::Usage, "this has no JSON; `phobos-status --json` tells the same").into());
     }
@@ -138,6 +145,16 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         }
         Some(Command::Page { output, .. }) => write(output.as_deref(), &page::draw(&reading.model(AHEAD)))?,
         Some(Command::Metrics { output }) => write(output.as_deref(), &metrics::draw(&reading.model(AHEAD)))?,
+        Some(Command::Doctor { checks }) => {
+            let signs = doctor::look(&system, cli.config.as_deref(), rustix::process::geteuid().is_root());
+            let report = doctor::run(checks, &signs)?;
+            if cli.json {
+                logging::result(&(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"))?;
+            } else {
+                logging::result(&report.draw(colours))?;
+            }
+            return Ok(if report.is_well() { ExitCode::SUCCESS } else { Exit::Failed.into() });
+        }
         Some(Command::Check) => {
             let (code, line) = check::draw(&reading.model(AHEAD));
             logging::result(&(line + "\n"))?;

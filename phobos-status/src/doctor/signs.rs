@@ -1,0 +1,206 @@
+//! What the checks judge by, as it was seen.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use phobos_core::error::Chain;
+use phobos_core::exec::{self, Exec, Invocation};
+use phobos_core::{mount, namespace, systemd};
+use phobos_site::config::{Config, Container, Table};
+use phobos_site::paths;
+
+use super::PROGRAMS;
+use crate::facts::Work;
+
+/// How long a program may take to answer.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Where the administrator's own units are.
+const UNITS: &str = "/etc/systemd/system";
+
+/// How much of a unit is read, in bytes.
+const LONGEST: u64 = 256 * 1024;
+
+/// Where the keys are of those who may unlock the machine from elsewhere.
+const UNLOCKERS: [&str; 2] = ["/etc/dropbear/initramfs/authorized_keys", "/etc/dropbear-initramfs/authorized_keys"];
+
+/// What was seen; `None` for what cannot be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Signs {
+    /// Mistakes in the configuration.
+    pub(super) mistakes: Vec<String>,
+    /// Where the backups are mounted, and the drives.
+    pub(super) backup: PathBuf,
+    pub(super) drives: PathBuf,
+    /// What is mounted outside of the namespace.
+    pub(super) mounted: Option<Vec<PathBuf>>,
+    pub(super) fstab: Option<String>,
+    pub(super) namespace: Option<bool>,
+    pub(super) hosts: Vec<String>,
+    /// The timers that are started, those that are installed, and the hosts that some timer pulls.
+    pub(super) timers: Option<Vec<String>>,
+    pub(super) installed_timers: Vec<String>,
+    pub(super) timed_hosts: Vec<String>,
+    /// The administrator's services.
+    pub(super) units: Vec<(String, String)>,
+    pub(super) keys: Vec<Key>,
+    /// The programs that are installed.
+    pub(super) programs: Vec<String>,
+    pub(super) borg: Option<String>,
+    pub(super) rsync: Option<String>,
+    pub(super) security_modules: Option<String>,
+    pub(super) clock: Option<String>,
+    /// What `df` says.
+    pub(super) disks: Option<String>,
+    /// The names of the holding spaces.
+    pub(super) spaces: Option<Vec<String>>,
+    pub(super) root_is_encrypted: Option<bool>,
+    pub(super) remote_unlock: Option<bool>,
+}
+
+/// A key file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) path: PathBuf,
+    pub(super) state: State,
+}
+
+/// What is seen of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nothing: only root may look there.
+    Unseen,
+    Missing,
+    There {
+        owner: u32,
+        mode: u32,
+    },
+}
+
+/// Looks at this machine; changes nothing.
+pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
+    let mut signs = Signs::default();
+    let mut config = Config::default();
+    for table in Table::ALL {
+        match Config::load(file, &[table]) {
+            Ok(read) => match table {
+                Table::Backup => config.backup = read.backup,
+                Table::External => config.external = read.external,
+                Table::Pull => (config.pull, config.folder) = (read.pull, read.folder),
+                Table::Locks | Table::Led | Table::Mail => {}
+            },
+            Err(error) => note(&mut signs.mistakes, Chain(&error).to_string()),
+        }
+    }
+    match config.hosts() {
+        Ok(hosts) => signs.hosts = hosts.iter().map(|host| host.name.to_string()).collect(),
+        Err(error) => note(&mut signs.mistakes, Chain(&error).to_string()),
+    }
+    signs.backup = config.backup.mount.to_path_buf();
+    signs.drives = config.external.mount.to_path_buf();
+    signs.mounted = mount::table_of(Path::new("/proc/1/mountinfo"))
+        .ok()
+        .map(|table| table.into_iter().map(|entry| entry.target).collect());
+    signs.fstab = fs::read_to_string(paths::FSTAB).ok();
+    signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
+    for drive in &config.external.drive {
+        if let Container::Luks { key_file, .. } = &drive.container {
+            signs.keys.push(key(key_file, is_root));
+        }
+    }
+    timers(exec, &mut signs);
+    (signs.units, signs.installed_timers) = units();
+    let found = PROGRAMS.iter().filter(|(program, _)| exec::find(Path::new(program)).is_some());
+    signs.programs = found.map(|(program, _)| (*program).to_owned()).collect();
+    let said = |program: &str, args: &[&str]| {
+        let call = Invocation::new(program).args(args).env("LC_ALL", "C.UTF-8").limit(LIMIT);
+        exec.run(&call).ok().map(|finished| String::from_utf8_lossy(&finished.stdout).into_owned())
+    };
+    signs.borg = said("borg", &["--version"]).map(|text| first_line(&text));
+    signs.rsync = said("rsync", &["--version"]).map(|text| first_line(&text));
+    signs.security_modules = fs::read_to_string("/sys/kernel/security/lsm").ok();
+    signs.clock = said("timedatectl", &["show", "--property=NTPSynchronized", "--value"]);
+    let kinds = ["tmpfs", "devtmpfs", "overlay", "squashfs", "efivarfs", "iso9660"]
+        .map(|kind| format!("--exclude-type={kind}"));
+    let mut df: Vec<&str> = vec!["--local", "--output=pcent,target"];
+    df.extend(kinds.iter().map(String::as_str));
+    signs.disks = said("df", &df);
+    if signs.namespace == Some(true) {
+        let holding = config.backup.holding.display().to_string();
+        let config = file.map(|file| file.display().to_string());
+        let mut args: Vec<&str> = config.iter().flat_map(|file| ["--config", file.as_str()]).collect();
+        args.extend(["exec", "--", "ls", "-A1", "--", &holding]);
+        signs.spaces = said("phobos-ns", &args).map(|text| text.lines().map(str::to_owned).collect());
+    }
+    let root = said("findmnt", &["--noheadings", "--output=SOURCE", "--target=/"]);
+    let root = root.map(|root| root.trim().to_owned()).filter(|root| root.starts_with("/dev/"));
+    let below = root.and_then(|root| said("lsblk", &["--noheadings", "--inverse", "--output=TYPE", &root]));
+    signs.root_is_encrypted = below.map(|below| below.split_whitespace().any(|kind| kind == "crypt"));
+    signs.remote_unlock = is_root.then(|| UNLOCKERS.iter().any(|path| Path::new(path).exists()));
+    signs
+}
+
+/// A mistake once: a file that cannot be read is one, not one for each table.
+fn note(mistakes: &mut Vec<String>, mistake: String) {
+    if !mistakes.contains(&mistake) {
+        mistakes.push(mistake);
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn key(path: &Path, is_root: bool) -> Key {
+    let state = match fs::metadata(path) {
+        Ok(metadata) => State::There { owner: metadata.uid(), mode: metadata.mode() & 0o7777 },
+        Err(_) if !is_root => State::Unseen,
+        Err(_) => State::Missing,
+    };
+    Key { path: path.to_owned(), state }
+}
+
+/// The timers that systemd has loaded, and which hosts they pull.
+fn timers(exec: &dyn Exec, signs: &mut Signs) {
+    let Ok(timers) = systemd::timers(exec, &[]) else { return };
+    let units: Vec<&str> =
+        timers.iter().map(|timer| timer.activates.as_str()).filter(|unit| !unit.is_empty()).collect();
+    let shown = systemd::properties(exec, &units, &["ExecStart"]).unwrap_or_default();
+    for (_, value) in shown.values().flatten() {
+        let line = value.split_once("argv[]=").map_or("", |(_, line)| line.split(" ; ").next().unwrap_or(line));
+        if let Some(Work::Pulls(hosts)) = Work::of_command(line) {
+            // Without a name it is all of them.
+            signs.timed_hosts.extend(if hosts.is_empty() { signs.hosts.clone() } else { hosts });
+        }
+    }
+    signs.timers = Some(timers.into_iter().map(|timer| timer.unit).collect());
+}
+
+/// The administrator's services with their texts, and the names of phobos's timers that are installed.
+fn units() -> (Vec<(String, String)>, Vec<String>) {
+    let (mut services, mut timers) = (Vec::new(), Vec::new());
+    let folder = phobos_core::fs::Dir::open(Path::new(UNITS));
+    let Ok(folder) = folder else { return (services, timers) };
+    for entry in folder.entries().unwrap_or_default() {
+        let Ok(name) = entry.name.into_string() else { continue };
+        let path = Path::new(&name);
+        let is = |end: &str| path.extension().is_some_and(|extension| extension == end);
+        // A unit that is masked is a link to /dev/null, and not wanted.
+        if is("timer")
+            && name.starts_with("phobos-")
+            && fs::symlink_metadata(Path::new(UNITS).join(path)).is_ok_and(|metadata| metadata.is_file())
+        {
+            timers.push(name);
+        } else if is("service") {
+            // What cannot be read, or is a link, is not the administrator's own text.
+            if let Ok(Some(text)) = folder.read(path, LONGEST) {
+                services.push((name, String::from_utf8_lossy(&text).into_owned()));
+            }
+        }
+    }
+    services.sort();
+    timers.sort();
+    (services, timers)
+}

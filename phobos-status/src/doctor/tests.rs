@@ -1,0 +1,221 @@
+//! Each check fires where it is to, and does not where all is well.
+
+use std::path::PathBuf;
+
+use super::signs::{Key, State};
+use super::*;
+
+/// A machine with nothing wrong.
+fn well() -> Signs {
+    let text = |text: &str| Some(text.to_owned());
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    Signs {
+        backup: "/backup".into(),
+        drives: "/extbackup".into(),
+        mounted: Some(vec!["/".into(), "/boot".into()]),
+        fstab: text(
+            "# x\nUUID=1 / ext4 defaults 0 1\nUUID=2 /backup ext4 noauto,noatime 0 0\nLABEL=extbackup /extbackup ext4 noatime,noauto 0 0\n",
+        ),
+        namespace: Some(true),
+        hosts: names(&["luv", "chew"]),
+        timers: Some(names(&["phobos-pull@luv.timer", "phobos-borgmatic.timer", "my-own.timer"])),
+        installed_timers: names(&["phobos-borgmatic.timer", "phobos-pull.timer", "phobos-pull@.timer"]),
+        timed_hosts: names(&["chew"]),
+        units: vec![(
+            "backup-exthdd.service".into(),
+            "[Service]\n# mkbackupns\nExecStartPre=-/usr/local/bin/phobos-ns\nExecStart=/bin/true\n".into(),
+        )],
+        keys: vec![Key { path: "/etc/phobos/keys/A".into(), state: State::There { owner: 0, mode: 0o400 } }],
+        programs: names(&["borg", "rsync", "cryptsetup", "ssh", "mount", "setpriv"]),
+        borg: text("borg 1.4.0"),
+        rsync: text("rsync  version 3.5.0  protocol version 32"),
+        security_modules: text("lockdown,capability,landlock,yama,apparmor\n"),
+        clock: text("yes\n"),
+        disks: text("Use% Mounted on\n 90% /\n  1% /boot\n"),
+        spaces: Some(names(&["luv", ".phobos"])),
+        root_is_encrypted: Some(true),
+        remote_unlock: Some(true),
+        ..Signs::default()
+    }
+}
+
+fn faults(name: &str, signs: &Signs) -> Vec<String> {
+    let report = run(&[name.to_owned()], signs).unwrap();
+    report.checks[0].faults.iter().map(|fault| format!("{}; {}", fault.what, fault.remedy)).collect()
+}
+
+/// A change of a machine that is well, and what is said of it then.
+type Case = (&'static str, fn(&mut Signs), &'static str);
+
+const CASES: [Case; 22] = [
+    (
+        "config",
+        |signs| signs.mistakes.push("phobos.toml:3: mount: no".into()),
+        "phobos.toml:3: mount: no; mend that line",
+    ),
+    (
+        "hidden",
+        |signs| signs.mounted.as_mut().unwrap().push("/backup".into()),
+        "/backup is mounted where everybody sees it; umount /backup",
+    ),
+    (
+        "fstab",
+        |signs| signs.fstab = Some("UUID=2 /backup ext4 noatime 0 0\nx /extbackup ext4 noauto".into()),
+        "/backup is mounted at boot, for everybody; add noauto",
+    ),
+    (
+        "fstab",
+        |signs| signs.fstab = Some("UUID=2 /backup ext4 noauto 0 0\n#x /extbackup ext4 noauto".into()),
+        "fstab has no entry for /extbackup",
+    ),
+    (
+        "fstab",
+        |signs| signs.fstab = Some(String::new()),
+        "fstab has no entry for /backup, where the backups are mounted; add one",
+    ),
+    (
+        "namespace",
+        |signs| signs.namespace = Some(false),
+        "there is no namespace; systemctl enable --now phobos-ns.service",
+    ),
+    (
+        "timers",
+        |signs| signs.hosts.push("nuhc".into()),
+        "no timer pulls nuhc; systemctl enable --now phobos-pull@nuhc.timer",
+    ),
+    (
+        "timers",
+        |signs| signs.installed_timers.push("phobos-borg-check.timer".into()),
+        "phobos-borg-check.timer is installed and not started",
+    ),
+    (
+        "timers",
+        |signs| signs.timers.as_mut().unwrap().push("borgmatic.timer".into()),
+        "Debian's borgmatic.timer is started",
+    ),
+    (
+        "scripts",
+        |signs| signs.units.push(("a.service".into(), "ExecStartPre=/home/jon/bin/mkbackupns\n".into())),
+        "a.service calls mkbackupns; have it call /usr/local/bin/phobos-ns",
+    ),
+    (
+        "scripts",
+        |signs| signs.units.push(("b.service".into(), "ExecStart=-/usr/local/bin/systemd-email %i\n".into())),
+        "b.service calls systemd-email",
+    ),
+    (
+        "keys",
+        |signs| signs.keys[0].state = State::There { owner: 0, mode: 0o440 },
+        "the key file /etc/phobos/keys/A can be read by others than root (mode 440); chown",
+    ),
+    (
+        "keys",
+        |signs| signs.keys[0].state = State::There { owner: 1000, mode: 0o400 },
+        "the key file /etc/phobos/keys/A can be read by others than root",
+    ),
+    ("keys", |signs| signs.keys[0].state = State::Missing, "the key file /etc/phobos/keys/A is not there"),
+    ("programs", |signs| drop(signs.programs.remove(0)), "borg is not installed; apt install borgbackup"),
+    ("borg", |signs| signs.borg = Some("borg 1.2.4".into()), "borg 1.2.4 takes archives"),
+    (
+        "rsync",
+        |signs| signs.rsync = Some("rsync  version 3.2.7  protocol version 31".into()),
+        "rsync 3.2.7 has vulnerabilities",
+    ),
+    ("landlock", |signs| signs.security_modules = Some("capability,yama".into()), "the kernel has no Landlock"),
+    ("clock", |signs| signs.clock = Some("no\n".into()), "the clock is not set by the network"),
+    ("disks", |signs| signs.disks = Some("Use% Mounted on\n 91% /srv a\n  -  /x\n".into()), "/srv a is 91 % full"),
+    ("spaces", |signs| signs.spaces.as_mut().unwrap().push("gone".into()), "the holding space gone is of no host"),
+    ("unlock", |signs| signs.remote_unlock = Some(false), "the system's disk is encrypted, and nobody can unlock it"),
+];
+
+#[test]
+fn each_check_fires_where_it_is_to_and_nowhere_else() {
+    assert!(run(&[], &well()).unwrap().is_well(), "{}", run(&[], &well()).unwrap().draw(false));
+    for (name, change, said) in CASES {
+        let mut signs = well();
+        change(&mut signs);
+        let found = faults(name, &signs);
+        assert!(matches!(found.as_slice(), [one, ..] if one.starts_with(said)), "{name}: {found:?}");
+        let report = run(&[], &signs).unwrap();
+        let others = report.checks.iter().filter(|line| line.check != name && !line.faults.is_empty());
+        assert_eq!(others.count(), 0, "{name}");
+    }
+    for check in CHECKS {
+        assert!(CASES.iter().any(|(name, ..)| *name == check.name), "nobody makes {} fire", check.name);
+    }
+}
+
+#[test]
+fn what_cannot_be_seen_is_no_fault() {
+    let report = run(&[], &Signs { programs: well().programs, ..Signs::default() }).unwrap();
+    assert!(report.is_well());
+    let unseen: Vec<_> = report.checks.iter().filter(|line| line.state == "unseen").map(|line| line.check).collect();
+    assert_eq!(
+        unseen,
+        ["hidden", "fstab", "namespace", "timers", "borg", "rsync", "landlock", "clock", "disks", "spaces", "unlock"]
+    );
+    let mut signs = well();
+    signs.keys = vec![Key { path: PathBuf::from("/k"), state: State::Unseen }];
+    assert_eq!(run(&["keys".to_owned()], &signs).unwrap().checks[0].state, "unseen");
+    for strange in ["", "openrsync", "borg x.y", "\u{1b}[2J"] {
+        let signs = Signs {
+            rsync: Some(strange.into()),
+            borg: Some(strange.into()),
+            clock: Some(strange.into()),
+            disks: Some(strange.into()),
+            ..well()
+        };
+        assert!(run(&[], &signs).is_ok());
+    }
+}
+
+#[test]
+fn a_check_can_be_run_alone_and_is_read_by_people_and_programs() {
+    let mut signs = well();
+    signs.namespace = Some(false);
+    signs.units.push(("\u{1b}[2J.service".into(), "ExecStart=mkbackupns\n".into()));
+    let error = run(&["namspace".to_owned()], &signs).unwrap_err().to_string();
+    assert!(
+        error.starts_with("there is no check \"namspace\"; did you mean namespace?; there are config, "),
+        "{error}"
+    );
+    let text = run(&["scripts".to_owned(), "namespace".to_owned(), "clock".to_owned()], &signs).unwrap().draw(false);
+    let want = "\
+namespace  there is no namespace
+           -> systemctl enable --now phobos-ns.service
+scripts    \\u{1b}[2J.service calls mkbackupns
+           -> have it call /usr/local/bin/phobos-ns instead
+clock      ok: the clock is set by the network
+";
+    assert_eq!(text, want);
+    let json = serde_json::to_value(run(&[], &signs).unwrap()).unwrap();
+    assert_eq!((&json["schema_version"], json["checks"].as_array().map(Vec::len)), (&1.into(), Some(CHECKS.len())));
+    assert_eq!(json["checks"][3]["faults"][0]["what"], "there is no namespace");
+    for line in run(&[], &Signs::default()).unwrap().draw(false).lines() {
+        assert!(line.chars().count() <= crate::layout::WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn fuzz_doctor_signs() {
+    let seeds: [&[u8]; 3] = [
+        b"UUID=2 /backup ext4 noauto,noatime 0 0\n",
+        b"rsync  version 3.2.7  protocol",
+        b"Use% Mounted on\n 91% /srv\n",
+    ];
+    phobos_fuzz::target("doctor signs", &seeds, |bytes| {
+        let text = || Some(String::from_utf8_lossy(bytes).into_owned());
+        let units = vec![("x".to_owned(), String::from_utf8_lossy(bytes).into_owned())];
+        let signs = Signs {
+            fstab: text(),
+            rsync: text(),
+            borg: text(),
+            disks: text(),
+            clock: text(),
+            security_modules: text(),
+            units,
+            ..well()
+        };
+        std::hint::black_box(run(&[], &signs).map(|report| report.draw(false).len()).unwrap_or_default());
+    });
+}

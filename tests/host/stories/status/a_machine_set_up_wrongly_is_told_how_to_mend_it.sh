@@ -1,0 +1,34 @@
+# The doctor says what is set up wrongly and how to mend it; once that is done, it says so.
+# shellcheck source=../../miniature.sh
+. "$HOST/miniature.sh"
+
+status() { phobos-status --config "$CONFIG" "$@"; }
+wrong() { local code=0; status doctor "$@" >told || code=$?; cat told; test $code = 1; awk 'length($0) > 80 { exit 1 }' told; }
+right() { status doctor "$@" >told; cat told; never grep -e '->' told; }
+disk bdisk 100
+echo "$bdisk /backup ext4 noatime 0 0" >>fstab
+mkdir keys; head -c 64 /dev/urandom >keys/A; chmod 644 keys/A
+printf '[[external.drive]]\nname = "A"\nuuid = "11111111-2222-3333-4444-555555555555"\nkey-file = "%s"\n' "$STORY/keys/A" >>"$CONFIG"
+mount /backup
+wrong hidden; grep '^hidden     /backup is mounted where everybody sees it' told; grep 'umount /backup' told
+umount /backup; right hidden
+wrong fstab; grep '/backup is mounted at boot' told; grep 'fstab has no entry for /extbackup' told
+echo "$bdisk /backup ext4 noatime,noauto 0 0
+LABEL=extbackup /extbackup ext4 noauto 0 0" >fstab; right fstab
+wrong namespace; grep 'systemctl enable --now phobos-ns.service' told
+ns; right namespace
+wrong keys; grep "chmod 0400 $STORY/keys/A" <(tr -d '\n' <told | tr -s ' ')
+chmod 400 keys/A; right keys
+phobos-ns --config "$CONFIG" exec -- mkdir -p /backup/holding/gone
+wrong spaces; grep 'the holding space gone is of no host' told
+mkdir pull.d; echo 'source = ["/srv/"]' >pull.d/gone.toml; right spaces
+echo 'sauce = 1' >>pull.d/gone.toml
+wrong config; grep 'gone.toml:2' told
+expect 2 'did you mean namespace?' status doctor namspace
+status doctor --json hidden fstab | python3 -c '
+import json, sys
+told = json.load(sys.stdin)
+assert told["schema_version"] == 1 and [line["state"] for line in told["checks"]] == ["ok", "ok"], told'
+# Whoever is not root is told what cannot be told.
+mkdir for-all; mount -t tmpfs tmpfs for-all; cp -L phobos-status for-all; chmod 755 for-all; printf '[led]\n' >for-all/phobos.toml
+setpriv --reuid 65534 --clear-groups for-all/phobos-status --config for-all/phobos.toml doctor namespace | grep '^namespace  cannot be told here'
