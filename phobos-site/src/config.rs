@@ -11,6 +11,7 @@
 mod backup;
 mod drop_ins;
 mod external;
+mod mistakes;
 mod reading;
 
 use std::collections::BTreeSet;
@@ -308,16 +309,17 @@ impl Default for Locks {
 fn host_files(folder: &Path) -> Result<Vec<HostName>, ConfigError> {
     let mut names = Vec::new();
     for path in toml_files(folder)? {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let name = HostName::try_from(name).map_err(|error| ConfigError::Wrong {
-            path: path.clone(),
-            line: 1,
-            message: error.to_string(),
-        })?;
-        names.push(name);
+        names.push(host_name(&path)?);
     }
     names.sort();
     Ok(names)
+}
+
+/// The host whose file this is.
+fn host_name(file: &Path) -> Result<HostName, ConfigError> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let named = HostName::try_from(name);
+    named.map_err(|error| ConfigError::Wrong { path: file.to_owned(), line: 1, message: error.to_string() })
 }
 
 /// The folder that a file of the configuration is in.

@@ -25,9 +25,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use clap::{Parser, Subcommand};
+use phobos_core::error::Chain;
 use phobos_core::exec::System;
 use phobos_core::fs::{self, Durability, make_shared, shown};
 use phobos_core::signal::Signals;
+use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
 use phobos_site::paths::Paths;
@@ -88,6 +90,12 @@ enum Command {
         #[arg(long, value_name = "FILE.prom")]
         output: Option<PathBuf>,
     },
+    /// Check the whole configuration, every table and file of it, and tell all mistakes at once
+    Config {
+        /// Check this file and those beside it
+        #[arg(value_name = "FILE", conflicts_with = "config")]
+        file: Option<PathBuf>,
+    },
     /// Print one line with figures for Nagios and its like, and end with 0, 1, 2 or 3 as it wants
     Check,
     /// Look for what is set up wrongly on this machine, and say how to mend it; ends with 1 if something is
@@ -145,6 +153,17 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         }
         Some(Command::Page { output, .. }) => write(output.as_deref(), &page::draw(&reading.model(AHEAD)))?,
         Some(Command::Metrics { output }) => write(output.as_deref(), &metrics::draw(&reading.model(AHEAD)))?,
+        Some(Command::Config { file }) => {
+            let (mistakes, files) = Config::mistakes(file.as_deref().or(cli.config.as_deref()));
+            let mut text: String = mistakes
+                .iter()
+                .fold(String::new(), |text, mistake| text + &fs::shown_text(&Chain(mistake).to_string()) + "\n");
+            if mistakes.is_empty() {
+                text = format!("all is well in {files} files\n");
+            }
+            logging::result(&text)?;
+            return Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { Exit::Config.into() });
+        }
         Some(Command::Doctor { checks }) => {
             let signs = doctor::look(&system, cli.config.as_deref(), rustix::process::geteuid().is_root());
             let report = doctor::run(checks, &signs)?;

@@ -46,6 +46,11 @@ pub(super) fn add(folder: &Path, external: &mut External, backup: &Backup) -> Re
     Ok(())
 }
 
+/// Reads the text of one of these files for nothing but its first mistake.
+pub(super) fn check(file: &Path, text: &str) -> Result<(), ConfigError> {
+    understand::<DropIn>(file, text).map(drop)
+}
+
 /// Whether the file counts: what is half written, or an editor's, does not.
 fn counts(file: &Path) -> bool {
     file.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b"."))

@@ -82,22 +82,14 @@ pub(super) enum State {
 /// Looks at this machine; changes nothing.
 pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
     let mut signs = Signs::default();
-    let mut config = Config::default();
-    for table in Table::ALL {
-        match Config::load(file, &[table]) {
-            Ok(read) => match table {
-                Table::Backup => config.backup = read.backup,
-                Table::External => config.external = read.external,
-                Table::Pull => (config.pull, config.folder) = (read.pull, read.folder),
-                Table::Locks | Table::Led | Table::Mail => {}
-            },
-            Err(error) => note(&mut signs.mistakes, Chain(&error).to_string()),
-        }
-    }
-    match config.hosts() {
-        Ok(hosts) => signs.hosts = hosts.iter().map(|host| host.name.to_string()).collect(),
-        Err(error) => note(&mut signs.mistakes, Chain(&error).to_string()),
-    }
+    let (mistakes, _) = Config::mistakes(file);
+    signs.mistakes = mistakes.iter().map(|mistake| Chain(mistake).to_string()).collect();
+    // Of what has a mistake the defaults.
+    let of = |table| Config::load(file, &[table]).unwrap_or_default();
+    let pull = of(Table::Pull);
+    signs.hosts = pull.hosts().unwrap_or_default().iter().map(|host| host.name.to_string()).collect();
+    let mut config = of(Table::Backup);
+    config.external = of(Table::External).external;
     signs.backup = config.backup.mount.to_path_buf();
     signs.drives = config.external.mount.to_path_buf();
     signs.mounted = mount::table_of(Path::new("/proc/1/mountinfo"))
@@ -140,13 +132,6 @@ pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs
     signs.root_is_encrypted = below.map(|below| below.split_whitespace().any(|kind| kind == "crypt"));
     signs.remote_unlock = is_root.then(|| UNLOCKERS.iter().any(|path| Path::new(path).exists()));
     signs
-}
-
-/// A mistake once: a file that cannot be read is one, not one for each table.
-fn note(mistakes: &mut Vec<String>, mistake: String) {
-    if !mistakes.contains(&mistake) {
-        mistakes.push(mistake);
-    }
 }
 
 fn first_line(text: &str) -> String {

@@ -24,6 +24,11 @@ wrong spaces; grep 'the holding space gone is of no host' told
 mkdir pull.d; echo 'source = ["/srv/"]' >pull.d/gone.toml; right spaces
 echo 'sauce = 1' >>pull.d/gone.toml
 wrong config; grep 'gone.toml:2' told
+# All mistakes at once, each with its file and line.
+printf '[mail]\nport = 3\n' >>"$CONFIG"
+expect 78 "$CONFIG:8: port: unknown field" status config; grep "$STORY/pull.d/gone.toml:2: sauce" out; test "$(wc -l <out)" = 2
+sed -i '/^sauce/d' pull.d/gone.toml; sed -i '/^port/d' "$CONFIG"
+expect 0 'all is well in 2 files' phobos-status config "$CONFIG"; right config
 expect 2 'did you mean namespace?' status doctor namspace
 status doctor --json hidden fstab | python3 -c '
 import json, sys
