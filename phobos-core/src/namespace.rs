@@ -266,7 +266,9 @@ fn prepare_file(file: &Path) -> Result<(), NamespaceError> {
 
 /// Whether `file` keeps a namespace now, as far as this process may know.
 pub fn exists(file: &Path) -> bool {
-    is_namespace(file).unwrap_or(false)
+    // In another namespace than PID 1's, as a confined unit has, the file is a plain one.
+    let outside = Path::new("/proc/1/root").join(file.strip_prefix("/").unwrap_or(file));
+    [file, &outside].iter().any(|file| is_namespace(file).unwrap_or(false))
 }
 
 /// Whether `file` keeps a namespace, and is not just the plain file that is left after a reboot.

@@ -15,6 +15,7 @@ mod page;
 mod schedule;
 mod screen;
 mod serve;
+mod weekly;
 mod zone;
 
 use std::io::IsTerminal;
@@ -90,6 +91,8 @@ enum Command {
         #[arg(long, value_name = "FILE.prom")]
         output: Option<PathBuf>,
     },
+    /// Mail all of it to root: that all is well, or what is not
+    Digest,
     /// Check the whole configuration, every table and file of it, and tell all mistakes at once
     Config {
         /// Check this file and those beside it
@@ -153,6 +156,10 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         }
         Some(Command::Page { output, .. }) => write(output.as_deref(), &page::draw(&reading.model(AHEAD)))?,
         Some(Command::Metrics { output }) => write(output.as_deref(), &metrics::draw(&reading.model(AHEAD)))?,
+        Some(Command::Digest) => {
+            exit::require_root()?;
+            weekly::send(&system, cli.config.as_deref(), &reading.model(AHEAD))?;
+        }
         Some(Command::Config { file }) => {
             let (mistakes, files) = Config::mistakes(file.as_deref().or(cli.config.as_deref()));
             let mut text: String = mistakes

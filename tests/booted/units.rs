@@ -108,6 +108,8 @@ fn each_unit_does_its_work_right_after_a_boot() -> Story {
             let exit = jobs.clone().find(|known| known["name"] == job).map(|known| known["last"]["exit"].clone());
             ensure!(exit == Some(nas.unit(unit)?.status.into()), "{job}: {told}");
         }
+        start(nas, "phobos-status-digest.service")?;
+        nas.wait_for_mail_that_says("weekly digest: all is well", "borgmatic")?;
 
         // What a unit had of the backups is gone with it.
         nas.sh("! grep -l ' /backup ' /proc/[0-9]*/mountinfo 2>/dev/null")?;

@@ -383,6 +383,9 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
             "  systemctl enable --now phobos-status-page.timer    # keeps /var/lib/phobos/status.html up to date",
         );
     }
+    if is_new("phobos-status-digest.timer") {
+        steps.push("  systemctl enable --now phobos-status-digest.timer    # mails every week how everything is");
+    }
     if !steps.is_empty() {
         steps.insert(0, "next:");
     }

@@ -22,6 +22,8 @@ drive A; ext
 status; head -1 screen | grep ': all is well$'
 grep -E '^  here +today [0-9:]{5} ' screen; grep -E '^  A +plugged in.*; mirrored today' screen
 tr -s ' \n' ' ' <screen | grep 'MB free; is next, by'; grep -E '^Backup disk +[0-9.]+ .B used' screen
+# A unit that systemd confines sees the same.
+unshare --mount phobos-status --config "$CONFIG" >screen; cat screen; grep -E '^Backup disk +[0-9.]+ .B used' screen; grep -E '^  here .* 6 B ' screen
 status schedule; grep -E '^[0-9]{2}00 .*here' screen; grep -E '^  today .*drive A' screen; grep 'Best time to plug in a drive: now' screen
 
 # One works, another waits for it, by name; both are in the JSON too.
