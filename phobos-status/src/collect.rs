@@ -8,6 +8,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, ExecError, Invocation};
 use phobos_core::namespace;
 use phobos_core::systemd;
-use phobos_site::config::{Config, Table};
+use phobos_site::config::{Config, ConfigError, Table};
 use phobos_site::drives::{self, Past};
 use phobos_site::history::History;
 use phobos_site::led::Board;
@@ -98,7 +99,7 @@ pub(crate) fn collect(sources: &Sources<'_>) -> Facts {
     }
     facts.troubles = troubles;
     if !sources.is_root {
-        facts.unseen = ["holding spaces", "mail", "room"].map(str::to_owned).to_vec();
+        facts.unseen.extend(["holding spaces", "mail", "room"].map(str::to_owned));
     }
     facts
 }
@@ -132,20 +133,28 @@ impl Sources<'_> {
                     Table::Pull => (config.pull, config.folder) = (read.pull, read.folder),
                     _ => config.backup = read.backup,
                 },
-                Err(error) => {
-                    let text = Chain(&error).to_string();
-                    // A file that cannot be read is one mistake, not three.
-                    if !facts.troubles.contains(&text) {
-                        facts.troubles.push(text);
-                    }
-                }
+                Err(error) => self.mistake(&error, facts),
             }
         }
         match config.hosts() {
             Ok(hosts) => facts.hosts = hosts.iter().map(|host| host.name.to_string()).collect(),
-            Err(error) => facts.troubles.push(Chain(&error).to_string()),
+            Err(error) => self.mistake(&error, facts),
         }
         config
+    }
+
+    /// Takes note of a mistake in the configuration: once, for a file that cannot be read is one, not three. That it is not
+    /// for everybody to read is none.
+    fn mistake(&self, error: &ConfigError, facts: &mut Facts) {
+        let denied = matches!(error, ConfigError::Read { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+        let (told, text) = if denied && !self.is_root {
+            (&mut facts.unseen, "settings".to_owned())
+        } else {
+            (&mut facts.troubles, Chain(error).to_string())
+        };
+        if !told.contains(&text) {
+            told.push(text);
+        }
     }
 
     fn past(&self) -> (Digest, Option<String>) {

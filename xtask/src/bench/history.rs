@@ -16,6 +16,13 @@ const LIMIT: Duration = Duration::from_millis(150);
 
 const RUNS: usize = 21;
 
+/// What phobos-status shows of it, and how long that may take.
+const SCREENS: [(&str, &[&str], Duration); 2] =
+    [("phobos-status", &[], Duration::from_millis(150)), ("phobos-status page", &["page"], Duration::from_millis(300))];
+
+/// How much memory it may take for that, in KiB.
+const MOST_KIB: u64 = 30 * 1024;
+
 /// Measures and prints a line.
 ///
 /// # Errors
@@ -35,6 +42,18 @@ pub(super) fn measure(sh: &Shell) -> Result<()> {
     let read = median(&runs, |cost| cost.wall);
     let name = format!("read a history of {LINES} lines");
     say(&format!("{name:34}{:>12}{:>12}{:>9}  < {} {}", "", shown(read), "", shown(LIMIT), mark(read < LIMIT)));
+    cmd!(sh, "cargo build --quiet --locked --release --package phobos-status").run()?;
+    let status = target.join("release/phobos-status");
+    for (name, word, limit) in SCREENS {
+        // It looks for the history in the folder that systemd would name.
+        let call = || cmd!(sh, "{status} {word...}").env("STATE_DIRECTORY", &folder).ignore_stdout();
+        let runs = (0..RUNS).map(|_| timed(call())).collect::<Result<Vec<_>>>()?;
+        let (wall, cpu) = (median(&runs, |cost| cost.wall), median(&runs, |cost| cost.cpu));
+        let peak = runs.iter().map(|cost| cost.peak_kib).max().unwrap_or_default();
+        let is_met = wall < limit && peak < MOST_KIB;
+        let memory = format!("{} MB", peak / 1024);
+        say(&format!("{name:34}{memory:>12}{:>12}{:>9}  < {} {}", shown(wall), shown(cpu), shown(limit), mark(is_met)));
+    }
     say(&format!("\nmedian of {RUNS} runs of the whole program; {} MB\n", text.len() / 1_000_000));
     Ok(())
 }

@@ -63,12 +63,23 @@ phobos-blink job pull-here failed --text no || true
 expect 2 'PHOBOS CRITICAL - pull of here failed' phobos-status --config "$CONFIG" check
 phobos-blink ack pull-here || true
 
+# Colours are for a terminal, and for whoever wants them; whoever watches sees it again and again.
+on_a_terminal() { script -qec "$1 phobos-status --config $CONFIG" /dev/null >shown; }
+escape=$(printf '\033')
+on_a_terminal ''; grep -q "$escape" shown; on_a_terminal NO_COLOR=1; never grep -q "$escape" shown; never grep -q "$escape" screen
+phobos-status --config "$CONFIG" --watch >shown & watch=$!
+until [ "$(grep -c '^Light' shown)" -ge 2 ]; do kill -0 $watch; done
+kill -TERM $watch; wait $watch
+
 # Who is not root sees the rest, and reads in one line what he does not see. A table that is wrong hides no other.
 mkdir for-all; mount -t tmpfs tmpfs for-all; cp -L phobos-status "$CONFIG" for-all; chmod 755 for-all
 cat drives.d/* 2>/dev/null || true
 setpriv --reuid 65534 --clear-groups for-all/phobos-status --config for-all/phobos.toml >screen; cat screen
 test "$(grep -c 'Only root sees' screen)" = 1; tail -1 screen | grep '^Only root sees holding spaces, mail and room; run it with sudo.$'
 grep -E '^  borgmatic +today' screen; never grep 'Backup disk' screen
+chmod 600 for-all/phobos.toml
+setpriv --reuid 65534 --clear-groups for-all/phobos-status --config for-all/phobos.toml >screen; cat screen
+head -1 screen | grep ': all is well$'; grep '^Only root sees settings, holding spaces, mail and room; run it with sudo.$' screen
 echo '[backup]
 mount = 1' >>"$CONFIG"
 status; head -1 screen | grep ': 1 thing wrong$'; grep -E '^FAILED .*phobos.toml:' screen; grep -E '^  A +plugged in' screen
