@@ -223,7 +223,7 @@ impl<'e> Mapping<'e> {
         // end either; stopping it now makes its state true again.
         mapping.settle_unit();
         let device = uuid.device();
-        if unlock.by_systemd {
+        if unlock.is_systemds() {
             return mapping.open_by_unit();
         }
         let Some(key_file) = unlock.key(name.as_str(), keys) else {

@@ -1,6 +1,7 @@
 //! crypttab(5): which container a mapping is of, and how it is unlocked.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::{MapperName, Uuid};
@@ -85,11 +86,12 @@ impl Unlock {
         match name {
             "keyfile-offset" => self.offset = Some(value.parse().map_err(|_| NO_NUMBER)?),
             "keyfile-size" => self.size = Some(value.parse().map_err(|_| NO_NUMBER)?),
-            "key-slot" => self.slot = Some(value.parse().map_err(|_| NO_NUMBER)?),
+            // Debian's own cryptsetup has the second name as well.
+            "key-slot" | "keyslot" => self.slot = Some(value.parse().map_err(|_| NO_NUMBER)?),
             "header" if value.split_once(':').is_some_and(|(_, device)| is_device(device)) => self.by_systemd = true,
             "header" => self.header = Some(value.into()),
             "discard" => self.discards = true,
-            "pkcs11-uri" | "fido2-device" | "tpm2-device" => self.by_systemd = true,
+            "pkcs11-uri" | "fido2-device" | "tpm2-device" | "try-empty-password" => self.by_systemd = true,
             "plain" | "swap" | "tmp" | "tcrypt" | "bitlk" => return Err("which is not for LUKS containers"),
             "keyscript" => return Err("which systemd does not know either; use a key file"),
             "read-only" | "readonly" => return Err("with which nothing can be mirrored to it"),
@@ -102,6 +104,12 @@ impl Unlock {
     pub(super) fn key(&self, name: &str, folders: &[&Path]) -> Option<PathBuf> {
         let found = || folders.iter().map(|folder| folder.join(format!("{name}.key"))).find(|key| key.is_file());
         self.key_file.clone().filter(|key| key.is_absolute()).or_else(found)
+    }
+
+    /// Whether only systemd gets at the key: it also connects to a socket that gives it.
+    pub(super) fn is_systemds(&self) -> bool {
+        let is_socket = |key: &PathBuf| fs::metadata(key).is_ok_and(|found| found.file_type().is_socket());
+        self.by_systemd || self.key_file.as_ref().is_some_and(is_socket)
     }
 
     /// The same as options of cryptsetup(8).
@@ -127,7 +135,11 @@ impl CrypttabEntry {
         if let Some(uuid) = named {
             return Uuid::try_from(uuid).ok();
         }
-        let tag = |tag: &str, folder: &str| self.device.strip_prefix(tag).map(|name| Path::new(folder).join(name));
+        let tag = |tag: &str, folder: &str| {
+            let name = self.device.strip_prefix(tag)?.trim_matches('"');
+            // One component, whatever is written there.
+            Path::new(name).file_name().map(|name| Path::new(folder).join(name))
+        };
         let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
             .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
             .or_else(|| tag("LABEL=", "/dev/disk/by-label"))

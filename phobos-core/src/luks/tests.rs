@@ -67,6 +67,7 @@ fn crypttab_options_are_heeded() {
         "/k luks,keyfile-offset=512,keyfile-size=64,key-slot=3,discard,header=/h,nofail,x-systemd.device-timeout=9",
     )
     .unwrap();
+    assert_eq!(read("/k keyslot=4").unwrap().slot, Some(4), "as Debian writes it");
     let options = ["--keyfile-offset=512", "--keyfile-size=64", "--key-slot=3", "--header=/h", "--allow-discards"];
     assert_eq!((unlock.options().as_slice(), unlock.by_systemd), (options.map(str::to_owned).as_slice(), false));
     for fields in [
@@ -75,6 +76,7 @@ fn crypttab_options_are_heeded() {
         "/k:UUID=x",
         "- tpm2-device=auto",
         "none fido2-device=auto",
+        "none try-empty-password",
         "/k header=/h:LABEL=x",
     ] {
         assert!(read(fields).unwrap().by_systemd, "{fields}");
@@ -131,9 +133,15 @@ fn a_container_is_unlocked_with_the_key_that_crypttab_means() {
     );
     assert_eq!(call, want);
 
+    let socket = keys.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let by_systemd = Unlock { by_systemd: true, ..Unlock::default() };
-    for script in [inactive().fails(1, "no such device"), inactive().ok()] {
-        let (result, call) = tried(script, &by_systemd);
+    for (script, unlock) in [
+        (inactive().fails(1, "no such device"), &by_systemd),
+        (inactive().ok(), &by_systemd),
+        (inactive().ok(), &Unlock::with_key_file(&socket)),
+    ] {
+        let (result, call) = tried(script, unlock);
         assert!(matches!(result, Err(LuksError::ByUnit { .. })), "nothing came up, whatever was said");
         assert_eq!(call, "systemctl start systemd-cryptsetup@extbackup.service");
     }
