@@ -1,5 +1,6 @@
-//! Block devices: since when one is plugged in, as udev tells it.
+//! Block devices: since when one is plugged in, as udev tells it, and on which disks it lies.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -10,6 +11,9 @@ use crate::mount;
 /// Where udev keeps what it knows of a device, by the letter `b` and its number.
 const UDEV: &str = "/run/udev/data";
 
+/// How many devices may lie upon each other: a mapping of a volume on an array of partitions has five.
+const DEPTH: u32 = 16;
+
 /// How long the machine is up.
 const UPTIME: &str = "/proc/uptime";
 
@@ -19,6 +23,39 @@ pub fn plugged_in_since(device: &Path, now: DateTime<Utc>) -> Option<DateTime<Ut
     let known = fs::read_to_string(Path::new(UDEV).join(format!("b{number}"))).ok()?;
     let uptime = fs::read_to_string(UPTIME).ok()?;
     since(&known, &uptime, now)
+}
+
+/// The numbers, as `major:minor`, of the whole disks that the block device `device` lies on, whether it is one, a part of one, or a
+/// mapping of some; none where it is not there.
+pub fn disks(device: &Path) -> BTreeSet<String> {
+    mount::device_number(device).map_or_else(BTreeSet::new, |number| disks_of(Path::new("/sys"), &number))
+}
+
+/// The same of what is mounted.
+pub fn disks_of_mount(mounted: &mount::Entry) -> BTreeSet<String> {
+    if mounted.number.starts_with("0:") {
+        return disks(&mounted.source);
+    }
+    disks_of(Path::new("/sys"), &mounted.number)
+}
+
+/// The same of the device with this number; itself where `sys` does not know it.
+fn disks_of(sys: &Path, number: &str) -> BTreeSet<String> {
+    let (mut disks, mut left) = (BTreeSet::new(), vec![(number.to_owned(), DEPTH)]);
+    while let Some((number, depth)) = left.pop() {
+        let own = fs::canonicalize(sys.join("dev/block").join(&number)).unwrap_or_default();
+        let number_in = |folder: &Path| fs::read_to_string(folder.join("dev")).map(|text| text.trim().to_owned());
+        let parts = fs::read_dir(own.join("slaves")).into_iter().flatten().flatten();
+        let mut below: Vec<_> = parts.filter_map(|part| number_in(&part.path()).ok()).collect();
+        if own.join("partition").exists() {
+            below.extend(own.parent().and_then(|disk| number_in(disk).ok()));
+        }
+        match depth.checked_sub(1) {
+            Some(depth) if !below.is_empty() => left.extend(below.into_iter().map(|number| (number, depth))),
+            _ => drop(disks.insert(number)),
+        }
+    }
+    disks
 }
 
 /// The moment at which udev first saw the device: microseconds after the machine's start, in the line `I:`
@@ -34,6 +71,49 @@ fn since(known: &str, uptime: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A sysfs with the disks 8:0, with two partitions, and 8:16; a mapping of 8:1, and an array of 8:2 and 8:16.
+    #[test]
+    fn a_device_lies_on_the_disks_below_it() {
+        let sys = tempfile::tempdir().unwrap();
+        let at = |path: &str| sys.path().join(path);
+        fs::create_dir_all(at("dev/block")).unwrap();
+        for (path, number, is_part) in [
+            ("sda", "8:0", false),
+            ("sda/sda1", "8:1", true),
+            ("sda/sda2", "8:2", true),
+            ("sdb", "8:16", false),
+            ("dm-0", "253:0", false),
+            ("md0", "9:0", false),
+        ] {
+            fs::create_dir_all(at(path).join("slaves")).unwrap();
+            fs::write(at(path).join("dev"), format!("{number}\n")).unwrap();
+            if is_part {
+                fs::write(at(path).join("partition"), "1\n").unwrap();
+            }
+            std::os::unix::fs::symlink(at(path), at("dev/block").join(number)).unwrap();
+        }
+        for (upper, lower) in [("dm-0", "sda/sda1"), ("md0", "sda/sda2"), ("md0", "sdb")] {
+            let name = lower.rsplit('/').next().unwrap();
+            std::os::unix::fs::symlink(at(lower), at(upper).join("slaves").join(name)).unwrap();
+        }
+        for (number, wanted) in [
+            ("8:0", vec!["8:0"]),
+            ("8:1", vec!["8:0"]),
+            ("8:16", vec!["8:16"]),
+            ("253:0", vec!["8:0"]),
+            ("9:0", vec!["8:0", "8:16"]),
+            ("7:3", vec!["7:3"]),
+        ] {
+            let mut disks: Vec<_> = disks_of(sys.path(), number).into_iter().collect();
+            disks.sort_by_key(String::len);
+            assert_eq!(disks, wanted, "{number}");
+        }
+        assert_eq!(disks(Path::new("/nowhere")), BTreeSet::new());
+        // One that lies on itself, which the kernel does not make.
+        std::os::unix::fs::symlink(at("dm-0"), at("dm-0/slaves/dm-0")).unwrap();
+        assert!(disks_of(sys.path(), "253:0").contains("8:0"));
+    }
 
     #[test]
     fn udev_knows_since_when_a_device_is_there() {

@@ -1,7 +1,9 @@
 //! Which drive is meant: by the configuration, or else by crypttab, and by what is plugged in.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use phobos_core::block;
 use phobos_core::error::Chain;
 use phobos_core::human;
 use phobos_core::mount;
@@ -23,13 +25,15 @@ pub(crate) fn find(
 ) -> Result<Target, anyhow::Error> {
     let candidates = known(external, crypttab, wanted)?;
     let all = known(external, crypttab, None)?;
-    if let Some((target, other)) = same_device(&all, &mount::device_number) {
+    if let Some((target, other)) = same_disk(&all, &block::disks) {
+        let is_one = mount::device_number(&target.device) == mount::device_number(&other.device);
         let text = format!(
-            "the drives {} and {} are one and the same: {} and {} are one device; two green lights would be one copy",
+            "the drives {} and {} are one and the same: {} and {} are {}; two green lights would be one copy",
             target.name,
             other.name,
             target.device.display(),
-            other.device.display()
+            other.device.display(),
+            if is_one { "one device" } else { "on one disk" }
         );
         return Err(Stop::new(Exit::Config, text).into());
     }
@@ -58,18 +62,15 @@ pub(crate) fn known(external: &External, crypttab: &Path, wanted: Option<&DriveC
     Ok(known)
 }
 
-/// Two drives that are plugged in and are one block device, whatever their names lead through.
-fn same_device<'t>(
-    targets: &'t [Target],
-    number: &dyn Fn(&Path) -> Option<String>,
-) -> Option<(&'t Target, &'t Target)> {
-    let numbers: Vec<_> = targets.iter().map(|target| (target, number(&target.device))).collect();
+/// Two drives that are plugged in and lie on one disk, whatever their names lead through.
+fn same_disk<'t>(targets: &'t [Target], disks: &dyn Fn(&Path) -> BTreeSet<String>) -> Option<(&'t Target, &'t Target)> {
+    let all: Vec<_> = targets.iter().map(|target| (target, disks(&target.device))).collect();
     let twin = |at: usize| {
-        let (target, own) = numbers.get(at)?;
-        let twin = numbers.iter().take(at).find(|(_, other)| own.is_some() && other == own)?;
+        let (target, own) = all.get(at)?;
+        let twin = all.iter().take(at).find(|(_, other)| !other.is_disjoint(own))?;
         Some((twin.0, *target))
     };
-    (0..numbers.len()).find_map(twin)
+    (0..all.len()).find_map(twin)
 }
 
 /// All mirrors; a history that cannot be read is no reason not to mirror.
@@ -125,16 +126,21 @@ mod tests {
     #[test]
     fn one_device_by_two_names_is_one_drive() {
         let target = |name: &str| Target { name: name.parse().unwrap(), device: name.into(), luks: None };
-        let targets = ["A", "B", "C", "by-id"].map(target);
-        let number = |device: &Path| match device.to_str() {
-            Some("A" | "by-id") => Some("8:1".to_owned()),
-            Some("B") => Some("8:17".to_owned()),
-            _ => None,
+        let targets = ["A", "B", "C", "by-id", "both"].map(target);
+        let disks = |device: &Path| {
+            let numbers: &[&str] = match device.to_str() {
+                Some("A" | "by-id") => &["8:0"],
+                Some("B") => &["8:16"],
+                Some("both") => &["8:16", "8:32"],
+                _ => &[],
+            };
+            numbers.iter().map(|number| (*number).to_owned()).collect()
         };
-        let (one, other) = same_device(&targets, &number).unwrap();
-        assert_eq!((one.name.as_str(), other.name.as_str()), ("A", "by-id"));
-        assert_eq!(same_device(&targets[..3], &number), None);
-        assert_eq!(same_device(&targets, &|_| None), None, "what is not plugged in is nothing");
+        let names = |two: (&Target, &Target)| (two.0.name.to_string(), two.1.name.to_string());
+        assert_eq!(same_disk(&targets, &disks).map(names), Some(("A".to_owned(), "by-id".to_owned())));
+        assert_eq!(same_disk(&targets[1..], &disks).map(names), Some(("B".to_owned(), "both".to_owned())));
+        assert_eq!(same_disk(&targets[..3], &disks), None);
+        assert_eq!(same_disk(&targets, &|_| BTreeSet::new()), None, "what is not plugged in is nothing");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use phobos_core::block;
 use phobos_core::exec::Exec;
 use phobos_core::fs::Dir;
 use phobos_core::luks::{self, MapperName, Mapping};
@@ -77,13 +78,7 @@ impl<'e> Session<'e> {
             }
             None => (None, target.device.clone()),
         };
-        if let Some(number) = mount::device_number(&device) {
-            let table = mount::table()?;
-            if mount::at(&table, &config.backup.mount).is_some_and(|entry| entry.is_on(&number)) {
-                let text = format!("{} is the disk of the backups itself, not a drive", device.display());
-                return Err(Stop::new(Exit::Refused, text).into());
-            }
-        }
+        refuse_the_backups_disk(config, &device)?;
         fitness::of_device(&device)?;
         // Type and options are those of all drives, wherever this one is mounted.
         let fstab = mount::fstab_entry(Path::new(paths::FSTAB), &config.external.mount)?;
@@ -140,6 +135,20 @@ impl<'e> Session<'e> {
         fitness::of_kind(kind)?;
         fitness::of_names(self.root()?, access)
     }
+}
+
+/// Refuses a device on the disk of the backups: what takes the one takes the other.
+fn refuse_the_backups_disk(config: &Config, device: &Path) -> Result<(), anyhow::Error> {
+    let table = mount::table()?;
+    let Some(backups) = mount::at(&table, &config.backup.mount) else { return Ok(()) };
+    let what = if mount::device_number(device).is_some_and(|number| backups.is_on(&number)) {
+        "is the disk of the backups itself"
+    } else if !block::disks_of_mount(backups).is_disjoint(&block::disks(device)) {
+        "is on the same disk as the backups"
+    } else {
+        return Ok(());
+    };
+    Err(Stop::new(Exit::Refused, format!("{} {what}, not a drive", device.display())).into())
 }
 
 /// Writes and unmounts what an earlier run has left at the drive's place in the namespace.
