@@ -27,7 +27,7 @@ mod users;
 pub use self::free::prove_free;
 pub use self::fstab::{FstabEntry, fstab_entry};
 pub use self::inside::{prove_whole, view_of_its_own};
-pub use self::usage::{Usage, usage};
+pub use self::usage::{Usage, has_disk, usage};
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.
 const UNMOUNT_LIMIT: Duration = Duration::from_secs(15);

@@ -101,6 +101,15 @@ pub enum NamespaceError {
         /// What mount said.
         source: ExecError,
     },
+    /// The disk of the backups is gone, and its file system is still mounted.
+    #[error(
+        "the disk of {} is gone, or was plugged in again: plug it in and remove the namespace; the next job makes both anew",
+        target.display()
+    )]
+    Lost {
+        /// The mount point.
+        target: PathBuf,
+    },
     /// This process is in the namespace that is to be removed.
     #[error("cannot remove the namespace from within it; run this outside")]
     Within,
@@ -140,6 +149,7 @@ impl Classified for NamespaceError {
             Self::Elsewhere { .. } | Self::NotInFstab { .. } | Self::NotAFile { .. } => Class::Config,
             Self::Lock(error) => error.class(),
             Self::Table(error) => error.class(),
+            Self::Lost { .. } => Class::Failed,
             Self::Mount { .. } | Self::Kernel { .. } | Self::Within => Class::Source,
         }
     }
@@ -362,7 +372,8 @@ fn pinned<'t>(table: &'t [Entry], target: &Path) -> Vec<&'t Entry> {
 /// Mounts the backup file system in this process's namespace, if it is not mounted.
 fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
     if mounts::is_mount_point(plan.target)? {
-        return Ok(());
+        let target = plan.target;
+        return if mounts::has_disk(target) { Ok(()) } else { Err(NamespaceError::Lost { target: target.to_owned() }) };
     }
     if mounts::fstab_entry(plan.fstab, plan.target)?.is_none() {
         return Err(NamespaceError::NotInFstab { target: plan.target.to_owned(), fstab: plan.fstab.to_owned() });
