@@ -1,4 +1,4 @@
-//! Block devices: since when one is plugged in, as udev tells it, and on which disks it lies.
+//! Block devices: since when one is plugged in, as udev tells it, on which disks it lies, and what a disk is and holds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,6 +6,11 @@ use std::path::Path;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+mod disk;
+
+pub use self::disk::{
+    Disk, DiskError, Held, Part, Signature, Table, Use, disk, has_udev, numbers_below, numbers_from, settle,
+};
 use crate::mount;
 
 /// Where udev keeps what it knows of a device, by the letter `b` and its number.

@@ -8,6 +8,8 @@ pub mod descent;
 pub mod hints;
 pub mod index;
 mod lock;
+mod owner;
+mod paper;
 pub mod segment;
 mod serve;
 pub mod state;
@@ -88,6 +90,14 @@ pub enum BorgError {
         /// How long it had.
         limit: Duration,
     },
+    /// Borg did not export the key.
+    #[error("cannot export the key of {}", path.display())]
+    Key {
+        /// The repository.
+        path: PathBuf,
+        /// What Borg said.
+        source: ExecError,
+    },
     /// Borg failed to take the lock, or to end well after it.
     #[error("cannot {verb} Borg's lock on {}", path.display())]
     Lock {
@@ -107,7 +117,7 @@ impl Classified for BorgError {
             Self::Busy { .. } => Class::Busy,
             Self::Interrupted { signal, .. } => Class::Signal(*signal),
             Self::Refused { .. } | Self::Mute { .. } => Class::Failed,
-            Self::Read { .. } | Self::Lock { .. } => Class::Source,
+            Self::Read { .. } | Self::Lock { .. } | Self::Key { .. } => Class::Source,
         }
     }
 }

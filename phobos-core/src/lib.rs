@@ -53,6 +53,7 @@ pub mod signal;
 pub mod ssh;
 pub mod systemd;
 pub mod teardown;
+pub mod terminal;
 
 pub use error::{Chain, Class, Classified};
 pub use exec::{Exec, ExecError, Invocation, System};

@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 mod crypttab;
+mod format;
 mod header;
 mod names;
 
-pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_entry};
+pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_devices, crypttab_entry};
+pub use self::format::{Proof, add_passphrase, back_up_header, format, prove_key};
 pub use self::header::container;
-pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid};
+pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid, fill_random};
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 use crate::systemd::{self, SystemdError};
@@ -162,6 +164,12 @@ pub fn active(sys: &Path) -> Result<Vec<Active>, LuksError> {
     Ok(mappings)
 }
 
+/// The call by which [`Mapping::obtain`] opens the container on `device` as `name`.
+pub fn open_call(device: &Path, name: &MapperName, key_file: &Path, unlock: &Unlock) -> Invocation {
+    let call = Invocation::new("cryptsetup").args(["open", "--type=luks", "--batch-mode", "--key-file"]);
+    call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).limit(OPEN_LIMIT)
+}
+
 impl Active {
     /// Whether this is a mapping of the container `uuid`.
     pub fn is_of(&self, uuid: &Uuid) -> bool {
@@ -229,9 +237,7 @@ impl<'e> Mapping<'e> {
         let Some(key_file) = unlock.key(name.as_str(), keys) else {
             return Err(mapping.unopened(LuksError::NoKey { device, name: name.0.clone() }));
         };
-        let call = Invocation::new("cryptsetup").args(["open", "--type=luks", "--batch-mode", "--key-file"]);
-        let call = call.arg(key_file).args(unlock.options()).arg(&device).arg(&name.0).limit(OPEN_LIMIT);
-        match exec.run(&call) {
+        match exec.run(&open_call(&device, name, &key_file, unlock)) {
             Ok(_) => Ok(mapping),
             // Interrupted or timed out, it may have opened all the same: then it must be closed.
             Err(source) if mapping.is_shown().unwrap_or(true) => {

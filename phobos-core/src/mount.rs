@@ -24,8 +24,8 @@ mod inside;
 mod usage;
 mod users;
 
-pub use self::free::prove_free;
-pub use self::fstab::{FstabEntry, fstab_entry};
+pub use self::free::{prove_free, users_of};
+pub use self::fstab::{FstabEntry, fstab_entries, fstab_entry};
 pub use self::inside::{prove_whole, view_of_its_own};
 pub use self::usage::{Usage, has_disk, usage};
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::spare;
+use phobos_core::block::DiskError;
 use phobos_core::borg::BorgError;
 use phobos_core::borg::state::StateError;
 use phobos_core::copy::CopyError;
@@ -168,6 +169,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
         ConfigError,
         SandboxError,
         CopyError,
+        DiskError,
         ExecError,
         FsError,
         StateError,

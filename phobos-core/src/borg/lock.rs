@@ -7,9 +7,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::unistd::{Gid, Uid, User};
 use serde::Deserialize;
 
+use super::owner::Owner;
 use super::serve::{self, Answer, Listener};
 use super::{BorgError, Repository};
 use crate::exec::{Conversation, Exec, ExecError, Hold, Invocation, Observer};
@@ -36,10 +36,6 @@ const REMIND: Duration = Duration::from_secs(30 * 60);
 
 /// The largest roster that is read, in bytes: a hundred thousand holders.
 const MAX_ROSTER: u64 = 4 * 1024 * 1024;
-
-/// The only variables of this process's environment that Borg gets: its name for this machine, and where a packed Borg
-/// unpacks itself.
-const KEPT: &[&str] = &["PATH", "BORG_HOST_ID", "TMPDIR"];
 
 /// Borg's lock on a repository, held by a child.
 #[derive(Debug)]
@@ -157,14 +153,11 @@ impl Repository {
     fn serve(&self) -> Result<Invocation, BorgError> {
         let read = |source| BorgError::Read { path: self.path.clone(), source };
         let path = serve::literal(&std::fs::canonicalize(&self.path).map_err(read)?);
-        let owner = std::fs::metadata(&path).map_err(read)?;
-        let owner = Owner::of(std::os::unix::fs::MetadataExt::uid(&owner), std::os::unix::fs::MetadataExt::gid(&owner));
+        let owner = Owner::of(&path).map_err(read)?;
         let call = Invocation::new("borg").args(["serve", "--restrict-to-repository"]).arg(&path);
-        let call = call.stdin(serve::requests(&path)).own_group().only_env(KEPT).env("HOME", &owner.home);
         // What Borg would try of itself at the start has to do with archives, and takes 45 MB and a tenth of its time.
-        let call = call.env("BORG_SELFTEST", "disabled");
-        let me = nix::unistd::geteuid();
-        Ok(if me.is_root() && !owner.uid.is_root() { call.through(owner.setpriv()) } else { call })
+        let call = call.stdin(serve::requests(&path)).env("BORG_SELFTEST", "disabled");
+        Ok(owner.runs(call))
     }
 
     /// Who holds Borg's lock, shared or exclusive, by the lock's own files; what cannot be read is left out.
@@ -318,34 +311,6 @@ enum Tried {
     Held(Box<dyn Hold>),
     Busy,
     Refused(String),
-}
-
-/// The owner of a repository.
-#[derive(Debug)]
-struct Owner {
-    uid: Uid,
-    gid: Gid,
-    /// Whether the system knows the user, and so the groups.
-    known: bool,
-    home: std::path::PathBuf,
-}
-
-impl Owner {
-    fn of(uid: u32, gid: u32) -> Self {
-        let uid = Uid::from_raw(uid);
-        match User::from_uid(uid) {
-            Ok(Some(user)) => Self { uid, gid: user.gid, known: true, home: user.dir },
-            // One of a container or of another machine: it has neither groups nor a home here.
-            _ => Self { uid, gid: Gid::from_raw(gid), known: false, home: "/nonexistent".into() },
-        }
-    }
-
-    /// The words before a program that make it run as this user.
-    fn setpriv(&self) -> [String; 5] {
-        let groups = if self.known { "--init-groups" } else { "--clear-groups" };
-        let [uid, gid] = [format!("--reuid={}", self.uid), format!("--regid={}", self.gid)];
-        ["setpriv".to_owned(), uid, gid, groups.to_owned(), "--no-new-privs".to_owned()]
-    }
 }
 
 impl LockHolder {

@@ -69,6 +69,13 @@ pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Result<Option<Cryptt
     Ok(Some(CrypttabEntry { device: device.to_owned(), unlock }))
 }
 
+/// The names of all mappings in the text of a crypttab, each with its container as it stands there.
+pub fn crypttab_devices(crypttab: &str) -> Vec<(String, String)> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let fields = lines.map(str::split_whitespace);
+    fields.filter_map(|mut fields| Some((fields.next()?.to_owned(), fields.next()?.to_owned()))).collect()
+}
+
 fn is_device(text: &str) -> bool {
     text.starts_with("/dev/") || ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL="].iter().any(|tag| text.starts_with(tag))
 }

@@ -69,6 +69,18 @@ impl Uuid {
         Path::new("/dev/disk/by-uuid").join(&self.0)
     }
 
+    /// A new one, of random bits, as RFC 9562 has them (version 4).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no random numbers.
+    pub fn random() -> std::io::Result<Self> {
+        let mut bytes = [0; 16];
+        fill_random(&mut bytes)?;
+        let bits = u128::from_be_bytes(bytes) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+        Self::from_digits(&format!("{bits:032x}")).ok_or_else(|| std::io::Error::other("no UUID of 32 digits"))
+    }
+
     /// Puts the dashes back into 32 digits.
     pub(super) fn from_digits(digits: &str) -> Option<Self> {
         let part = |from, to| digits.get(from..to);
@@ -79,6 +91,20 @@ impl Uuid {
     pub(super) fn digits(&self) -> String {
         self.0.replace('-', "")
     }
+}
+
+/// Fills `bytes` with the kernel's random numbers (getrandom(2)), all of them.
+///
+/// # Errors
+///
+/// When the kernel has none.
+pub fn fill_random(bytes: &mut [u8]) -> std::io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let filled = rustix::rand::getrandom(&mut *rest, rustix::rand::GetRandomFlags::empty())?;
+        rest = rest.get_mut(filled..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 impl TryFrom<String> for Uuid {
@@ -92,5 +118,23 @@ impl TryFrom<String> for Uuid {
         } else {
             Err(BadUuid(text))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_ones_are_of_the_form_that_random_ones_have() {
+        for _ in 0..100 {
+            let uuid = Uuid::random().unwrap();
+            assert_eq!(uuid.as_str().as_bytes()[14], b'4', "{uuid:?}");
+            assert!(b"89ab".contains(&uuid.as_str().as_bytes()[19]), "{uuid:?}");
+        }
+        assert_ne!(Uuid::random().unwrap(), Uuid::random().unwrap());
+        let mut many = [0; 1000];
+        fill_random(&mut many).unwrap();
+        assert!(many.iter().filter(|byte| **byte == 0).count() < 50);
     }
 }

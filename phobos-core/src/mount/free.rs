@@ -25,6 +25,18 @@ pub fn prove_free(device: &Path) -> Result<(), MountError> {
     others.iter().try_for_each(|other| prove_one_free(other, deadline))
 }
 
+/// Who uses the block device `device` alone, in words; `None` if nobody does, after a moment that udev may need.
+pub fn users_of(device: &Path) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    for _ in 0..20 {
+        match rustix::fs::open(device, flags, Mode::empty()) {
+            Err(rustix::io::Errno::BUSY) => std::thread::sleep(Duration::from_millis(100)),
+            _ => return None,
+        }
+    }
+    Some(device_number(device).map_or(String::new(), |number| users::of_device(&number)))
+}
+
 /// The partitions of the disk that `device` is a part of, and then the disk; none for a whole disk without partitions.
 fn disk_of(sys: &Path, device: &Path) -> Vec<PathBuf> {
     let Some(number) = device_number(device) else { return Vec::new() };

@@ -30,6 +30,14 @@ pub fn fstab_entry(fstab: &Path, target: &Path) -> Result<Option<FstabEntry>, Mo
     }
 }
 
+/// All entries in the text of an fstab: what is to be mounted, and where.
+pub fn fstab_entries(text: &str) -> Vec<(String, PathBuf)> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let fields = lines.map(str::split_whitespace);
+    let entry = |source: &str, place: &str| (unescape(source).display().to_string(), unescape(place));
+    fields.filter_map(|mut fields| Some(entry(fields.next()?, fields.next()?))).collect()
+}
+
 fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     lines.map(str::split_whitespace).find_map(|mut fields| {
@@ -57,6 +65,8 @@ mod tests {
         assert_eq!(entry.options, "noauto,noatime");
         assert_eq!(parse_fstab(text, Path::new("/my place")).unwrap().kind, "auto");
         assert_eq!(parse_fstab(text, Path::new("/backup")), None);
+        let entries = fstab_entries(text);
+        assert_eq!(entries, [("LABEL=extbackup".into(), "/extbackup/".into()), ("/dev/x".into(), "/my place".into())]);
     }
 
     #[test]
@@ -66,7 +76,7 @@ mod tests {
             &[b"# a comment\nLABEL=backup /backup ext4 noauto,nofail 0 2\n/dev/sda1 /a\\040b auto\n"],
             |input| {
                 let text = String::from_utf8_lossy(input);
-                drop(parse_fstab(&text, Path::new("/backup")));
+                drop((parse_fstab(&text, Path::new("/backup")), fstab_entries(&text)));
             },
         );
     }

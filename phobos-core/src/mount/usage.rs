@@ -14,6 +14,8 @@ pub struct Usage {
     pub free: u64,
     /// Bytes that everybody else may still write.
     pub available: u64,
+    /// Files, folders and whatever else has an inode.
+    pub inodes: u64,
 }
 
 /// How full the file system at `target` is.
@@ -25,7 +27,12 @@ pub fn usage(target: &Path) -> io::Result<Usage> {
     let all = rustix::fs::statvfs(target)?;
     let bytes = |blocks: u64| blocks.saturating_mul(all.f_frsize);
     let used = all.f_blocks.saturating_sub(all.f_bfree);
-    Ok(Usage { used: bytes(used), free: bytes(all.f_bfree), available: bytes(all.f_bavail) })
+    Ok(Usage {
+        used: bytes(used),
+        free: bytes(all.f_bfree),
+        available: bytes(all.f_bavail),
+        inodes: all.f_files.saturating_sub(all.f_ffree),
+    })
 }
 
 /// Whether the file system at `target` still has its disk: one that was pulled, or dropped off the bus, stays mounted, and all that
