@@ -43,6 +43,9 @@ const MANIFEST: &str = "usr/local/share/phobos/manifest";
 /// What is appended to the name of a file that stands in the way of a changed one.
 const BESIDE: &str = ".phobos-new";
 
+/// What holds keys of drives and headers of their containers, for root alone.
+const PRIVATE: [&str; 2] = ["etc/phobos/keys", "etc/phobos/headers"];
+
 /// A file to install.
 struct Item {
     source: PathBuf,
@@ -68,6 +71,9 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     }
     let items = items(&folder)?;
     let changed = apply(sh, &tree, &items, args.place.dry_run)?;
+    if !args.place.dry_run {
+        private_folders(&tree)?;
+    }
     if tree == Path::new("/") && !args.place.dry_run {
         for line in next_steps(&changed) {
             say(line);
@@ -82,7 +88,13 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
 ///
 /// If a file cannot be written.
 pub(crate) fn into(sh: &Shell, tree: &Path, programs: &Path) -> Result<()> {
-    apply(sh, tree, &items(programs)?, false).map(drop)
+    apply(sh, tree, &items(programs)?, false)?;
+    private_folders(tree)
+}
+
+/// Makes the folders that nothing is installed into.
+fn private_folders(tree: &Path) -> Result<()> {
+    PRIVATE.iter().try_for_each(|folder| place::private(tree, Path::new(folder)))
 }
 
 /// Removes what is in the manifest and was not changed since.

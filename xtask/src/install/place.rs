@@ -73,6 +73,25 @@ pub(super) fn write(tree: &Path, target: &Path, text: &[u8], mode: u32) -> Resul
     write().with_context(|| format!("cannot write {}", tree.join(target).display()))
 }
 
+/// Makes a folder for root alone, unless it is there.
+///
+/// # Errors
+///
+/// If a link is on the way or in its place, or it cannot be made.
+pub(super) fn private(tree: &Path, target: &Path) -> Result<()> {
+    let make = || -> Result<()> {
+        let (folder, name) = folder_of(tree, target, true)?.context("it has no folder")?;
+        match mkdirat(&folder, &name, Mode::RWXU) {
+            Err(Errno::EXIST) => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                Ok(openat(&folder, &name, flags, Mode::empty()).map(drop)?)
+            }
+            made => Ok(made?),
+        }
+    };
+    make().with_context(|| format!("cannot make {}", tree.join(target).display()))
+}
+
 /// Removes a file, if it is there.
 ///
 /// # Errors

@@ -279,3 +279,18 @@ fn a_unit_that_is_removed_is_disabled_too() {
     scratch.apply(&[], false);
     assert_eq!(list(&wants).unwrap(), [wants.join("other.timer")]);
 }
+
+#[test]
+fn keys_and_headers_have_folders_of_roots_own() {
+    let scratch = Scratch::new();
+    scratch.install("1", "1");
+    for _ in 0..2 {
+        private_folders(&scratch.tree).unwrap();
+    }
+    let mode = |path: &str| fs::metadata(scratch.tree.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(PRIVATE.map(mode), [0o700; 2]);
+    assert_eq!(mode("etc/phobos"), 0o755);
+    fs::remove_dir(scratch.tree.join(PRIVATE[0])).unwrap();
+    symlink("/tmp", scratch.tree.join(PRIVATE[0])).unwrap();
+    assert!(private_folders(&scratch.tree).is_err());
+}
