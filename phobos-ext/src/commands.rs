@@ -12,9 +12,12 @@ use phobos_site::namespace;
 pub(crate) mod adopt;
 pub(crate) mod close;
 pub(crate) mod drives;
+mod enrol;
 pub(crate) mod hold;
 pub(crate) mod mirror;
 pub(crate) mod open;
+pub(crate) mod prepare;
+pub(crate) mod recovery_sheet;
 
 /// Has the drive `target`, and the place where drives are mounted, for `holder` alone, and enters the namespace.
 ///

@@ -11,12 +11,14 @@ mod listing;
 mod mirroring;
 mod names;
 mod opened;
+mod passphrase;
 mod progress;
 mod proof;
 mod record;
 mod room;
 mod seen;
 mod session;
+mod sheet;
 mod source;
 mod spaces;
 mod standing;
@@ -82,6 +84,10 @@ enum Command {
     Hold(commands::hold::Args),
     /// Unlock and mount a drive to look at it, in the namespace only, until it is closed; prints where it is
     Open(commands::open::Args),
+    /// Make a drive of a disk, which loses all that is on it: encrypted, with a file system, known to this machine
+    Prepare(commands::prepare::Args),
+    /// Print a sheet that says how to get everything back without this machine
+    RecoverySheet(commands::recovery_sheet::Args),
 }
 
 /// Runs the program and returns its exit code.
@@ -99,6 +105,8 @@ pub fn main(cli: &Cli) -> ExitCode {
             Some(Command::Drives(args)) => commands::drives::run(cli, args),
             Some(Command::Hold(args)) => commands::hold::run(args),
             Some(Command::Open(args)) => commands::open::run(cli, args),
+            Some(Command::Prepare(args)) => commands::prepare::run(cli, args),
+            Some(Command::RecoverySheet(args)) => commands::recovery_sheet::run(cli, args),
         })
     })
 }

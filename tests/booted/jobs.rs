@@ -107,9 +107,9 @@ fn a_check_while_a_drive_comes() -> Story {
         nas.wait_for_state("waiting", seconds(60))?;
         let holder = nas.sh("phobos-ns status")?;
         ensure!(holder.contains(", phobos-borg-check.service), alone, since "), "{holder}");
-        nas.sh(&in_use(a.uuid, false)).context("the drive was opened too early")?;
+        nas.sh(&in_use(&a.uuid, false)).context("the drive was opened too early")?;
         // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
-        nas.sh(&format!("{} && umount /media/stick && {}", in_use(stick, true), in_use(stick, false)))?;
+        nas.sh(&format!("{} && umount /media/stick && {}", in_use(&stick, true), in_use(&stick, false)))?;
         nas.sh(&format!("e2fsck -fn /dev/disk/by-uuid/{stick}"))?;
         nas.let_go()?;
 
@@ -171,7 +171,7 @@ fn repository_busy() -> Story {
         let said =
             format!("journalctl --sync; journalctl -u '{}' | grep 'waiting for Borg.s lock .*borg create'", a.unit());
         nas.wait_until("it says for whom it waits", &said, minutes(2))?;
-        nas.sh(&in_use(a.uuid, false)).context("the drive was opened too early")?;
+        nas.sh(&in_use(&a.uuid, false)).context("the drive was opened too early")?;
         nas.sh("systemctl stop rig-feed")?;
         nas.wait_for_state("ok", minutes(2))?;
         nas.wait_until_closed()?;

@@ -5,4 +5,5 @@ mod faults;
 mod light;
 mod mirror;
 mod owner;
+mod prepare;
 mod rig;

@@ -20,7 +20,7 @@ ExecStart=/usr/bin/nsenter --mount=/run/phobos/ns/backup /usr/local/bin/phobos-e
 fn owners_units() -> Story {
     story(|nas| {
         let a = nas.drive("A");
-        install(nas, a.uuid, &a.device())?;
+        install(nas, &a.uuid, &a.device())?;
         nas.plug(&a)?;
         nas.wait_for_light(Light::Yellow, minutes(2))?;
         let green = nas.wait_for_light(Light::Green, minutes(5))?;

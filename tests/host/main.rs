@@ -40,6 +40,8 @@ stories! {
         one_is_opened_to_look_at_and_closed_from_any_state,
         a_kill_at_any_moment_leaves_nothing_that_cannot_be_opened_and_closed,
         one_that_was_prepared_by_hand_is_adopted_with_what_is_on_it,
+        a_disk_is_prepared_only_if_it_is_meant_and_nothing_needs_it,
+        the_recovery_sheet_has_passphrases_that_open_and_no_others,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;

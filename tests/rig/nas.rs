@@ -103,8 +103,8 @@ pub struct Nas<S: Stage = Machine> {
 pub struct Drive {
     /// Its name in the configuration.
     pub name: &'static str,
-    /// The UUID of its LUKS container, or of its file system where it has none.
-    pub uuid: &'static str,
+    /// The UUID of its LUKS container, or of its file system where it has none; empty before it is made.
+    pub uuid: String,
     kind: Kind,
 }
 

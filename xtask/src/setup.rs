@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 33] = [
+const NEEDS: [Need; 34] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -28,6 +28,7 @@ const NEEDS: [Need; 33] = [
     need("dosfstools", "mkfs.vfat", "drives with a file system that is refused"),
     need("util-linux", "nsenter", "mount namespaces"),
     need("mount", "losetup", "loop devices"),
+    need("fdisk", "sfdisk", "partition tables of disks that become drives"),
     need("iproute2", "ip", "network namespaces as hosts to pull from"),
     need("openssh-client", "ssh", "the rig's shell, pulls"),
     need("openssh-server", "sshd", "a host to pull from, on loopback"),

@@ -7,24 +7,22 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chrono::Utc;
 use phobos_core::borg::Repository;
-use phobos_core::error::Chain;
-use phobos_core::exec::{Exec, Invocation, System};
-use phobos_core::fs::{Dir, Durability, make_shared, replace, shown, shown_text};
+use phobos_core::exec::System;
+use phobos_core::fs::{Dir, shown, shown_text};
 use phobos_core::human;
-use phobos_core::luks::{self, Uuid};
+use phobos_core::luks;
 use phobos_core::mount::Access;
 use phobos_core::signal::Signals;
-use phobos_core::systemd;
-use phobos_site::config::{AbsolutePath, Config, Container, DRIVES, Drive, DriveName};
+use phobos_site::config::{AbsolutePath, Config, Container, Drive, DriveName};
 use phobos_site::drives::Target;
 use phobos_site::exit::{self, Exit, Stop};
-use phobos_site::ledger::{Ledger, Mirror};
+use phobos_site::ledger::Ledger;
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
 
 use super::alone;
+use super::enrol::{configure, enable, is_new, name, path, remember};
 use crate::names::{is_own, tops};
 use crate::record::DriveRecord;
 use crate::session::Session;
@@ -124,7 +122,7 @@ fn drive(args: &Args) -> Result<Drive, anyhow::Error> {
     let name = args.name.clone();
     let Some(uuid) = uuid else {
         let device = stable(Path::new("/dev/disk/by-uuid"), &real).unwrap_or_else(|| args.device.clone());
-        return Ok(Drive { name, container: Container::Plain { device: absolute(&device)? } });
+        return Ok(Drive { name, container: Container::Plain { device: absolute(&device)? }, description: None });
     };
     let default = PathBuf::from(format!("/etc/phobos/keys/{}.key", name.as_str()));
     let key_file = args.key_file.clone().map_or_else(|| absolute(&default), Ok)?;
@@ -132,7 +130,7 @@ fn drive(args: &Args) -> Result<Drive, anyhow::Error> {
         let text = format!("there is no key file {}; name it with --key-file", key_file.display());
         return Err(Stop::new(Exit::Config, text).into());
     }
-    Ok(Drive { name, container: Container::Luks { uuid, key_file } })
+    Ok(Drive { name, container: Container::Luks { uuid, key_file }, description: None })
 }
 
 /// The name in `folder` that leads to the device `real`, whatever number it has the next time.
@@ -145,36 +143,6 @@ fn stable(folder: &Path, real: &Path) -> Option<PathBuf> {
 
 fn absolute(path: &Path) -> Result<AbsolutePath, anyhow::Error> {
     Ok(AbsolutePath::try_from(std::path::absolute(path)?)?)
-}
-
-/// Whether the configuration does not have the drive yet; one that has another drive of that name, or this one by another, is wrong.
-fn is_new(config: &Config, drive: &Drive) -> Result<bool, Stop> {
-    let name = drive.name.as_str();
-    for other in &config.external.drive {
-        let is_same = match (&other.container, &drive.container) {
-            (Container::Luks { uuid, .. }, Container::Luks { uuid: own, .. }) => uuid == own,
-            (Container::Plain { device }, Container::Plain { device: own }) => {
-                let real = |path: &Path| fs::canonicalize(path).ok();
-                device == own || (real(device).is_some() && real(device) == real(own))
-            }
-            _ => false,
-        };
-        match (other.name == drive.name, is_same) {
-            (true, true) => return Ok(false),
-            (false, false) => {}
-            (true, false) => {
-                return Err(Stop::new(
-                    Exit::Config,
-                    format!("another drive is called {name}; give this one another name"),
-                ));
-            }
-            (false, true) => {
-                let text = format!("this drive is configured already, as {}", other.name.as_str());
-                return Err(Stop::new(Exit::Config, text));
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// What the drive has at its top and where the copy is to be.
@@ -225,62 +193,6 @@ fn judge(found: Found, name: &str, id: &str, tops: &BTreeSet<OsString>) -> Resul
     Ok(Adoption { record: DriveRecord { drive: name.to_owned(), ..record }, foreign })
 }
 
-/// Writes down what the drive says of itself; that it cannot is a warning.
-fn remember(ledger: &Ledger, drive: &Drive, mirror: Option<Mirror>) {
-    let written = ledger.update(|book| book.learn(drive.name.as_str(), mirror, Utc::now()));
-    if let Err(error) = written {
-        log::warn!("{}", Chain(&error));
-    }
-}
-
-/// Gives the drive its file in the configuration.
-fn configure(config: &Config, drive: &Drive) -> Result<(), anyhow::Error> {
-    let file = config.folder.join(DRIVES).join(format!("{}.toml", drive.name.as_str()));
-    if file.exists() {
-        let text = format!("{} is there already, and is not this drive's; move it away", file.display());
-        return Err(Stop::new(Exit::Config, text).into());
-    }
-    let text = text(drive);
-    let written = make_shared(&config.folder.join(DRIVES))
-        .and_then(|()| replace(&file, text.as_bytes(), 0o644, Durability::Synced));
-    written.with_context(|| format!("cannot write {}", file.display()))?;
-    log::info!("wrote {}", file.display());
-    Ok(())
-}
-
-/// The file of the configuration; TOML's strings are JSON's, as far as these names and paths go.
-fn text(drive: &Drive) -> String {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let container = match &drive.container {
-        Container::Luks { uuid, key_file } => {
-            format!("uuid = {}\nkey-file = {}\n", quoted(uuid.as_str()), quoted(&key_file.to_string_lossy()))
-        }
-        Container::Plain { device } => format!("device = {}\n", quoted(&device.to_string_lossy())),
-    };
-    format!("[[external.drive]]\nname = {}\n{container}", quoted(drive.name.as_str()))
-}
-
-/// Has systemd mirror when the drive is plugged in; where it cannot, that is a warning with the command.
-fn enable(exec: &dyn Exec, drive: &Drive) {
-    let Container::Luks { uuid, .. } = &drive.container else { return };
-    let unit = unit(uuid);
-    if let Err(error) = exec.run(&Invocation::new("systemctl").args(["enable", &unit])) {
-        log::warn!("{}; plugging the drive in starts a mirror after `systemctl enable '{unit}'`", Chain(&error));
-    }
-}
-
-fn unit(uuid: &Uuid) -> String {
-    format!("phobos-ext@{}.service", systemd::escape(uuid.as_str()))
-}
-
-fn name(text: &str) -> Result<DriveName, String> {
-    DriveName::try_from(text.to_owned()).map_err(|error| error.to_string())
-}
-
-fn path(text: &str) -> Result<AbsolutePath, String> {
-    AbsolutePath::try_from(PathBuf::from(text)).map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,36 +230,5 @@ mod tests {
             let said = judged(found).unwrap_err();
             assert!(said.contains(why), "{said}");
         }
-    }
-
-    #[test]
-    fn the_file_that_is_written_is_read_as_the_drive_that_was_meant() {
-        let uuid = Uuid::try_from("11111111-2222-4333-8444-555555555555".to_owned()).unwrap();
-        let path = |text: &str| AbsolutePath::try_from(PathBuf::from(text)).unwrap();
-        let containers = [
-            Container::Luks { uuid: uuid.clone(), key_file: path("/etc/phobos/keys/A \"1\".key") },
-            Container::Plain { device: path("/dev/disk/by-label/ext\\x20b") },
-        ];
-        for container in containers {
-            let drive = Drive { name: DriveName::try_from("A".to_owned()).unwrap(), container };
-            let read = Config::parse(Path::new("A.toml"), &text(&drive)).unwrap().external.drive;
-            assert_eq!((read[0].name.as_str(), &read[0].container), ("A", &drive.container));
-        }
-        assert_eq!(unit(&uuid), r"phobos-ext@11111111\x2d2222\x2d4333\x2d8444\x2d555555555555.service");
-    }
-
-    #[test]
-    fn a_drive_that_is_configured_is_not_added_again() {
-        let text =
-            "[[external.drive]]\nname = 'A'\ndevice = '/dev/x'\n[[external.drive]]\nname = 'B'\ndevice = '/dev/y'\n";
-        let config = Config::parse(Path::new("test"), text).unwrap();
-        let drive = |name: &str, device: &str| Drive {
-            name: DriveName::try_from(name.to_owned()).unwrap(),
-            container: Container::Plain { device: AbsolutePath::try_from(PathBuf::from(device)).unwrap() },
-        };
-        let said = |drive: &Drive| is_new(&config, drive).map_err(|stop| stop.to_string());
-        assert_eq!((said(&drive("A", "/dev/x")), said(&drive("C", "/dev/z"))), (Ok(false), Ok(true)));
-        assert!(said(&drive("A", "/dev/y")).unwrap_err().contains("another drive is called A"));
-        assert!(said(&drive("C", "/dev/y")).unwrap_err().contains("configured already, as B"));
     }
 }

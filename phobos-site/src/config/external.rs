@@ -49,6 +49,8 @@ pub struct Drive {
     pub name: DriveName,
     /// How it is found, and unlocked.
     pub container: Container,
+    /// How people recognise it: its maker, its serial number.
+    pub description: Option<String>,
 }
 
 /// What holds a drive's file system.
@@ -112,6 +114,7 @@ struct RawDrive {
     uuid: Option<Uuid>,
     key_file: Option<AbsolutePath>,
     device: Option<AbsolutePath>,
+    description: Option<String>,
 }
 
 impl TryFrom<RawDrive> for Drive {
@@ -126,7 +129,7 @@ impl TryFrom<RawDrive> for Drive {
             (None, None, None) => return Err(BadDrive::Nothing),
             _ => return Err(BadDrive::Both),
         };
-        Ok(Self { name: raw.name, container })
+        Ok(Self { name: raw.name, container, description: raw.description })
     }
 }
 

@@ -35,7 +35,7 @@ impl Nas<Container> {
             unreachable!("no drive {name} in a container")
         };
         self.sh(&format!("mkfs.ext4 -q -F -m 0 -L extbackup -U {uuid} /dev/disk/by-uuid/{uuid}"))?;
-        Ok(Drive { name, uuid, kind: Kind::Plain })
+        Ok(Drive { name, uuid: uuid.to_owned(), kind: Kind::Plain })
     }
 
     /// Tells phobos about `drives` in its configuration.

@@ -1,5 +1,6 @@
 //! What a scenario does with the machine in QEMU: drives, light and power.
 
+use std::fs::File;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,30 @@ impl Nas {
         let Some((name, uuid, _)) = DRIVES.into_iter().find(|(known, ..)| *known == name) else {
             unreachable!("no drive {name} in the rig")
         };
-        Drive { name, uuid, kind: Kind::Encrypted(self.stage.folder().join(format!("drive-{name}.img"))) }
+        let file = self.stage.folder().join(format!("drive-{name}.img"));
+        Drive { name, uuid: uuid.to_owned(), kind: Kind::Encrypted(file) }
+    }
+
+    /// A drive as it comes from the shop, of `mib` MiB, with nothing on it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn fresh_drive(&self, name: &'static str, mib: u64) -> Result<Drive> {
+        let file = self.stage.folder().join(format!("drive-{name}.img"));
+        File::create(&file)?.set_len(mib << 20)?;
+        Ok(Drive { name, uuid: String::new(), kind: Kind::Encrypted(file) })
+    }
+
+    /// A digest of every byte of `drive`, as the machine has written it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn bytes(&self, drive: &Drive) -> Result<String> {
+        let Kind::Encrypted(file) = &drive.kind else { bail!("drive {} has no plug", drive.name) };
+        self.sh("sync")?;
+        host::run(Invocation::new("sha256sum").arg("--").arg(file), minutes(2))
     }
 
     /// Tells phobos about `drives`: in its configuration, and by enabling the unit that each of them starts.

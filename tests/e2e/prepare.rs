@@ -1,0 +1,196 @@
+//! Drives that phobos itself makes, from the shop to the mirror, and the way back without this machine.
+
+use anyhow::{Context, Result, ensure};
+use phobos_tests::{Drive, Light, Nas, Story, minutes, seconds, story};
+
+/// How the machine names the drive `name` that is plugged in.
+fn device(name: &str) -> String {
+    format!("/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_rig-{name}-0:0")
+}
+
+/// From the shop to green by one command: killed at steps of all kinds and begun again, it comes to the same end.
+#[test]
+fn prepared_by_one_command() -> Story {
+    story(|nas| {
+        let mut shop = nas.fresh_drive("shop", 200)?;
+        nas.write("/etc/phobos/phobos.toml", "")?;
+        nas.sh("for table in fstab crypttab; do touch /etc/$table; cp -a /etc/$table /root/$table; done")?;
+        plug(nas, &shop)?;
+        let fresh = nas.bytes(&shop)?;
+        let prepare = format!("phobos-ext prepare {} --name shop --serial", device("shop"));
+        let planned = nas.sh(&format!("{prepare} rig-shop --dry-run"))?;
+        let steps = planned.lines().filter(|line| is_step(line)).count();
+        ensure!(steps == 15 && planned.contains("QEMU HARDDISK, serial number rig-shop"), "{planned}");
+        refused(nas, 65, "is rig-shop, not", &format!("{prepare} rig-ship"))?;
+        ensure!(nas.bytes(&shop)? == fresh, "a refusal and a dry run write nothing");
+
+        // Without a passphrase, whose making takes time, but for the last two; in between the disk is begun anew each time.
+        let serial = "rig-shop --no-recovery";
+        for step in [5, 7, 8] {
+            killed(nas, &format!("{prepare} {serial}"), step)?;
+        }
+        killed(nas, &format!("{prepare} rig-shop"), 6)?;
+        killed(nas, &format!("{prepare} rig-shop"), 12)?;
+        let passphrase =
+            nas.sh("cp /root/out /root/passphrase; test $(wc -w </root/passphrase) = 8; cat /root/passphrase")?;
+        let said = nas.sh(&format!("{prepare} rig-shop 2>&1"))?;
+        ensure!(said.contains("the drive shop is ready") && !said.contains(passphrase.trim()), "{said}");
+        nas.sh("test ! -e /var/lib/phobos/prepare/shop.json; ! ls /etc/phobos/headers/*.new 2>/dev/null")?;
+        shop.uuid = nas.sh("sed -n 's/^uuid = \"\\(.*\\)\"/\\1/p' /etc/phobos/drives.d/shop.toml")?.trim().to_owned();
+        is_made(nas, &shop)?;
+
+        nas.pull(&shop)?;
+        nas.plug(&shop)?;
+        nas.wait_for_light(Light::Yellow, minutes(2))?;
+        let green = nas.wait_for_light(Light::Green, minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.wait_for_unit(&shop.unit(), "inactive", seconds(60))?;
+        nas.check_copy(&shop)?;
+
+        // Again, and with what wipes: a drive that is known keeps its copy.
+        let before = nas.bytes(&shop)?;
+        for words in ["", " --wipe"] {
+            nas.sh(&format!("{prepare} rig-shop{words}"))?;
+        }
+        ensure!(nas.bytes(&shop)? == before, "a drive that is known was written to");
+        the_way_back(nas, &shop)
+    })
+}
+
+/// The machine is lost. With the drive and the sheet alone, its commands followed word by word, a machine with stock Debian tools
+/// restores every archive; then a new machine with phobos adopts the drive and goes on.
+fn the_way_back(nas: &mut Nas, drive: &Drive) -> Result<()> {
+    refused(
+        nas,
+        65,
+        "does not open the drive shop",
+        "sh -c 'echo no such words | phobos-ext recovery-sheet --with-passphrases'",
+    )?;
+    let sheet = nas.sh("phobos-ext recovery-sheet --with-passphrases </root/passphrase")?;
+    let page = nas.sh("phobos-ext recovery-sheet --html")?;
+    ensure!(sheet.contains("QEMU HARDDISK, serial number rig-shop") && sheet.contains("BORG PAPER KEY"), "{sheet}");
+    ensure!(page.contains("<h2>") && page.contains("is kept at"), "{page}");
+    let words =
+        sheet.lines().find_map(|line| line.split_once("passphrase of shop: ")).context("no passphrase")?.1.to_owned();
+    let list = "find holding -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
+    let pulled = nas.sh(&format!("nsenter --mount=/run/phobos/ns/backup sh -c 'cd /backup; {list}'"))?;
+
+    nas.pull(drive)?;
+    let programs = nas.sh("phobos-ns remove && tar -c /usr/local/bin/phobos-* 2>/dev/null | cat >/root/programs; stat -c %s /root/programs")?;
+    ensure!(programs.trim().parse::<u64>()? > 1_000_000, "{programs}");
+    nas.sh(
+        "rm -rf /usr/local/bin/phobos-* /etc/phobos /var/lib/phobos /root/.config /root/.cache /root/passphrase /etc/crypttab
+        disk=$(readlink -f /dev/disk/by-label/backup); dd if=/dev/zero of=$disk bs=1M count=64 status=none; echo $disk >/root/disk",
+    )?;
+    plug(nas, drive)?;
+    let open: Vec<_> = commands(&sheet, "1. ").into_iter().filter(|line| !line.starts_with("apt-get")).collect();
+    let restore = commands(&sheet, "2. ");
+    ensure!(restore.len() == 5 && restore[4].starts_with("rsync "), "{restore:?}");
+    let script = [
+        format!("set -eu; export BORG_PASSPHRASE='{}'; WORDS='{words}'\n", phobos_tests::PASSPHRASE),
+        typed(&open),
+        format!("archives=$({} | cut -d' ' -f1)\n{}\n", restore[0], restore[1]),
+        format!(
+            "for NAME in $archives; do rm -rf /root/back/*; {}; {}; done\n",
+            restore[2],
+            restore[3].replace("NAME", "$NAME")
+        ),
+        format!("{list}\necho $archives\n"),
+        format!("rm -rf /root/back/*; {}; test -f home/me/note-1.txt\n", restore[4].replace("HOST", "luv")),
+        typed(&commands(&sheet, "3. ")),
+    ];
+    let said = run(nas, &script.concat())?;
+    ensure!(said.contains(pulled.trim()), "what was restored is not what was pulled: {said}");
+    ensure!(said.contains("phobos-night-1 phobos-night-2 phobos-night-3"), "{said}");
+    nas.wait_until_closed()?;
+
+    let again = commands(&sheet, "A new machine");
+    nas.sh("tar -x -C / </root/programs; mkfs.ext4 -q -F -L backup $(cat /root/disk); udevadm settle; phobos-ns")?;
+    let (brought, adopted): (Vec<_>, Vec<_>) = again.into_iter().partition(|line| line.starts_with("phobos-ns"));
+    let close = commands(&sheet, "3. ");
+    let script = [format!("set -eu; WORDS='{words}'\n"), typed(&open), typed(&brought), typed(&close), typed(&adopted)];
+    run(nas, &script.concat())?;
+    nas.sh(&format!("systemctl start '{}'", drive.unit()))?;
+    nas.check_copy(drive)
+}
+
+/// The commands of the sheet below the heading that begins so.
+fn commands(sheet: &str, heading: &str) -> Vec<String> {
+    let below = sheet.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
+    let lines = below.take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.strip_prefix("        ")).map(str::to_owned).collect()
+}
+
+/// The commands as somebody runs them who types the passphrase where it is asked for.
+fn typed(lines: &[String]) -> String {
+    let asks = |line: &str| ["cryptsetup open", "cryptsetup luksAddKey"].iter().any(|asks| line.starts_with(asks));
+    let words = |line: &str| if asks(line) { "echo \"$WORDS\" | " } else { "" };
+    lines.iter().flat_map(|line| [words(line), line, "\n"]).collect()
+}
+
+/// Runs a script of many commands.
+fn run(nas: &Nas, script: &str) -> Result<String> {
+    nas.write("/root/script", script)?;
+    nas.sh("bash -x /root/script 2>/root/traced || { tail -n 20 /root/traced >&2; exit 1; }")
+}
+
+/// Runs `command` and kills it when it begins the step.
+fn killed(nas: &Nas, command: &str, step: usize) -> Result<()> {
+    let said = nas.sh(&format!(
+        "{command} >/root/out 2>/root/said & job=$!
+        until grep -q '^info: step {step} of' /root/said || ! kill -0 $job; do sleep 0.02; done
+        kill -KILL $job; wait $job; echo $?; cat /root/said"
+    ))?;
+    ensure!(said.starts_with("137"), "step {step}: {said}");
+    Ok(())
+}
+
+/// Whether a line of a dry run begins a step.
+fn is_step(line: &str) -> bool {
+    line.trim_start().split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
+}
+
+/// Plugs `drive` in and waits until the machine has it.
+fn plug(nas: &mut Nas, drive: &Drive) -> Result<()> {
+    nas.plug(drive)?;
+    nas.wait_until("the drive is there", &format!("test -b {}", device(drive.name)), minutes(1))
+}
+
+/// Runs `command`, which must end with `code` and say `why`.
+fn refused(nas: &Nas, code: u8, why: &str, command: &str) -> Result<()> {
+    let said = nas.sh(&format!("{command} </dev/null >/root/said 2>&1; echo $?; cat /root/said"))?;
+    ensure!(said.starts_with(&code.to_string()) && said.contains(why), "`{command}` did not say {why:?}: {said}");
+    Ok(())
+}
+
+/// What a prepared drive is like, and what this machine knows of it.
+fn is_made(nas: &Nas, drive: &Drive) -> Result<()> {
+    let (name, uuid, device) = (drive.name, &drive.uuid, device(drive.name));
+    let state = nas.sh(&format!(
+        "set -eu
+        test \"$(stat -c '%a %s' /etc/phobos/keys/{name}.key)\" = '400 64'
+        test \"$(stat -c %a /etc/phobos/keys /etc/phobos/headers | sort -u)\" = 700
+        cryptsetup open --test-passphrase --key-file /etc/phobos/keys/{name}.key /etc/phobos/headers/{name}-{uuid}.header
+        tr -d '\\n' </root/passphrase | cryptsetup open --test-passphrase --key-file=- /dev/disk/by-uuid/{uuid}
+        test \"$(wc -w </root/passphrase)\" = 8; test \"$(wc -l </root/passphrase)\" = 1
+        cat /root/crypttab - <<END | cmp - /etc/crypttab
+extbackup-{name} UUID={uuid} /etc/phobos/keys/{name}.key luks,noauto
+END
+        cmp /root/crypttab /etc/crypttab.before-phobos
+        cmp /root/fstab /etc/fstab
+        systemctl is-enabled '{unit}' >&2
+        sfdisk --json {device} | grep -E 'start|\"size|name'
+        cryptsetup luksDump {device}-part1 | grep -E 'PBKDF:|sector:'",
+        unit = drive.unit(),
+    ))?;
+    ensure!(state.contains("\"start\": 2048") && state.contains("phobos-shop"), "{state}");
+    ensure!(state.contains("pbkdf2") && state.contains("argon2id"), "{state}");
+    let inside = nas.look_at(
+        drive,
+        "ls -A; stat -c %a .phobos; cat .phobos/drive.json; dumpe2fs -h \"$device\" 2>/dev/null | grep -E 'volume name|Reserved block count'",
+    );
+    let inside = inside.context("the drive cannot be read")?;
+    ensure!(inside.contains("extbackup") && inside.contains("\"drive\": \"shop\""), "{inside}");
+    ensure!(inside.lines().any(|line| line.starts_with("Reserved block count") && line.ends_with(" 0")), "{inside}");
+    Ok(())
+}
