@@ -13,6 +13,7 @@ use phobos_site::mail::{Address, Settings};
 use crate::bounded::within;
 use crate::deliver::{self, Outcome, Own, Which};
 use crate::gather::{self, Findings};
+use crate::giving_on;
 use crate::letter::{self, Letter};
 use crate::light::{self, Showing};
 use crate::spool::Spool;
@@ -216,6 +217,24 @@ pub(crate) fn test(context: Context, to: Option<String>) -> Result<String> {
     outcome.way.ok_or_else(|| anyhow!("cannot send the test: {}", outcome.why.unwrap_or_default()))
 }
 
+/// The same as the last step of a unit, for a test that the unit itself could not send: it returns the way, or nothing where this
+/// is none.
+///
+/// # Errors
+///
+/// When it could not be sent.
+pub(crate) fn test_given_on(context: &Context, to: Option<String>) -> Result<Option<String>> {
+    if std::env::var("EXIT_STATUS").is_ok_and(|status| status == "0") {
+        return Ok(None);
+    }
+    let letter = Letter { to, ..letter::test() };
+    match giving_on::test(letter, &context.folders, &context.settings)? {
+        None => Ok(None),
+        Some(Outcome { way: Some(way), .. }) => Ok(Some(way)),
+        Some(Outcome { why, .. }) => Err(anyhow!("cannot send the test: {}", why.unwrap_or_default())),
+    }
+}
+
 /// Sends a test by the failures' own unit, and returns what is to be told of it. Where there is no such unit, or the caller is
 /// not root, it is sent as whoever calls, and what that does not prove is said.
 ///
@@ -259,13 +278,23 @@ pub(crate) fn told_of_test(folders: &[PathBuf], why: Option<&str>) {
     light::tell(&System::default(), &Board::system(), trouble.as_deref(), Showing::Now);
 }
 
-/// Posts to the light whether mail waits, or whether the unit that this is a part of has failed.
+/// The last step of a unit, which is root's: gives on what the unit could not send, and posts to the light whether mail waits, or
+/// whether the unit has failed.
 ///
 /// # Errors
 ///
-/// When the spool cannot be read.
-pub(crate) fn show(folders: &[PathBuf], showing: Showing) -> Result<()> {
+/// When the spool cannot be read, or when the unit has left a message that waits still: it has failed then.
+pub(crate) fn show(context: &Context, showing: Showing) -> Result<()> {
+    let folders = &context.folders;
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|set| set == value);
     let failed = std::env::var("SERVICE_RESULT").is_ok_and(|result| result != "success");
+    // The unit's own exit code, which SuccessExitStatus= makes no failure yet.
+    let left = is("EXIT_STATUS", &Exit::Busy.code().to_string());
+    let given_on = if left { giving_on::waiting(folders, &context.settings)? } else { None };
+    if let Some(Outcome { sent: sent @ 1.., way, .. }) = &given_on {
+        let way = way.clone().unwrap_or_default();
+        log::info!("{} sent through {way}, free of the unit's confinement", text::count(*sent, "message"));
+    }
     let trouble = waiting::trouble(folders);
     let told = match &trouble {
         Ok(None) if failed => Some("mail cannot be sent".to_owned()),
@@ -273,7 +302,12 @@ pub(crate) fn show(folders: &[PathBuf], showing: Showing) -> Result<()> {
         Err(error) => Some(format!("cannot look after the mail: {error:#}")),
     };
     light::tell(&System::default(), &Board::system(), told.as_deref(), showing);
-    trouble.map(drop)
+    let waits = trouble?.filter(|_| left && waiting::any(folders).unwrap_or(true));
+    match (waits, given_on.and_then(|outcome| outcome.why)) {
+        (None, _) => Ok(()),
+        (Some(waits), None) => Err(anyhow!("{waits}")),
+        (Some(waits), Some(why)) => Err(anyhow!("{waits}: {why}")),
+    }
 }
 
 /// The address `to`, if it is one; a mail to the usual receiver is better than none.

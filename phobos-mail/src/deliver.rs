@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use phobos_core::exec::System;
-use phobos_site::mail::Settings;
+use phobos_site::mail::{Settings, Transport};
 
 use crate::bounded::within;
 use crate::letter::{Further, Letter};
@@ -67,6 +67,28 @@ pub(crate) fn all(spools: Vec<Spool>, own: Vec<Own>, which: Which, settings: Set
         left: 1,
         lost: loose,
         why: Some("the mail server takes too long".to_owned()),
+        ..Outcome::default()
+    })
+}
+
+/// Sends what is due in `spools`, and `own` with it, through `sendmail` alone, which the user and group `caller` call.
+pub(crate) fn by_sendmail(
+    spools: Vec<Spool>,
+    own: Vec<Own>,
+    settings: Settings,
+    deadline: Deadline,
+    caller: (u32, u32),
+) -> Outcome {
+    let limit = deadline.left(Duration::MAX).saturating_add(OVERTIME);
+    let work = move || {
+        let (exec, mut settings) = (System::default(), settings);
+        settings.transport = Transport::Sendmail;
+        let sender = Sender::new(&exec, &settings, deadline).called_by(caller);
+        Delivery { sender, deadline, which: Which::Due, outcome: Outcome::default() }.run(&spools, own)
+    };
+    within(limit, work).unwrap_or_else(|| Outcome {
+        left: 1,
+        why: Some("sendmail takes too long".to_owned()),
         ..Outcome::default()
     })
 }

@@ -8,6 +8,7 @@ mod commands;
 mod deliver;
 mod exit_meaning;
 mod gather;
+mod giving_on;
 mod host;
 mod journal;
 mod letter;
@@ -119,11 +120,14 @@ enum Command {
         /// Send it as whoever calls, not as the units do
         #[arg(long)]
         here: bool,
+        /// Send it as the last step of a unit does
+        #[arg(long, hide = true)]
+        given_on: bool,
     },
     /// Hand what root's own calls have left over to the units' spool: for phobos-mail-flush.service
     #[command(hide = true)]
     Collect,
-    /// Post to the light whether mail waits: for units that are not root's, after the prefix +
+    /// Give on what the unit could not send, and post to the light whether mail waits: for units that are not root's, after the prefix +
     Light {
         /// Mail was sent apart from any failure: clear the light of an attention that is over
         #[arg(long)]
@@ -220,16 +224,21 @@ fn other(command: &Command, context: Context, config: Option<&Path>) -> Result<(
         }
         Command::Drop { id } => print(&[format!("dropped {}", commands::drop_letter(&context.folders, id)?)])?,
         Command::Collect => commands::collect(&context.folders)?,
-        Command::Test { address, here: true } => {
+        Command::Test { address, given_on: true, .. } => {
+            let way = commands::test_given_on(&context, address.clone())?;
+            let said = way.map(|way| format!("the test left through {way}, free of the unit's confinement"));
+            print(&said.into_iter().collect::<Vec<_>>())?;
+        }
+        Command::Test { address, here: true, .. } => {
             let way = commands::test(context, address.clone())?;
             print(&[format!("the test left through {way}")])?;
         }
-        Command::Test { address, here: false } => {
+        Command::Test { address, here: false, .. } => {
             let said = commands::test_as_units(context, config, address.clone())?;
             print(&[said])?;
         }
-        Command::Light { flushed: true } => commands::show(&context.folders, Showing::IfStale)?,
-        Command::Light { flushed: false } => commands::show(&context.folders, Showing::Later)?,
+        Command::Light { flushed: true } => commands::show(&context, Showing::IfStale)?,
+        Command::Light { flushed: false } => commands::show(&context, Showing::Later)?,
     }
     Ok(())
 }

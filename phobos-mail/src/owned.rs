@@ -83,6 +83,11 @@ impl Owned {
         Ok(Self { dir, owner: self.owner })
     }
 
+    /// Whose it is, if it is somebody else's than this process's: user and group.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.owner.map(|(uid, gid)| (uid.as_raw(), gid.as_raw()))
+    }
+
     /// Where it is, for messages.
     pub(crate) fn path(&self) -> &Path {
         self.dir.path()

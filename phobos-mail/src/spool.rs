@@ -157,6 +157,11 @@ impl Spool {
         Ok(Self { queue: queue?, refused: refused?, folder: folder.to_owned(), limits })
     }
 
+    /// Whose the spool is, if it is somebody else's.
+    pub(crate) fn owner(&self) -> Option<(u32, u32)> {
+        self.queue.owner()
+    }
+
     /// Where the spool is.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

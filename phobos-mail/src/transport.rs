@@ -64,6 +64,8 @@ pub(crate) struct Sender<'a> {
     /// Where the mail server of this machine may be.
     local: Vec<Server>,
     connection: Option<Connection>,
+    /// Who calls `sendmail`, where it is not this process's own user: user and group.
+    caller: Option<(u32, u32)>,
 }
 
 /// An open connection to an SMTP server.
@@ -122,7 +124,13 @@ impl<'a> Sender<'a> {
     pub(crate) fn new(exec: &'a dyn Exec, settings: &'a Settings, deadline: Deadline) -> Self {
         let local = ["127.0.0.1", "::1"];
         let local = local.map(|host| Server { host: host.to_owned(), port: 25, security: Security::None });
-        Self { exec, settings, deadline, local: local.to_vec(), connection: None }
+        Self { exec, settings, deadline, local: local.to_vec(), connection: None, caller: None }
+    }
+
+    /// Lets the user and the group with these numbers call `sendmail`.
+    pub(crate) fn called_by(mut self, caller: (u32, u32)) -> Self {
+        self.caller = Some(caller);
+        self
     }
 
     /// Sends `letter`, which is `late` if it had to wait, and says which way it left.
@@ -182,7 +190,7 @@ impl<'a> Sender<'a> {
             .args(["-i", to.as_str()])
             .stdin(message)
             // It ends whatever sendmail has started, too; postdrop would wait for ever for a folder that it may not use.
-            .through(["timeout", "-k", "2", &limit.as_secs().to_string(), "env"])
+            .through(self.wrapper(limit))
             .limit(limit + Duration::from_secs(5));
         match self.exec.run(&call) {
             Ok(_) => Ok("sendmail".to_owned()),
@@ -197,6 +205,18 @@ impl<'a> Sender<'a> {
             }
             Err(error) => Err(Failure::NoWay(error.into())),
         }
+    }
+
+    /// What `sendmail` is started through: it gets no longer than `limit`, and may have to be somebody else's.
+    fn wrapper(&self, limit: Duration) -> Vec<String> {
+        let mut words = Vec::new();
+        if let Some((user, group)) = self.caller {
+            let [user, group] = [format!("--reuid={user}"), format!("--regid={group}")];
+            words.extend(["setpriv".to_owned(), user, group, "--clear-groups".to_owned(), "--".to_owned()]);
+        }
+        words.extend(["timeout", "-k", "2"].map(str::to_owned));
+        words.extend([limit.as_secs().to_string(), "env".to_owned()]);
+        words
     }
 
     fn by_smtp(

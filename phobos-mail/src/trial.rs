@@ -72,6 +72,8 @@ pub(crate) fn run(exec: &dyn Exec, config: Option<&Path>, to: Option<&str>) -> R
     let [out, err] = ["out", "err"].map(|name| read(&folder, name));
     Ok(match started {
         Ok(_) => Trial::Sent(out.trim().to_owned()),
+        // The unit could not, and its last step could: as with a failure.
+        Err(_) if !out.trim().is_empty() => Trial::Sent(out.trim().to_owned()),
         Err(error) => {
             let said = err.lines().last().map(|line| line.trim_start_matches("error: ").to_owned());
             Trial::Failed(said.unwrap_or_else(|| last_words(&error)))
@@ -85,12 +87,12 @@ fn content(program: &Path, config: Option<&Path>, to: Option<&str>, folder: &Pat
     if let Some(config) = config {
         command.extend(["--config".to_owned(), quoted(&config.to_string_lossy())]);
     }
-    command.extend(["test".to_owned(), "--here".to_owned()]);
-    command.extend(to.map(quoted));
+    command.push("test".to_owned());
+    let to = to.map(|to| format!(" {}", quoted(to))).unwrap_or_default();
     let [command, folder] = [command.join(" "), folder.to_string_lossy().replace('%', "%%")];
     format!(
         "# Made by `phobos-mail test`, which removes it.\n[Unit]\nOnFailure=\nOnSuccess=\n\n[Service]\nExecStartPre=\nExecStart=\nExecStartPost=\nExecStopPost=\n\
-         ExecStart={command}\nStandardOutput=append:{folder}/out\nStandardError=append:{folder}/err\n"
+         ExecStart={command} --here{to}\nExecStopPost=+{command} --given-on{to}\nStandardOutput=append:{folder}/out\nStandardError=append:{folder}/err\n"
     )
 }
 

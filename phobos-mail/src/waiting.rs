@@ -254,6 +254,19 @@ pub(crate) fn trouble(folders: &[PathBuf]) -> Result<Option<String>> {
     Ok(told(waiting, set_aside))
 }
 
+/// Whether letters wait below `folders`.
+///
+/// # Errors
+///
+/// When a spool cannot be read.
+pub(crate) fn any(folders: &[PathBuf]) -> Result<bool> {
+    let mut any = false;
+    for spool in spools(folders)? {
+        any |= !spool.list()?.is_empty();
+    }
+    Ok(any)
+}
+
 fn told(waiting: u64, set_aside: u64) -> Option<String> {
     let waiting = (waiting > 0).then(|| format!("{} cannot be sent", text::count(waiting, "message")));
     let set_aside = (set_aside > 0).then(|| {

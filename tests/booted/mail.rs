@@ -61,7 +61,7 @@ plain:
 ";
 
 /// The server that msmtp hands mail to, at a provider in real life: it takes mail for the owner and nobody else.
-const PROVIDER: &str = r#"
+pub(super) const PROVIDER: &str = r#"
 import socketserver
 class Session(socketserver.StreamRequestHandler):
     def handle(self):
@@ -267,13 +267,13 @@ fn install_owners(nas: &Nas, program: &str) -> Result<()> {
 }
 
 /// Lets `unit` fail and waits for the mail about it.
-fn fail(nas: &Nas, unit: &str) -> Result<Mail> {
+pub(super) fn fail(nas: &Nas, unit: &str) -> Result<Mail> {
     nas.sh(&format!("! systemctl start '{unit}'"))?;
     nas.wait_for_mail_that_says(&format!("unit {unit} failed"), "")
 }
 
 /// Checks which way the mail about `unit` left.
-fn expect_way(nas: &Nas, unit: &str, way: &str) -> Result<()> {
+pub(super) fn expect_way(nas: &Nas, unit: &str, way: &str) -> Result<()> {
     let status = format!("status-email-user@{unit}.service");
     nas.wait_for_unit(&status, "inactive", minutes(1))?;
     let said = nas.journal(&status)?;

@@ -6,6 +6,7 @@ mod jobs;
 mod mail;
 mod pulls;
 mod refusals;
+mod servers;
 mod surroundings;
 mod units;
 mod waiting;

@@ -42,7 +42,8 @@ const FLUSH: &str = "phobos-mail-flush.timer";
 fn mail_kept() -> Story {
     booted(|nas| {
         nas.install_broken("/usr/bin/false")?;
-        nas.sh("systemctl enable --quiet --now phobos-mail-flush.timer; systemctl stop exim4")?;
+        // Else exim's own `sendmail` would take the mail while its server is down.
+        nas.sh("systemctl enable --quiet --now phobos-mail-flush.timer; systemctl stop exim4; rm /usr/sbin/sendmail")?;
         for unit in ["broken@one.service", "broken@two.service"] {
             nas.sh(&format!("! systemctl start {unit}"))?;
             let status = nas.wait_for_unit(&format!("status-email-user@{unit}.service"), "failed", minutes(2))?;

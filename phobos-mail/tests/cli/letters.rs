@@ -168,10 +168,24 @@ fn root_gives_nothing_away_in_a_folder_of_somebody_else() {
         )
     };
     let before = looks();
+    let server_settings = fs::read_to_string(machine.path("phobos.toml")).unwrap();
     let attacker = Attacker::start(&state, &target);
     for _ in 0..60 {
-        for args in [&["light"][..], &["flush"], &["list"], &["a.service"]] {
-            let ended = machine.run(args);
+        for args in [&["light"][..], &["flush"], &["list"], &["a.service"], &["light", "--given-on"]] {
+            let ended = match args {
+                // As the last step of a unit that has left something.
+                [light, "--given-on"] => {
+                    machine.write("phobos.toml", "[mail]\ntransport = 'sendmail'\n");
+                    let mut command = machine.command(&[light]);
+                    let ended = ended({
+                        command.env("EXIT_STATUS", "75");
+                        command
+                    });
+                    machine.write("phobos.toml", &server_settings);
+                    ended
+                }
+                args => machine.run(args),
+            };
             assert!(!ended.stderr.contains("panicked"), "{ended:?}");
             assert!(!ended.stdout.contains("secret") && !ended.stderr.contains("secret"), "{ended:?}");
             assert_eq!(looks(), before, "{args:?}: {ended:?}");
@@ -190,4 +204,62 @@ fn root_gives_nothing_away_in_a_folder_of_somebody_else() {
     let ended = machine.run(&["a.service"]);
     assert_eq!(ended.code, Some(0), "told without a spool: {ended:?}");
     assert_eq!(looks(), before);
+}
+
+#[test]
+fn the_last_step_of_a_unit_calls_sendmail_as_the_spools_owner_for_what_the_unit_has_left() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let machine = Machine::with("sendmail");
+    fs::set_permissions(machine.folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::create_dir(machine.path("state")).unwrap();
+    chown(machine.path("state"), Some(NOBODY), Some(NOBODY)).unwrap();
+    let report = machine.path("report");
+    fs::write(&report, "").unwrap();
+    chown(&report, Some(NOBODY), None).unwrap();
+    fs::write(machine.path("calls"), "").unwrap();
+    fs::set_permissions(machine.path("calls"), PermissionsExt::from_mode(0o666)).unwrap();
+    // One that works outside of the unit alone, and goes on when it has ended.
+    let works = format!(
+        "[ -z \"$IN_UNIT\" ] || {{ echo 'no new privileges' >&2; exit 1; }}\n( sleep 1; echo \"$(id -u) $(id -G)\" >>{} ) >/dev/null 2>&1 &",
+        report.display()
+    );
+    machine.program("sendmail", &works);
+    let step = |status: &str| {
+        let mut command = machine.command(&["light"]);
+        command.env("EXIT_STATUS", status).env("SERVICE_RESULT", "success");
+        ended(command)
+    };
+    let fails = || {
+        let mut command = machine.command(&["a.service"]);
+        command.env("IN_UNIT", "yes");
+        ended(command)
+    };
+    assert_eq!(fails().code, Some(75));
+    // Nothing was left by this unit: what waits has a timer of its own.
+    assert_eq!((step("0").code, machine.queue().len()), (Some(0), 1));
+    let given_on = step("75");
+    assert_eq!(given_on.code, Some(0), "{given_on:?}");
+    assert!(
+        given_on.stderr.contains("1 message sent through sendmail, free of the unit's confinement"),
+        "{given_on:?}"
+    );
+    assert_eq!(fs::read_to_string(&report).unwrap(), format!("{NOBODY} {NOBODY}\n"), "it was waited for");
+    assert!(machine.queue().is_empty());
+    // Where that fails too, it is the unit's failure.
+    machine.program("sendmail", "echo 'cannot write to the spool' >&2; exit 1");
+    let mut command = machine.command(&["b.service"]);
+    command.env("IN_UNIT", "yes");
+    assert_eq!(ended(command).code, Some(75));
+    let left = step("75");
+    assert_eq!(left.code, Some(1), "{left:?}");
+    assert!(
+        left.stderr.contains("1 message cannot be sent: ") && left.stderr.contains("cannot write to the spool"),
+        "{left:?}"
+    );
+    // A server is asked by the unit itself, and by nobody else.
+    machine.write("phobos.toml", &format!("[mail]\ntransport = 'smtp://127.0.0.1:{}'\n", free_port()));
+    let calls = machine.calls();
+    assert_eq!((step("75").code, machine.calls()), (Some(1), calls));
 }
