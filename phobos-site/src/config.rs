@@ -23,6 +23,7 @@ use phobos_core::error::{Class, Classified};
 use serde::Deserialize;
 
 use self::reading::{Mistake, Step, check_names, read, read_trusted, toml_files, understand, wrong};
+use crate::hook::Hook;
 use crate::pull::{self, Host, HostName};
 use crate::{led, mail};
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub mail: mail::Settings,
     /// The hosts that are pulled; [`Config::hosts`] adds those with a file of their own.
     pub pull: Vec<Host>,
+    /// The programs that are told how jobs end.
+    pub hook: Vec<Hook>,
     /// The folder that the file is in, and other files of the configuration beside it.
     pub folder: PathBuf,
 }
@@ -72,6 +75,8 @@ pub enum Table {
     Mail,
     /// `[[pull]]`.
     Pull,
+    /// `[[hook]]`.
+    Hook,
 }
 
 /// `[locks]`: the locks between jobs.
@@ -229,6 +234,7 @@ impl Config {
                 Table::Led => config.led = light(path, text)?,
                 Table::Mail => config.mail = part!(path, text, mail: mail::Settings),
                 Table::Pull => config.pull = part!(path, text, pull: Vec<Host>),
+                Table::Hook => config.hook = part!(path, text, hook: Vec<Hook>),
             }
         }
         // Whoever reads the places of the backups acts on them: a table of his own that he misspelt must not be passed over.
@@ -250,7 +256,7 @@ impl Config {
                     .check()
                     .map_err(|(key, message)| Mistake::new(&[Step::Key("mail"), Step::Key(key)], message))?,
                 Table::Pull => self.check_hosts()?,
-                Table::Locks | Table::Led => {}
+                Table::Locks | Table::Led | Table::Hook => {}
             }
         }
         Ok(())
@@ -270,7 +276,8 @@ impl Config {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 6] = [Self::Backup, Self::External, Self::Locks, Self::Led, Self::Mail, Self::Pull];
+    pub const ALL: [Self; 7] =
+        [Self::Backup, Self::External, Self::Locks, Self::Led, Self::Mail, Self::Pull, Self::Hook];
 
     /// The table's name in the file.
     pub fn name(self) -> &'static str {
@@ -281,6 +288,7 @@ impl Table {
             Self::Led => "led",
             Self::Mail => "mail",
             Self::Pull => "pull",
+            Self::Hook => "hook",
         }
     }
 }
@@ -294,6 +302,7 @@ impl Default for Config {
             led: led::Settings::default(),
             mail: mail::Settings::default(),
             pull: Vec::new(),
+            hook: Vec::new(),
             folder: folder_of(Path::new(DEFAULT_PATH)),
         }
     }

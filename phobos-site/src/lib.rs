@@ -7,6 +7,7 @@ pub mod config;
 pub mod drives;
 pub mod exit;
 pub mod history;
+pub mod hook;
 pub mod job;
 pub mod led;
 pub mod ledger;

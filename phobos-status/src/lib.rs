@@ -8,6 +8,7 @@ mod collect;
 mod digest;
 mod doctor;
 mod facts;
+mod hook;
 mod layout;
 mod metrics;
 mod model;
@@ -30,7 +31,7 @@ use phobos_core::error::Chain;
 use phobos_core::exec::System;
 use phobos_core::fs::{self, Durability, make_shared, shown};
 use phobos_core::signal::Signals;
-use phobos_site::config::Config;
+use phobos_site::config::{Config, Table};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
 use phobos_site::paths::Paths;
@@ -90,6 +91,12 @@ enum Command {
         /// Write them to this file, in one step, and not to standard output
         #[arg(long, value_name = "FILE.prom")]
         output: Option<PathBuf>,
+    },
+    /// Tell the hooks of the configuration what has happened since the last time
+    Hook {
+        /// Remember in this file what was told
+        #[arg(long, value_name = "FILE")]
+        memory: PathBuf,
     },
     /// Mail all of it to root: that all is well, or what is not
     Digest,
@@ -156,6 +163,7 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         }
         Some(Command::Page { output, .. }) => write(output.as_deref(), &page::draw(&reading.model(AHEAD)))?,
         Some(Command::Metrics { output }) => write(output.as_deref(), &metrics::draw(&reading.model(AHEAD)))?,
+        Some(Command::Hook { memory }) => tell_hooks(&reading, memory)?,
         Some(Command::Digest) => {
             exit::require_root()?;
             weekly::send(&system, cli.config.as_deref(), &reading.model(AHEAD))?;
@@ -188,6 +196,18 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the hooks what has happened since what the file `memory` remembers.
+fn tell_hooks(reading: &Reading<'_>, memory: &Path) -> Result<(), anyhow::Error> {
+    let hooks = Config::load(reading.cli.config.as_deref(), &[Table::Hook])?.hook;
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let (told, now) = hook::news(hook::remembered(memory).as_ref(), &reading.model(AHEAD));
+    hook::remember(memory, &now).with_context(|| format!("cannot write {}", shown(memory)))?;
+    hook::tell(reading.system, &hooks, &told);
+    Ok(())
 }
 
 /// Writes to a file, in one step and for all to read, or to standard output.

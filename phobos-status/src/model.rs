@@ -20,10 +20,11 @@ use crate::facts::{Claim, Facts, Letter};
 use crate::zone::Zone;
 
 pub(crate) use data::{Drive, Ended, Job, Kind, Light, Mail, Model, Room, Running, Severity, Space, Wait};
+pub(crate) use findings::ABSENT;
 pub(crate) use plan::{Gap, Planned};
 pub(crate) use usual::{DAY, Usual};
 
-pub(crate) use words::clean;
+pub(crate) use words::{clean, light_name};
 
 use words::name;
 

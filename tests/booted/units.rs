@@ -108,6 +108,17 @@ fn each_unit_does_its_work_right_after_a_boot() -> Story {
             let exit = jobs.clone().find(|known| known["name"] == job).map(|known| known["last"]["exit"].clone());
             ensure!(exit == Some(nas.unit(unit)?.status.into()), "{job}: {told}");
         }
+        // A hook is told of what happens from now on, by nobody in particular, and after each run without being asked to.
+        nas.sh("printf '[[hook]]\\non = [\"ok\"]\\ncommand = [\"/usr/bin/logger\", \"-t\", \"told\"]\\n' >>/etc/phobos/phobos.toml")?;
+        start(nas, "phobos-status-hook.service")?;
+        nas.sh("systemctl start phobos-status-hook.path; ! journalctl --boot -q -t told | grep .")?;
+        start(nas, "phobos-pull@my-luv.service")?;
+        nas.wait_until(
+            "the hook was told",
+            "journalctl --boot -q -t told | grep -q '\"text\":\"my-luv went well\"'",
+            minutes(1),
+        )?;
+        nas.sh("test \"$(stat -c %U /var/lib/private/phobos-status-hook)\" != root")?;
         start(nas, "phobos-status-digest.service")?;
         nas.wait_for_mail_that_says("weekly digest: all is well", "borgmatic")?;
 

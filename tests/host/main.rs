@@ -145,7 +145,8 @@ stories! {
         what_runs_waits_and_failed_is_told_as_it_is,
         ten_years_of_runs_and_any_garbage_take_little_memory,
         the_page_is_one_file_and_is_served_to_whoever_asks,
-        a_machine_set_up_wrongly_is_told_how_to_mend_it;
+        a_machine_set_up_wrongly_is_told_how_to_mend_it,
+        hooks_are_told_once_and_hold_up_nobody;
 }
 
 /// A story that nobody tells proves nothing.

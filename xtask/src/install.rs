@@ -395,6 +395,10 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
             "  systemctl enable --now phobos-status-page.timer    # keeps /var/lib/phobos/status.html up to date",
         );
     }
+    if is_new("phobos-status-hook.path") {
+        steps.push("  and if the configuration has hooks:");
+        steps.push("  systemctl enable --now phobos-status-hook.path phobos-status-hook.timer");
+    }
     if is_new("phobos-status-digest.timer") {
         steps.push("  systemctl enable --now phobos-status-digest.timer    # mails every week how everything is");
     }

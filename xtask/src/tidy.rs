@@ -120,6 +120,7 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
         .filter(|line| own.contains(&line.split(" = ").next().unwrap()));
     let host = format!("[[pull]]\n{}", host.collect::<Vec<_>>().join("\n"));
     assert_eq!(std::mem::take(&mut config.pull), Config::parse(&path, &host).unwrap().pull);
+    assert_eq!(std::mem::take(&mut config.hook).len(), 1);
     config.led.second = None;
     config.folder = Config::default().folder;
     let to = std::mem::take(&mut config.mail).to;

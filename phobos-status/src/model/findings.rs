@@ -199,7 +199,7 @@ fn attention(facts: &Facts, model: &Model, findings: &mut Findings) {
 }
 
 /// The exit code of a host that was not there.
-const ABSENT: u8 = 66;
+pub(crate) const ABSENT: u8 = 66;
 
 fn title(job: &Job) -> String {
     match job.kind {
