@@ -32,7 +32,7 @@ struct Check {
 }
 
 /// All checks, in the order in which they are run.
-const CHECKS: [Check; 15] = [
+const CHECKS: [Check; 16] = [
     check("config", "the configuration can be read, every table and file of it", machine::config),
     check("hidden", "the backups are mounted nowhere but in the namespace", machine::hidden),
     check("fstab", "fstab has the backups and the drives, both with noauto", machine::fstab),
@@ -40,6 +40,7 @@ const CHECKS: [Check; 15] = [
     check("timers", "every job has a timer that is started", machine::timers),
     check("scripts", "no unit calls the scripts that phobos stands for", machine::scripts),
     check("keys", "the key files are root's alone", machine::keys),
+    check("headers", "each drive's LUKS header is backed up, and is the drive's", machine::headers),
     check("programs", "what phobos calls is installed", machine::programs),
     check("borg", "Borg has no known faults", machine::borg),
     check("rsync", "rsync has no known faults", machine::rsync),

@@ -6,7 +6,7 @@
 )]
 #![expect(clippy::unnecessary_wraps, reason = "all checks have one form, and most of them may be unable to tell")]
 
-use super::signs::{Signs, State};
+use super::signs::{Seen, Signs, State};
 use super::{Fault, Found, PROGRAMS};
 
 /// A file system that is fuller than this is nearly full, in percent.
@@ -148,6 +148,28 @@ pub(super) fn keys(signs: &Signs) -> Found {
                 faults.push(fault(what, format!("chown root {path} && chmod 0400 {path}")));
             }
             State::There { .. } => {}
+        }
+    }
+    Some(faults)
+}
+
+pub(super) fn headers(signs: &Signs) -> Found {
+    let mut faults = Vec::new();
+    for header in &signs.headers {
+        let (path, drive) = (header.path.display(), &header.drive);
+        let remedy = format!(
+            "plug {drive} in, and run cryptsetup luksHeaderBackup {} --header-backup-file {path}",
+            header.device.display()
+        );
+        match &header.uuid {
+            Seen::Unseen => return None,
+            Seen::Missing => {
+                faults.push(fault(format!("the LUKS header of the drive {drive} has no backup at {path}"), remedy));
+            }
+            Seen::There(uuid) if !uuid.eq_ignore_ascii_case(&header.expected) => {
+                faults.push(fault(format!("{path} is no header of the drive {drive}"), remedy));
+            }
+            Seen::There(_) => {}
         }
     }
     Some(faults)

@@ -23,6 +23,9 @@ const UNITS: &str = "/etc/systemd/system";
 /// How much of a unit is read, in bytes.
 const LONGEST: u64 = 256 * 1024;
 
+/// The folder of the headers' backups, beside the configuration.
+const HEADERS: &str = "headers";
+
 /// Where the keys are of those who may unlock the machine from elsewhere.
 const UNLOCKERS: [&str; 2] = ["/etc/dropbear/initramfs/authorized_keys", "/etc/dropbear-initramfs/authorized_keys"];
 
@@ -46,6 +49,7 @@ pub(crate) struct Signs {
     /// The administrator's services.
     pub(super) units: Vec<(String, String)>,
     pub(super) keys: Vec<Key>,
+    pub(super) headers: Vec<Header>,
     /// The programs that are installed.
     pub(super) programs: Vec<String>,
     pub(super) borg: Option<String>,
@@ -65,6 +69,27 @@ pub(crate) struct Signs {
 pub(super) struct Key {
     pub(super) path: PathBuf,
     pub(super) state: State,
+}
+
+/// The backup of a drive's LUKS header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) drive: String,
+    pub(super) device: PathBuf,
+    pub(super) path: PathBuf,
+    /// The UUID that is to be in it.
+    pub(super) expected: String,
+    /// The UUID that is; empty for what is no header.
+    pub(super) uuid: Seen,
+}
+
+/// What is seen of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing: only root may look there.
+    Unseen,
+    Missing,
+    There(String),
 }
 
 /// What is seen of a file.
@@ -98,8 +123,12 @@ pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs
     signs.fstab = fs::read_to_string(paths::FSTAB).ok();
     signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
     for drive in &config.external.drive {
-        if let Container::Luks { key_file, .. } = &drive.container {
+        if let Container::Luks { uuid, key_file } = &drive.container {
             signs.keys.push(key(key_file, is_root));
+            let (drive, expected) = (drive.name.as_str().to_owned(), uuid.as_str().to_owned());
+            let path = config.folder.join(HEADERS).join(format!("{drive}-{expected}.header"));
+            let uuid_there = header(&path, is_root);
+            signs.headers.push(Header { drive, device: uuid.device(), path, expected, uuid: uuid_there });
         }
     }
     timers(exec, &mut signs);
@@ -145,6 +174,21 @@ fn key(path: &Path, is_root: bool) -> Key {
         Err(_) => State::Missing,
     };
     Key { path: path.to_owned(), state }
+}
+
+/// The UUID in the backup of a LUKS header: 40 bytes from the 168th on, in both versions of LUKS.
+fn header(path: &Path, is_root: bool) -> Seen {
+    let read = || -> std::io::Result<String> {
+        let mut start = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::Read::take(fs::File::open(path)?, 208), &mut start)?;
+        let uuid = start.get(168..).filter(|_| start.starts_with(b"LUKS")).unwrap_or_default();
+        Ok(String::from_utf8_lossy(uuid).trim_end_matches('\0').to_owned())
+    };
+    match read() {
+        Ok(uuid) => Seen::There(uuid),
+        Err(_) if !is_root => Seen::Unseen,
+        Err(_) => Seen::Missing,
+    }
 }
 
 /// The timers that systemd has loaded, and which hosts they pull.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::signs::{Key, State};
+use super::signs::{Header, Key, Seen, State};
 use super::*;
 
 /// A machine with nothing wrong.
@@ -26,6 +26,13 @@ fn well() -> Signs {
             "[Service]\n# mkbackupns\nExecStartPre=-/usr/local/bin/phobos-ns\nExecStart=/bin/true\n".into(),
         )],
         keys: vec![Key { path: "/etc/phobos/keys/A".into(), state: State::There { owner: 0, mode: 0o400 } }],
+        headers: vec![Header {
+            drive: "A".into(),
+            device: "/dev/disk/by-uuid/a-b".into(),
+            path: "/h".into(),
+            expected: "a-b".into(),
+            uuid: Seen::There("A-B".into()),
+        }],
         programs: names(&["borg", "rsync", "cryptsetup", "ssh", "mount", "setpriv"]),
         borg: text("borg 1.4.0"),
         rsync: text("rsync  version 3.5.0  protocol version 32"),
@@ -47,7 +54,7 @@ fn faults(name: &str, signs: &Signs) -> Vec<String> {
 /// A change of a machine that is well, and what is said of it then.
 type Case = (&'static str, fn(&mut Signs), &'static str);
 
-const CASES: [Case; 22] = [
+const CASES: [Case; 24] = [
     (
         "config",
         |signs| signs.mistakes.push("phobos.toml:3: mount: no".into()),
@@ -114,6 +121,16 @@ const CASES: [Case; 22] = [
         "the key file /etc/phobos/keys/A can be read by others than root",
     ),
     ("keys", |signs| signs.keys[0].state = State::Missing, "the key file /etc/phobos/keys/A is not there"),
+    (
+        "headers",
+        |signs| signs.headers[0].uuid = Seen::Missing,
+        "the LUKS header of the drive A has no backup at /h; plug A in, and run cryptsetup",
+    ),
+    (
+        "headers",
+        |signs| signs.headers[0].uuid = Seen::There(String::new()),
+        "/h is no header of the drive A; plug A in",
+    ),
     ("programs", |signs| drop(signs.programs.remove(0)), "borg is not installed; apt install borgbackup"),
     ("borg", |signs| signs.borg = Some("borg 1.2.4".into()), "borg 1.2.4 takes archives"),
     (

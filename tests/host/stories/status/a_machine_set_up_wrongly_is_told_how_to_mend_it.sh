@@ -19,6 +19,10 @@ wrong namespace; grep 'systemctl enable --now phobos-ns.service' told
 ns; right namespace
 wrong keys; grep "chmod 0400 $STORY/keys/A" <(tr -d '\n' <told | tr -s ' ')
 chmod 400 keys/A; right keys
+header=headers/A-11111111-2222-3333-4444-555555555555.header
+wrong headers; mkdir headers; head -c 4096 /dev/zero >$header; wrong headers; grep 'is no header of the drive A' <(tr -s ' \n' ' ' <told)
+truncate -s 20M luks; cryptsetup luksFormat -q --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --uuid=11111111-2222-3333-4444-555555555555 luks keys/A
+rm $header; cryptsetup luksHeaderBackup luks --header-backup-file $header; right headers
 phobos-ns --config "$CONFIG" exec -- mkdir -p /backup/holding/gone
 wrong spaces; grep 'the holding space gone is of no host' told
 mkdir pull.d; echo 'source = ["/srv/"]' >pull.d/gone.toml; right spaces
