@@ -167,7 +167,8 @@ pub fn active(sys: &Path) -> Result<Vec<Active>, LuksError> {
 /// The call by which [`Mapping::obtain`] opens the container on `device` as `name`.
 pub fn open_call(device: &Path, name: &MapperName, key_file: &Path, unlock: &Unlock) -> Invocation {
     let call = Invocation::new("cryptsetup").args(["open", "--type=luks", "--batch-mode", "--key-file"]);
-    call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).limit(OPEN_LIMIT)
+    // Left behind by a process that was killed, it would open the container after somebody has closed everything.
+    call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).bound().limit(OPEN_LIMIT)
 }
 
 impl Active {
