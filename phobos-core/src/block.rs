@@ -8,9 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 mod disk;
 
-pub use self::disk::{
-    Disk, DiskError, Held, Part, Signature, Table, Use, disk, has_udev, numbers_below, numbers_from, settle,
-};
+pub use self::disk::{Disk, DiskError, Held, Part, Signature, Table, Use, disk, has_udev, settle};
 use crate::mount;
 
 /// Where udev keeps what it knows of a device, by the letter `b` and its number.

@@ -229,29 +229,6 @@ pub fn settle() -> Invocation {
     Invocation::new("udevadm").args(["settle", "--timeout=60"]).limit(LIMIT)
 }
 
-/// The numbers of the block device `device` and of those that it lies on: a mapping's container, that one's partition.
-pub fn numbers_below(device: &Path) -> Vec<String> {
-    mount::device_number(device).map(numbers_from).unwrap_or_default()
-}
-
-/// The same for the device with this number.
-pub fn numbers_from(number: String) -> Vec<String> {
-    let mut found = vec![number];
-    let mut at = 0;
-    while let Some(number) = found.get(at) {
-        let slaves = fs::read_dir(Path::new("/sys/dev/block").join(number).join("slaves"));
-        let slaves = slaves.map(|slaves| slaves.flatten().map(|slave| slave.path().join("dev")).collect::<Vec<_>>());
-        for slave in slaves.unwrap_or_default() {
-            let number = fs::read_to_string(slave).unwrap_or_default().trim().to_owned();
-            if !number.is_empty() && !found.contains(&number) {
-                found.push(number);
-            }
-        }
-        at = at.saturating_add(1);
-    }
-    found
-}
-
 impl Disk {
     /// Opens it, and keeps its number from being another disk's.
     ///

@@ -14,7 +14,7 @@ const KEY_ROUNDS: &str = "1000";
 
 /// What one guess of a passphrase costs, in KiB of memory and in rounds: what a small computer has too, as words that were
 /// chosen by lot need no more.
-const MEMORY: &str = "262144";
+const MEMORY: &str = "65536";
 const ROUNDS: &str = "4";
 
 /// The key slots of the key file and of the passphrase.
@@ -94,7 +94,7 @@ mod tests {
         let typed = Invocation::new("cryptsetup").args(["open", "--test-passphrase"]).arg(at("header"));
         done(typed.stdin(b"one two\n".to_vec())).unwrap();
         let dump = exec.run(&Invocation::new("cryptsetup").arg("luksDump").arg(at("drive"))).unwrap().text();
-        for line in ["sector: 4096 [bytes]", "PBKDF:      pbkdf2", "PBKDF:      argon2id", "Memory:     262144"] {
+        for line in ["sector: 4096 [bytes]", "PBKDF:      pbkdf2", "PBKDF:      argon2id", "Memory:     65536"] {
             assert!(dump.contains(line), "no {line} in {dump}");
         }
     }

@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use phobos_core::block::{self, Disk, numbers_below, numbers_from};
+use phobos_core::block::{self, Disk};
 use phobos_core::exec::{self, Exec, System};
 use phobos_core::fs::{Dir, shown_text};
 use phobos_core::human;
@@ -192,7 +192,7 @@ fn seen(config: &Config, paths: &Paths, name: &str, disk: Disk) -> Result<Seen, 
             Container::Luks { uuid, .. } => (Some(uuid.as_str().to_owned()), uuid.device()),
             Container::Plain { device } => (None, device.to_path_buf()),
         };
-        Known { name: drive.name.as_str().to_owned(), container, numbers: numbers_below(&device) }
+        Known { name: drive.name.as_str().to_owned(), container, disks: block::disks(&device) }
     });
     Ok(Seen {
         drives: drives.collect(),
@@ -211,8 +211,8 @@ fn needed(config: &Config) -> Result<Vec<Needed>, anyhow::Error> {
         Err(error) => Err(error).with_context(|| format!("cannot read {file}")),
     };
     let line = |source: String, what: String, is_backup| {
-        let numbers = numbers_below(&judge::device_of(&source));
-        Needed { what, source, numbers, is_backup }
+        let disks = block::disks(&judge::device_of(&source));
+        Needed { what, source, disks, is_backup }
     };
     let at = |place: &Path| fs::canonicalize(place).unwrap_or_else(|_| place.components().collect());
     let backup = at(&config.backup.mount);
@@ -230,7 +230,7 @@ fn needed(config: &Config) -> Result<Vec<Needed>, anyhow::Error> {
     needed.extend(mount::at(&table, &config.backup.mount).map(|entry| Needed {
         what: "the backups are on it".to_owned(),
         source: String::new(),
-        numbers: numbers_from(entry.number.clone()),
+        disks: block::disks_of_mount(entry),
         is_backup: true,
     }));
     Ok(needed)

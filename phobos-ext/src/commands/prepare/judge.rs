@@ -1,5 +1,6 @@
 //! Whether a disk may become a drive: a pure function of what was seen of the disk, of this machine, and of an earlier run.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use phobos_core::block::{Disk, Signature};
@@ -35,8 +36,8 @@ pub(super) struct Known {
     pub(super) name: String,
     /// The UUID of its container.
     pub(super) container: Option<String>,
-    /// The numbers of its device and of what that lies on, where it is plugged in.
-    pub(super) numbers: Vec<String>,
+    /// The numbers of the disks that it lies on, where it is plugged in.
+    pub(super) disks: BTreeSet<String>,
 }
 
 /// A line of fstab or crypttab.
@@ -46,8 +47,8 @@ pub(super) struct Needed {
     pub(super) what: String,
     /// The device, as it stands there.
     pub(super) source: String,
-    /// The numbers of that device and of what it lies on, where it is there.
-    pub(super) numbers: Vec<String>,
+    /// The numbers of the disks that it lies on, where it is there.
+    pub(super) disks: BTreeSet<String>,
     /// Whether it is the disk of the backups.
     pub(super) is_backup: bool,
 }
@@ -77,13 +78,14 @@ pub(super) fn judge(seen: &Seen, wish: Wish<'_>) -> Result<Task, Stop> {
     if !["disk", "loop"].contains(&disk.kind.as_str()) {
         return refused(format!("{path} is no whole disk (lsblk calls it {:?}); name the disk itself", disk.kind));
     }
-    let needed: Vec<_> = seen.needed.iter().filter(|needed| is_on(disk, &needed.source, &needed.numbers)).collect();
+    let needed: Vec<_> = seen.needed.iter().filter(|needed| is_on(disk, &needed.source, &needed.disks)).collect();
     if needed.iter().any(|needed| needed.is_backup) {
         return refused(format!("{path} is the disk of the backups itself, not a drive"));
     }
     let is_ours = |uuid: &str| disk.all_signatures().any(|(_, found)| is_container(found, uuid));
-    let on_it =
-        |known: &Known| known.container.as_ref().is_some_and(|uuid| is_ours(uuid)) || overlaps(disk, &known.numbers);
+    let on_it = |known: &Known| {
+        known.container.as_ref().is_some_and(|uuid| is_ours(uuid)) || known.disks.contains(&disk.number)
+    };
     if let Some(other) = seen.drives.iter().find(|known| on_it(known) && known.name != wish.name) {
         return refused(format!(
             "{path} is the drive {0}, with its copy; to give that up, take {0} out of the configuration first",
@@ -170,12 +172,8 @@ fn is_container(found: &Signature, uuid: &str) -> bool {
     found.kind == LUKS && found.uuid.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(uuid))
 }
 
-fn overlaps(disk: &Disk, numbers: &[String]) -> bool {
-    numbers.iter().any(|number| *number == disk.number || disk.parts.iter().any(|part| part.number == *number))
-}
-
 /// Whether `source`, as a line of a table has it, is on the disk: by its number, or by what is written on the disk.
-fn is_on(disk: &Disk, source: &str, numbers: &[String]) -> bool {
+fn is_on(disk: &Disk, source: &str, disks: &BTreeSet<String>) -> bool {
     let tag = |tag: &str, folder: &str| {
         let below = || Some(Path::new(source).strip_prefix(folder).ok()?.to_str()?.to_owned());
         source.strip_prefix(tag).map(|text| text.trim_matches('"').to_owned()).or_else(below)
@@ -184,7 +182,7 @@ fn is_on(disk: &Disk, source: &str, numbers: &[String]) -> bool {
         wanted.is_some_and(|wanted| disk.all_signatures().any(|(_, found)| own(found).as_ref() == Some(&wanted)))
     };
     let part = tag("PARTUUID=", "/dev/disk/by-partuuid").map(|id| id.to_ascii_lowercase());
-    overlaps(disk, numbers)
+    disks.contains(&disk.number)
         || is_written(tag("UUID=", "/dev/disk/by-uuid"), |found| &found.uuid)
         || is_written(tag("LABEL=", "/dev/disk/by-label"), |found| &found.label)
         || part.is_some_and(|id| disk.table.as_ref().is_some_and(|table| table.parts.contains(&id)))

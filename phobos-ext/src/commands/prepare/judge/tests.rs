@@ -85,10 +85,10 @@ fn a_fresh_disk_becomes_a_drive_and_one_with_anything_on_it_only_if_that_may_go(
 #[test]
 fn what_is_in_use_or_needed_is_left_alone_whatever_is_said() {
     let used = |how: &str| vec![Use { device: "/dev/sdx1".into(), how: how.to_owned() }];
-    let needed = |source: &str, numbers: &[&str], is_backup| Needed {
+    let needed = |source: &str, disks: &[&str], is_backup| Needed {
         what: "/etc/fstab has it for /srv".to_owned(),
         source: source.to_owned(),
-        numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
+        disks: disks.iter().map(|number| (*number).to_owned()).collect(),
         is_backup,
     };
     let labelled = || parted("t", PART, vec![signature("ext4", Some("1234"), Some("srv"))]);
@@ -105,17 +105,17 @@ fn what_is_in_use_or_needed_is_left_alone_whatever_is_said() {
         }
         // By its number, and through a mapping that lies on it.
         refused(&with(disk(), needed("/dev/sdx", &["8:112"], false)), wipe, "needed by this machine");
-        refused(&with(labelled(), needed("/dev/mapper/x", &["254:0", "8:113"], true)), wipe, "of the backups itself");
+        refused(&with(labelled(), needed("/dev/mapper/x", &["8:0", "8:112"], true)), wipe, "of the backups itself");
     }
     assert_eq!(judged(&with(disk(), needed("LABEL=srv", &["8:1"], true)), false), Ok(Task::Everything));
 }
 
 #[test]
 fn a_drive_that_is_known_keeps_its_copy() {
-    let known = |name: &str, container: Option<&str>, numbers: &[&str]| Known {
+    let known = |name: &str, container: Option<&str>, disks: &[&str]| Known {
         name: name.to_owned(),
         container: container.map(str::to_owned),
-        numbers: numbers.iter().map(|number| (*number).to_owned()).collect(),
+        disks: disks.iter().map(|number| (*number).to_owned()).collect(),
     };
     let ours = || parted(TABLE, PART, vec![signature("crypto_LUKS", Some(CONTAINER), None)]);
     let with = |disk, drive| Seen { drives: vec![drive], note: Some(note()), ..seen(disk) };

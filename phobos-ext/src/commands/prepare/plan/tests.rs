@@ -57,7 +57,7 @@ wait for /dev/sdx1
 $ cryptsetup luksFormat --batch-mode --type=luks2 --pbkdf=pbkdf2 --pbkdf-force-iterations 1000 --key-slot 0 --uuid \
 11111111-2222-4333-8444-555555555555 --sector-size 4096 --key-file /etc/phobos/keys/A.key -- /dev/sdx1
 * add the recovery passphrase
-$ cryptsetup luksAddKey --batch-mode --pbkdf=argon2id --pbkdf-memory 262144 --pbkdf-parallel=1 --pbkdf-force-iterations 4 \
+$ cryptsetup luksAddKey --batch-mode --pbkdf=argon2id --pbkdf-memory 65536 --pbkdf-parallel=1 --pbkdf-force-iterations 4 \
 --key-slot 1 --key-file /etc/phobos/keys/A.key -- /dev/sdx1 -
 < the recovery passphrase
 - keep the header, and try each key on it
