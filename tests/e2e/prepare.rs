@@ -33,7 +33,7 @@ fn prepared_by_one_command() -> Story {
         killed(nas, &format!("{prepare} rig-shop"), 12)?;
         let passphrase =
             nas.sh("cp /root/out /root/passphrase; test $(wc -w </root/passphrase) = 8; cat /root/passphrase")?;
-        let said = nas.sh(&format!("{prepare} rig-shop 2>&1"))?;
+        let said = nas.sh_within(&format!("{prepare} rig-shop 2>&1"), minutes(5))?;
         ensure!(said.contains("the drive shop is ready") && !said.contains(passphrase.trim()), "{said}");
         nas.sh("test ! -e /var/lib/phobos/prepare/shop.json; ! ls /etc/phobos/headers/*.new 2>/dev/null")?;
         shop.uuid = nas.sh("sed -n 's/^uuid = \"\\(.*\\)\"/\\1/p' /etc/phobos/drives.d/shop.toml")?.trim().to_owned();
@@ -56,6 +56,84 @@ fn prepared_by_one_command() -> Story {
         the_way_back(nas, &shop)
     })
 }
+
+/// What this machine needs, what is in use, what holds something: not one byte of it is changed. And a drive with LUKS is adopted,
+/// opened and closed from every state that a kill can leave.
+#[test]
+fn disks_left_alone_and_drives_left_open() -> Story {
+    story(|nas| {
+        let b = nas.drive("B");
+        nas.write("/etc/phobos/phobos.toml", "")?;
+        plug(nas, &b)?;
+        let before = nas.bytes(&b)?;
+        let prepare = |device: &str, words: &str| format!("phobos-ext prepare {device} --name X --serial {words}");
+        let b_by_id = device("B");
+        refused(nas, 65, "crypto_LUKS", &prepare(&b_by_id, "rig-B"))?;
+        refused(nas, 65, "/etc/fstab has it for /", &prepare("$(findmnt -no SOURCE /)", "x --wipe"))?;
+        refused(nas, 65, "is the disk of the backups itself", &prepare("/dev/disk/by-label/backup", "x --wipe"))?;
+        let mapped = format!("cryptsetup open --key-file /etc/phobos/keys/B.key {b_by_id} other");
+        nas.sh(&format!("{mapped} --readonly"))?;
+        refused(nas, 65, "is open as /dev/mapper/other", &prepare(&b_by_id, "rig-B --wipe"))?;
+        nas.sh("cryptsetup close other; ! ls /etc/phobos/keys/X.key /var/lib/phobos/prepare 2>/dev/null")?;
+        ensure!(nas.bytes(&b)? == before, "a disk that was refused has changed");
+
+        nas.sh(&format!("phobos-ext adopt {b_by_id} --name B"))?;
+        let script = CLOSED_FROM_ANY_STATE.replace("UUID", &b.uuid).replace("DEVICE", &b_by_id);
+        nas.write("/root/script", &script)?;
+        let run = "bash -x /root/script >/root/traced 2>&1 || { tail -n 30 /root/traced >&2; exit 1; }";
+        nas.sh_within(run, minutes(5))?;
+        nas.wait_until_closed()?;
+        pulled_in_the_middle(nas)
+    })
+}
+
+/// A drive that is pulled out while it is prepared is a failure that leaves nothing open; plugged in again it is begun anew.
+fn pulled_in_the_middle(nas: &mut Nas) -> Result<()> {
+    let fresh = nas.fresh_drive("fresh", 48)?;
+    plug(nas, &fresh)?;
+    nas.slow_drive(&fresh, 300)?;
+    let prepare = format!("phobos-ext prepare {} --name fresh --serial rig-fresh --no-recovery", device("fresh"));
+    nas.write("/etc/phobos/phobos.toml", "")?;
+    nas.sh(&format!("systemd-run --quiet --unit=preparing {prepare}"))?;
+    nas.wait_until("the container is being made", "journalctl -u preparing | grep -q 'step 5 of'", minutes(1))?;
+    nas.pull(&fresh)?;
+    let unit = nas.wait_for_unit("preparing", "failed", minutes(2))?;
+    ensure!(unit.status == 1, "{unit:?}");
+    let journal = nas.journal("preparing")?;
+    ensure!(journal.contains("the same command once more goes on"), "{journal}");
+    nas.wait_until_closed()?;
+    plug(nas, &fresh)?;
+    let said = nas.sh_within(&format!("{prepare} 2>&1"), minutes(5))?;
+    ensure!(said.contains("the drive fresh is ready"), "{said}");
+    nas.wait_until_closed()
+}
+
+/// Every way in which a drive can be open, and how it is opened and closed from there.
+const CLOSED_FROM_ANY_STATE: &str = "\
+set -eu
+ns='nsenter --mount=/run/phobos/ns/backup'
+unlock() { cryptsetup open --key-file /etc/phobos/keys/B.key DEVICE $1; }
+closed() { phobos-ext close ${1:-B} 2>said; cat said; grep -q 'safe to unplug' said; ! ls /sys/block | grep -q ^dm-; }
+opened() { place=$(phobos-ext open B); $ns test -e $place/.phobos/drive.json; ! test -e $place/.phobos; }
+phobos-ns
+# Unlocked under the name of a mirror, of a look, of neither; mounted where mirrors are, twice, or elsewhere in the namespace.
+unlock extbackup; closed; unlock phobos-open-B; closed; unlock other; closed UUID
+unlock extbackup; $ns mount /dev/mapper/extbackup /extbackup; closed
+unlock extbackup; $ns sh -c 'mount /dev/mapper/extbackup /extbackup; mount /dev/mapper/extbackup /extbackup; mount /dev/mapper/extbackup /mnt'; closed
+# Opened from each of these, and again while it is open.
+unlock extbackup; $ns mount /dev/mapper/extbackup /extbackup; opened; opened; closed
+# Somebody is in it: who that is is said, and it is closed when they are gone.
+opened; $ns sh -c \"cd $place; exec sleep 1000\" & sleeper=$!
+until $ns fuser -s -m $place; do sleep 0.1; done
+! phobos-ext close B 2>said; cat said; grep -q \"sleep 1000. (pid $sleeper\" said; kill $sleeper; wait $sleeper || true; closed
+# Killed at moments of opening and of closing.
+for moment in 0.1 0.3 0.7 1.2; do
+    phobos-ext open B & job=$!; sleep $moment; kill -KILL $job 2>/dev/null || true; wait $job || true; closed
+    phobos-ext open B; phobos-ext close B & job=$!; sleep $moment; kill -KILL $job 2>/dev/null || true; wait $job || true; closed
+done
+# Without a configuration that can be read, by its number.
+unlock extbackup; $ns mount /dev/mapper/extbackup /extbackup; echo '[' >/etc/phobos/phobos.toml; closed UUID
+";
 
 /// The machine is lost. With the drive and the sheet alone, its commands followed word by word, a machine with stock Debian tools
 /// restores every archive; then a new machine with phobos adopts the drive and goes on.
@@ -110,7 +188,7 @@ fn the_way_back(nas: &mut Nas, drive: &Drive) -> Result<()> {
     let close = commands(&sheet, "3. ");
     let script = [format!("set -eu; WORDS='{words}'\n"), typed(&open), typed(&brought), typed(&close), typed(&adopted)];
     run(nas, &script.concat())?;
-    nas.sh(&format!("systemctl start '{}'", drive.unit()))?;
+    nas.sh_within(&format!("systemctl start '{}'", drive.unit()), minutes(5))?;
     nas.check_copy(drive)
 }
 
@@ -131,16 +209,17 @@ fn typed(lines: &[String]) -> String {
 /// Runs a script of many commands.
 fn run(nas: &Nas, script: &str) -> Result<String> {
     nas.write("/root/script", script)?;
-    nas.sh("bash -x /root/script 2>/root/traced || { tail -n 20 /root/traced >&2; exit 1; }")
+    nas.sh_within("bash -x /root/script 2>/root/traced || { tail -n 20 /root/traced >&2; exit 1; }", minutes(8))
 }
 
 /// Runs `command` and kills it when it begins the step.
 fn killed(nas: &Nas, command: &str, step: usize) -> Result<()> {
-    let said = nas.sh(&format!(
+    let script = format!(
         "{command} >/root/out 2>/root/said & job=$!
         until grep -q '^info: step {step} of' /root/said || ! kill -0 $job; do sleep 0.02; done
         kill -KILL $job; wait $job; echo $?; cat /root/said"
-    ))?;
+    );
+    let said = nas.sh_within(&script, minutes(5))?;
     ensure!(said.starts_with("137"), "step {step}: {said}");
     Ok(())
 }

@@ -68,6 +68,15 @@ impl Nas {
         Ok(Drive { name, uuid: String::new(), kind: Kind::Encrypted(file) })
     }
 
+    /// As [`Nas::sh`], for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// When it ends with anything but 0, or takes longer.
+    pub fn sh_within(&self, script: &str, limit: Duration) -> Result<String> {
+        self.stage.guest()?.run(script, Vec::new(), limit)
+    }
+
     /// A digest of every byte of `drive`, as the machine has written it.
     ///
     /// # Errors
