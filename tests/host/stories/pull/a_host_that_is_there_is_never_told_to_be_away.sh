@@ -29,9 +29,11 @@ expect 78 "ssh does not take its options: command-line: line 0: Bad configuratio
 configure luv "$sources" 'optional = true' "ssh-options = ['Port=2222']"
 expect 78 "ssh is not let out to that port: ssh: connect to host luv port 2222: Permission denied" pull luv
 configure luv "$sources" 'optional = true'
+# What openrsync 0.5 says to a pull, and the end of it; BSD and macOS have it.
+printf '%s\n' "rsync: invalid option -- 'A'" 'usage: rsync [-DFP]' $'\t[--8-bit-output, -8]' $'\t[--address=sourceaddr]' $'\tsource ... directory' >openrsync; chmod 755 .
 # What the key starts there is missing, refuses, or is another program.
 while IFS='|' read -r command code said; do
-    let_in luv "restrict,command=\"$command\""
+    let_in luv "restrict,command=\"${command/STORY/"$STORY"}\""
     expect "$code" "$said" pull luv
     test "$(mark luv state)" = failed
 done <<-'END'
@@ -39,6 +41,7 @@ done <<-'END'
 		false|1|the connection was closed without a word; is rsync there
 		/usr/sbin/nologin|1|or its shell is nologin
 		sh -c 'echo rsync: unrecognized option -- A >&2; exit 1'|1|its rsync is another one, or too old: rsync: unrecognized option -- A
+		cat STORY/openrsync >&2; exit 1|1|its rsync is another one, or too old: rsync: invalid option -- 'A' | usage: rsync [-DFP]
 		sh -c 'echo rrsync: not yours >&2; exit 255'|1|what restricts the key refuses the call: rrsync: not yours
 		echo welcome to luv; exec rrsync -ro /|1|it says something before rsync does
 		END
