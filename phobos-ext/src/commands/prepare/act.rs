@@ -83,7 +83,7 @@ impl Doing<'_> {
         match act {
             Act::Folder(path) => make_private(path).with_context(|| format!("cannot make {}", path.display())),
             Act::Note(note) => note.write(self.paths, self.drive.name.as_str()),
-            Act::Key(path) => make_key(path).with_context(|| write(path)),
+            Act::Key(path) => make_key(path),
             Act::Run(call) => self.run(call),
             Act::Feed(call, lines) => self.run(&call.clone().stdin(lines.clone().into_bytes())),
             Act::Whisper(call) => {
@@ -178,12 +178,17 @@ impl Doing<'_> {
 
 /// Makes a key file, whole or not at all; one that is there is an earlier run's, and opens nothing yet.
 fn make_key(path: &Path) -> Result<(), anyhow::Error> {
-    let (folder, name) = path.parent().zip(path.file_name()).context("it has no name")?;
+    let (folder, name) =
+        path.parent().zip(path.file_name()).with_context(|| format!("{} has no name", path.display()))?;
     let folder = Dir::open(folder)?;
     let name = Path::new(name);
     if folder.stat(name)?.is_some() {
         let key = folder.read(name, 1 << 20)?.unwrap_or_default();
-        return if key.len() >= 32 { Ok(()) } else { Err(anyhow!("it is there already, and too short")) };
+        return if key.len() >= 32 {
+            Ok(())
+        } else {
+            Err(anyhow!("{} is there already, and too short for a key", path.display()))
+        };
     }
     let mut key = [0; KEY_BYTES];
     luks::fill_random(&mut key)?;

@@ -79,7 +79,8 @@ printf '#!/bin/sh\ntouch "$STORY/in"; exec sleep 30\n' >sfdisk; phobos-ext --con
 until [ -e in ]; do sleep 0.1; done
 expect 75 "held by phobos-ext prepare" prepare "$A" --name A --serial $size; expect 75 "held by phobos-ext prepare" prepare "$small" --name C --serial $((3 << 20))
 kill $first; wait $first && exit 1; test $? = 143
-# Folders that cannot be written are told before the disk is touched.
-rm sfdisk keys/A.key; rmdir keys; echo file >keys; before=$(sha256sum <A.img)
+# Folders that cannot be written are told before the disk is touched, and so is a disk of the system's that is full.
+rm sfdisk keys/A.key; before=$(sha256sum <A.img); mount -t tmpfs -o nr_inodes=1 tmpfs keys
+expect 1 "No space left on device" prepare "$A" --name A --serial $size; umount keys; rmdir keys; echo file >keys
 expect 1 "cannot make $STORY/keys" prepare "$A" --name A --serial $size
 test "$before" = "$(sha256sum <A.img)"
