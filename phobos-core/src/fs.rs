@@ -17,7 +17,7 @@ pub use self::listing::Listing;
 use self::resolve::without_atime;
 pub use self::shared::{make_passage, make_private, make_shared, replace, set};
 pub use self::times::{Times, same_time};
-pub use self::told::{Entry, FsError, Kind, Stat, shown, shown_text};
+pub use self::told::{Entry, FsError, Kind, Stat, is_hidden, shown, shown_text};
 
 mod attributes;
 mod listing;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use phobos_core::fs::is_hidden;
 use phobos_core::rsync;
 use phobos_site::exit::Exit;
 
@@ -305,7 +306,7 @@ impl Complaints {
     pub(crate) fn add(&mut self, line: &str) {
         let line = without_place(line);
         // What a host's ssh or rsync writes goes to terminals and mails.
-        let line: String = line.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let line: String = line.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect();
         if self.missing.is_none() && is_missing_source(&line) {
             self.missing = Some(line.clone());
         }

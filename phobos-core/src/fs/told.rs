@@ -122,13 +122,16 @@ pub fn shown(path: &Path) -> String {
     shown_text(&path.to_string_lossy())
 }
 
+/// Whether a terminal would obey `c` instead of showing it. Marks that change the direction of writing hide what a line says as
+/// well as a control character does.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// `text` for people: control characters, which a terminal would obey, are escaped.
 pub fn shown_text(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
-        // Marks that change the direction of writing hide what a line says as well as a control character does.
-        let hidden =
-            c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if !hidden {
+        if !is_hidden(c) {
             shown.push(c);
         } else if write!(shown, "{}", c.escape_default()).is_err() {
             shown.push('?');

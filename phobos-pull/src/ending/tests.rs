@@ -162,6 +162,8 @@ fn what_is_left_out_is_counted() {
         format!("1 some files could not be copied: {} | and 47 more", denied[..3].join(" | "))
     );
     assert_eq!(end(5, &["\x1b[2Jx"]), "1 rsync ended with exit code 5: ?[2Jx");
+    // What turns the direction of writing round hides what a line says.
+    assert_eq!(end(5, &["a\u{202e}b\u{2066}c"]), "1 rsync ended with exit code 5: a?b?c");
 }
 
 #[test]

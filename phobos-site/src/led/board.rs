@@ -23,7 +23,7 @@ use self::files::{NamedPost, Post, VERSION, broken, make_folder, read_folder, re
 use super::State;
 use phobos_core::error::Chain;
 use phobos_core::flock;
-use phobos_core::fs::{Dir, Durability, FsError};
+use phobos_core::fs::{Dir, Durability, FsError, is_hidden};
 use phobos_core::human;
 use phobos_core::process::{Process, boot_id};
 
@@ -215,7 +215,7 @@ impl Board {
                 source,
             })?,
         };
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_LIMIT).collect();
+        let text: String = text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(TEXT_LIMIT).collect();
         let process = process.filter(|_| state.needs_process());
         let post = Post { version: VERSION, state, text, since: Utc::now(), boot, process };
         let takes_a_failure_away = matches!(state, State::Ok | State::Off);
