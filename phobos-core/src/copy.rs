@@ -26,13 +26,15 @@ mod ahead;
 mod apply;
 mod back;
 mod bytes;
+mod checksum;
 mod pairs;
 mod plan;
 mod side;
 mod survey;
 
 pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, verify};
-pub use self::back::same_content;
+pub use self::back::{read_from_disk, same_content};
+pub use self::checksum::{BadChecksum, Checksum, Summing};
 pub use self::pairs::{Difference, Pair, Pairs, walk_pairs, walk_pairs_with};
 pub use self::plan::{Make, Plan, Step};
 pub use self::survey::{Item, Survey, survey, survey_up_to};

@@ -49,6 +49,8 @@ pub enum Phase {
     Copying,
     /// What was written is read from the disk again.
     ReadingBack,
+    /// What lies on a disk is read, whoever wrote it when.
+    Reading,
 }
 
 /// How far a part of the work has come.
@@ -108,6 +110,7 @@ impl Phase {
             Self::Comparing => "compared",
             Self::Copying => "copied",
             Self::ReadingBack => "read back",
+            Self::Reading => "read",
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod mirror;
 pub(crate) mod open;
 pub(crate) mod prepare;
 pub(crate) mod recovery_sheet;
+pub(crate) mod verify;
 
 /// Has the drive `target`, and the place where drives are mounted, for `holder` alone, and enters the namespace.
 ///

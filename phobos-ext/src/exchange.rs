@@ -1,6 +1,6 @@
 //! The new copy takes the place of the old one, which stays as the generation before.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use phobos_core::copy;
@@ -9,10 +9,11 @@ use phobos_core::fs::{Dir, Durability};
 use crate::record::{FOLDER, GENERATION, INCOMING};
 
 /// Where every older `config` stays: a key can be lost without a transaction.
-const CONFIGS: &str = "config";
+pub(crate) const CONFIGS: &str = "config";
 
-/// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before.
-pub(crate) fn put_in_place(root: &Dir, inner: &Path) -> Result<(), anyhow::Error> {
+/// Puts the new copy in the place of the old one with one rename; the old one becomes the generation before. Returns where that is,
+/// from the top of the drive.
+pub(crate) fn put_in_place(root: &Dir, inner: &Path) -> Result<Option<PathBuf>, anyhow::Error> {
     let own = root.open_dir(Path::new(FOLDER))?;
     let now = Utc::now().format("%Y-%m-%dT%H%M%SZ").to_string();
     let old = root.stat(inner)?.map(|_| root.open_dir(inner)).transpose()?;
@@ -24,11 +25,12 @@ pub(crate) fn put_in_place(root: &Dir, inner: &Path) -> Result<(), anyhow::Error
     {
         root.make_dir(parent, 0o755)?;
     }
-    if copy::exchange(&own, Path::new(INCOMING), root, inner)? {
+    let has_old = copy::exchange(&own, Path::new(INCOMING), root, inner)?;
+    if has_old {
         root.sync_file_system()?;
         copy::remove_tree(&own, Path::new(GENERATION), &mut |_| Ok(()))?;
         let generation = own.make_dir(Path::new(GENERATION), 0o700)?;
         own.rename(Path::new(INCOMING), &generation, Path::new(&now))?;
     }
-    Ok(())
+    Ok(has_old.then(|| Path::new(FOLDER).join(GENERATION).join(now)))
 }

@@ -271,7 +271,7 @@ impl Contents for OnDisks<'_, '_> {
         let sides = (self.open(Whose::Source, segment)?, self.open(Whose::Copy, segment)?);
         let (Some((path, mut from)), Some((_, to))) = sides else { return Ok(false) };
         let same = copy::same_content(&mut from, &to, self.handler)?;
-        let same = same.map_err(|source| CopyError::Read { path: path.clone(), source })?;
+        let same = same.map_err(|source| CopyError::Read { path: path.clone(), source })?.is_some();
         if same {
             self.same.insert(segment);
         }

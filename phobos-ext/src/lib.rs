@@ -2,6 +2,7 @@
 //!
 //! The drop-in for `backup-exthdd`, also known as `phobos-backup-monthly`.
 
+mod checksums;
 mod commands;
 mod drive;
 mod exchange;
@@ -14,8 +15,11 @@ mod opened;
 mod passphrase;
 mod progress;
 mod proof;
+mod reading;
 mod record;
 mod room;
+mod seal;
+mod sealing;
 mod seen;
 mod session;
 mod sheet;
@@ -88,6 +92,8 @@ enum Command {
     Prepare(commands::prepare::Args),
     /// Print a sheet that says how to get everything back without this machine
     RecoverySheet(commands::recovery_sheet::Args),
+    /// Read a drive again, for a while, and say whether what lies on it is what was written
+    Verify(commands::verify::Args),
 }
 
 /// Runs the program and returns its exit code.
@@ -107,6 +113,7 @@ pub fn main(cli: &Cli) -> ExitCode {
             Some(Command::Open(args)) => commands::open::run(cli, args),
             Some(Command::Prepare(args)) => commands::prepare::run(cli, args),
             Some(Command::RecoverySheet(args)) => commands::recovery_sheet::run(cli, args),
+            Some(Command::Verify(args)) => commands::verify::run(cli, args),
         })
     })
 }

@@ -1,7 +1,7 @@
 //! What is known of the drives as people read it, on a terminal of 80 columns.
 
 use phobos_core::human;
-use phobos_site::ledger::Mirror;
+use phobos_site::ledger::{Mirror, Round, Rounds};
 use phobos_site::rotation::{Attention, Place, Standing};
 
 /// How wide a line may be.
@@ -62,7 +62,26 @@ fn lines(standing: &Standing) -> Vec<String> {
         }
         None => lines.push("never mirrored to".to_owned()),
     }
+    lines.extend(read(&drive.entry.rounds));
     lines
+}
+
+/// When all of it was read again, and how far the round is that goes on.
+fn read(rounds: &Rounds) -> Option<String> {
+    let visits =
+        |round: &Round| if round.visits == 1 { String::new() } else { format!(", in {} visits", round.visits) };
+    let whole = rounds.whole.as_ref().map(|round| {
+        let (began, ended) = (human::day(round.began), human::day(round.ended));
+        let when = if began == ended { format!("on {began}") } else { format!("between {began} and {ended}") };
+        format!("all of it was read again {when}{}", visits(round))
+    });
+    let current = rounds.current.as_ref().map(|round| {
+        format!("{} of it were read again since {}{}", human::size(round.bytes), human::day(round.began), visits(round))
+    });
+    match (whole, current) {
+        (Some(whole), Some(current)) => Some(format!("{whole}; {current}")),
+        (whole, current) => whole.or(current),
+    }
 }
 
 fn mirrored(mirror: &Mirror) -> String {
@@ -135,6 +154,25 @@ mod tests {
         assert!(text.contains("    1.20 TB used and 800 GB free then\n"), "{text}");
         assert!(text.contains(", transaction 17, and the one before\n") && text.contains("    never mirrored to\n"));
         assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn when_all_of_it_was_read_again_is_said() {
+        let round = |began, ended, visits| Round {
+            began: day(began),
+            ended: day(ended),
+            visits,
+            bytes: 2_000_000_000,
+            position: None,
+        };
+        let said = |current, whole| read(&Rounds { current, whole, damage: None }).unwrap_or_default();
+        assert_eq!(said(None, None), "");
+        assert_eq!(said(None, Some(round(40, 40, 1))), "all of it was read again on 13 November 2024");
+        assert_eq!(
+            said(Some(round(75, 75, 1)), Some(round(10, 70, 3))),
+            "all of it was read again between 14 October 2024 and 13 December 2024, in 3 visits; 2 GB of it were read again since 18 \
+             December 2024"
+        );
     }
 
     #[test]

@@ -1,36 +1,45 @@
 //! The mirror: what was judged is copied and proved, and then the new copy is put in place with one rename.
 
+mod copying;
+
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::anyhow;
 use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
-use phobos_core::copy::{self, CopyError, Plan, Proof, Unproved};
+use phobos_core::copy::CopyError;
 use phobos_core::exec::Exec;
 use phobos_core::fs::{Dir, Durability, FsError, shown};
 use phobos_core::human;
 use phobos_core::notify::Notifier;
 use phobos_core::progress::{Change, CopyEvent};
-use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
+use phobos_core::rsync::{self, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::ledger;
 
+use self::copying::Copied;
+use crate::checksums::Drafted;
 use crate::exchange;
 use crate::gate;
 use crate::progress::Monitor;
-use crate::proof::SegmentProof;
+use crate::reading::{Reader, Reading, Timed};
 use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
-use crate::seen::{Opened, Seen};
+use crate::sealing::{self, Sealing};
+use crate::seen::{Looking, Opened, Seen};
 use crate::session::Session;
 use crate::source::Source;
 use crate::spaces::{self, Room};
 use crate::verdict::{self, Verdict};
 use crate::{Cli, boxed};
+
+/// How many damaged files a line names.
+const NAMED: usize = 5;
 
 /// What somebody needs who has nothing but the drive.
 const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
@@ -43,8 +52,14 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) interrupted: &'a dyn Fn() -> Option<i32>,
     pub(crate) systemd: &'a Notifier,
     pub(crate) borg: &'a RefCell<RepositoryLock>,
+    /// Looks at the drive once more.
+    pub(crate) looking: &'a Looking<'a>,
     /// What is to be remembered of the mirror, once it is complete.
     pub(crate) noted: &'a RefCell<Option<ledger::Mirror>>,
+    /// How far the drive has been read again.
+    pub(crate) rounds: &'a ledger::Rounds,
+    /// What was read of it in the end.
+    pub(crate) read: &'a RefCell<Option<ledger::Go>>,
 }
 
 /// What a run has copied.
@@ -58,6 +73,8 @@ struct Done {
     /// Whether anything was copied at all.
     has_copied: bool,
     stats: Stats,
+    /// The lists of checksums that are new.
+    lists: Vec<Drafted>,
 }
 
 impl Mirroring<'_> {
@@ -74,13 +91,67 @@ impl Mirroring<'_> {
         if self.cli.dry_run {
             return self.show_plan(session.root()?, &verdict, &source.place.inner);
         }
+        let is_first = verdict.seen.copy.is_none();
+        let damaged = &self.looking.damaged;
         // The copy must not be open any more when the drive is let go of, to be looked at anew.
-        let done = self.carry_out(verdict, source, session)?;
-        self.conclude(source, session, done)
+        let done = self.carry_out(verdict, source, session, damaged)?;
+        let stats = self.conclude(source, session, done, damaged)?;
+        if is_first {
+            self.all_was_read_back(source);
+        } else {
+            let damaged = self.read_again(session.root()?, &source.place.inner)?;
+            if !damaged.is_empty() {
+                self.mend(source, session, &damaged)?;
+            }
+        }
+        self.borg.borrow_mut().let_go();
+        Ok(stats)
+    }
+
+    /// A first mirror is a whole round by itself.
+    fn all_was_read_back(&self, source: &Source<'_>) {
+        let reading = Reading { bytes: source.survey.bytes(), ..Reading::default() };
+        self.read.replace(Some(Timed::begin().end(&reading, true)));
+    }
+
+    /// Reads some of the drive again, for as long as the configuration says; returns what is damaged.
+    fn read_again(&self, root: &Dir, inner: &Path) -> Result<BTreeSet<PathBuf>, anyhow::Error> {
+        let time = self.config.external.verify_time.0;
+        if time.is_zero() {
+            return Ok(BTreeSet::new());
+        }
+        self.systemd.status("reading the drive again");
+        let (until, from) = (Instant::now().checked_add(time), self.rounds.position().cloned());
+        let go = Timed::begin();
+        let reading = Reader { root, inner, until, from, known: &[] }.read(&mut self.monitor().handler())?;
+        self.read.replace(Some(go.end(&reading, false)));
+        Ok(reading.whole_go()?.damaged.into_iter().map(|damaged| damaged.path).collect())
+    }
+
+    /// Copies again what is damaged, where the source proves that it is not, and reads that back.
+    fn mend(
+        &self,
+        source: &Source<'_>,
+        session: &mut Session<'_>,
+        damaged: &BTreeSet<PathBuf>,
+    ) -> Result<(), anyhow::Error> {
+        let names: Vec<_> = damaged.iter().map(|path| shown(path)).collect();
+        log::warn!("damaged on the drive, and copied again: {}", human::first_of(&names, NAMED, ", "));
+        let seen = self.looking.look(source.place, session.root()?, source.survey.items.len(), damaged)?;
+        let verdict = verdict::judge(seen, source, self.cli.accept.as_deref(), &|| self.monitor())?;
+        let done = self.carry_out(verdict, source, session, damaged)?;
+        self.conclude(source, session, done, damaged)?;
+        Ok(())
     }
 
     /// Copies, the repository beside its old copy and all else in its place, and says on the drive what is under way.
-    fn carry_out(&self, verdict: Verdict, source: &Source<'_>, session: &Session<'_>) -> Result<Done, anyhow::Error> {
+    fn carry_out(
+        &self,
+        verdict: Verdict,
+        source: &Source<'_>,
+        session: &Session<'_>,
+        damaged: &BTreeSet<PathBuf>,
+    ) -> Result<Done, anyhow::Error> {
         let root = session.root()?;
         let Verdict { plan, seen: Seen { copy, unproved, apart, .. }, .. } = &verdict;
         let transaction = source.side.state.last().map(u64::from);
@@ -88,7 +159,8 @@ impl Mirroring<'_> {
         // The time of the first run that is not proved counts until one is.
         let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
         let record_of_run = RunRecord { since, ..run.clone() };
-        let needed = plan.bytes().saturating_add(apart.room.added).saturating_add(apart.room.beside);
+        let Room { added, beside, listed, .. } = apart.room;
+        let needed = [added, beside, listed].iter().fold(plan.bytes(), |sum, more| sum.saturating_add(*more));
         let first = copy.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
         room::make(root, needed, first, &record_of_run, &mut self.monitor().handler())?;
         let is_rest_alike = self.is_rest_alike(&verdict, source, root)?;
@@ -100,21 +172,26 @@ impl Mirroring<'_> {
             names: names(&mut verdict.seen.judged.intersection(&verdict.seen.tops)),
             ..verdict.seen.record.clone()
         });
-        if verdict.is_same && is_rest_alike {
+        if verdict.is_same && is_rest_alike && damaged.is_empty() {
             return Ok(done);
         }
-        // Before anything is written it says whose the drive is, and what will be put there.
+        // From here on nothing that is sealed has to be as it was. Before more is written the drive says whose it is, and what will
+        // be put there.
+        record_of_run.write(root)?;
         let record = DriveRecord { names: names(&mut verdict.seen.judged.iter()), ..verdict.seen.record.clone() };
         record.write(root)?;
         if let Some(before) = unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");
             spaces::distrust(root, &verdict.seen.spaces, before.since, &mut self.monitor().handler())?;
         }
-        record_of_run.write(root)?;
+        let believed = &verdict.seen.believed;
+        spaces::distrust_damaged(&source.place.root, root, believed, damaged, &source.place.inner)?;
 
         // What is not in place is of no use to anybody.
         let copied = self.copy(&verdict, is_rest_alike, &run, source, session);
-        let (fresh, stats) = copied.inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
+        let Copied { fresh, stats, lists } =
+            copied.inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
+        done.lists = lists;
         (done.has_fresh, done.has_copied) = (fresh.is_some(), true);
         let (written, stats) = (fresh.unwrap_or_default(), stats.unwrap_or_default());
         done.stats = Stats {
@@ -138,52 +215,36 @@ impl Mirroring<'_> {
         Ok(spaces::is_rest_alike(from, root, inner, holding, acls, &mut self.monitor().handler())?)
     }
 
-    /// What of the repository was written, and what rsync did: nothing, where nothing was to be done.
-    fn copy(
-        &self,
-        verdict: &Verdict,
-        is_rest_alike: bool,
-        run: &RunRecord,
-        source: &Source<'_>,
-        session: &Session<'_>,
-    ) -> Result<(Option<Vec<copy::Written>>, Option<Stats>), anyhow::Error> {
-        let (root, from) = (session.root()?, &source.place.root);
-        let Seen { copy, spaces, filters, apart, .. } = &verdict.seen;
-        let fresh = (!verdict.is_same).then(|| self.build(source, root, copy.as_ref(), &verdict.plan)).transpose()?;
-        session.prove()?;
-        if is_rest_alike {
-            return Ok((fresh, None));
-        }
-        let stats = self.copy_rest(source, filters, session, apart.room)?;
-        root.sync_file_system()?;
-        session.prove()?;
-        source.place.prove(&self.config.backup)?;
-        match spaces::verify(from, root, spaces, run.since, &mut self.monitor().handler())? {
-            Some(wrong) => Err(anyhow!("rsync said that everything is copied, but {wrong}")),
-            None => Ok((fresh, Some(stats))),
-        }
-    }
-
     /// Puts the new copy in place, proves that the drive keeps what it was told to, and says on it that the mirror is complete.
-    fn conclude(&self, source: &Source<'_>, session: &mut Session<'_>, done: Done) -> Result<Stats, anyhow::Error> {
+    fn conclude(
+        &self,
+        source: &Source<'_>,
+        session: &mut Session<'_>,
+        done: Done,
+        damaged: &BTreeSet<PathBuf>,
+    ) -> Result<Stats, anyhow::Error> {
         let settled = self.settle(source, session, &done);
         if let (Err(_), Ok(root)) = (&settled, session.root()) {
             room::clear(root, &mut self.monitor().handler());
         }
         settled?;
-        if done.has_fresh {
-            exchange::put_in_place(session.root()?, &source.place.inner)?;
-            session.renew()?;
-            self.look_at_what_is_kept(source, session.root()?, &source.place.inner, &[])?;
-        }
-        self.borg.borrow_mut().let_go();
-        let root = session.root()?;
+        let (root, inner) = (session.root()?, source.place.inner.as_path());
+        let generation = if done.has_fresh { exchange::put_in_place(root, inner)? } else { None };
         let record = DriveRecord { mirrored: Some(Utc::now()), ..done.record };
         record.write(root)?;
-        write_guide(root)?;
+        let has_written = write_guide(root)?;
+        if done.has_copied || has_written {
+            Sealing { root, inner, lists: &done.lists, generation: generation.as_deref(), damaged }.seal()?;
+        }
         if done.has_copied {
+            // All that counts is written, and until the run's own record is taken back none of it is believed.
+            session.renew()?;
+            let root = session.root()?;
+            self.look_at_what_is_kept(source, root, inner, &[])?;
+            sealing::prove(root, &record)?;
             RunRecord::take_back(root)?;
         }
+        let root = session.root()?;
         self.noted.replace(record.noted(root, &self.config.external.mount));
         log::info!(
             "copied {} files with {}, deleted {}; the repository on the drive has {}",
@@ -216,7 +277,8 @@ impl Mirroring<'_> {
     ) -> Result<(), anyhow::Error> {
         let look = gate::look(&root.open_dir(copy)?, gate::NAMES, &mut self.monitor().handler())?;
         let wrong = if source.survey.is_kept_by(&look.survey) {
-            spaces::verify(&source.place.root, root, spaces, i64::MAX, &mut self.monitor().handler())?
+            let from = &source.place.root;
+            spaces::verify(from, root, spaces, i64::MAX, &mut |_, _| Ok(()), &mut self.monitor().handler())?
         } else {
             Some(format!("{} is another one than was written", shown(copy)))
         };
@@ -247,63 +309,7 @@ impl Mirroring<'_> {
         Ok(stats)
     }
 
-    /// Makes the new copy beside the old one, and proves that the drive has it.
-    fn build(
-        &self,
-        source: &Source<'_>,
-        root: &Dir,
-        copy: Option<&Dir>,
-        plan: &Plan,
-    ) -> Result<Vec<copy::Written>, anyhow::Error> {
-        let fresh = root.open_dir(Path::new(FOLDER))?.make_dir(Path::new(INCOMING), 0o700)?;
-        let proof = |path: &Path| -> Box<dyn Proof + '_> {
-            match gate::segment_of(path) {
-                Some((_, number)) => Box::new(SegmentProof::new(number, &source.side.state)),
-                None => Box::new(Unproved),
-            }
-        };
-        let began = Instant::now();
-        let written = copy::build(&source.place.dir, copy, &fresh, plan, &proof, &mut self.monitor().handler())?;
-        root.sync_file_system()?;
-        let copied = Instant::now();
-        copy::verify(&fresh, &written, &mut self.monitor().handler())?;
-        log::info!(
-            "the repository's new files were copied in {}, and read back in {}",
-            to_the_millisecond(copied.duration_since(began)),
-            to_the_millisecond(copied.elapsed())
-        );
-        Ok(written)
-    }
-
-    fn copy_rest(
-        &self,
-        source: &Source<'_>,
-        filters: &[String],
-        session: &Session<'_>,
-        needed: Room,
-    ) -> Result<Stats, anyhow::Error> {
-        let still_there = || {
-            let proved = source.place.prove(&self.config.backup).and_then(|()| session.prove());
-            proved.map_err(|error| format!("{error:#}"))
-        };
-        still_there().map_err(|why| anyhow!("{why}"))?;
-        let mut monitor = self.monitor().until_gone(&still_there).filling(needed.added);
-        let times = record::times(session.root()?)?;
-        let mirror = self.rsync(filters, &monitor).times(times).expecting(needed.copied);
-        Ok(rsync::mirror(self.exec, &mirror, &mut monitor.handler())?)
-    }
-
-    fn rsync<'m>(&'m self, filters: &'m [String], monitor: &Monitor<'_>) -> Mirror<'m> {
-        Mirror::new(&self.config.backup.mount, &self.config.external.mount)
-            .max_alloc(self.config.external.max_alloc.as_str())
-            .filters(filters)
-            .extras(if self.config.external.attributes { Extras::All } else { Extras::Attributes })
-            .pass(if self.cli.dry_run { Pass::DryRun } else { Pass::Real })
-            .in_its_own_view()
-            .progress(monitor.is_watched())
-    }
-
-    fn monitor(&self) -> Monitor<'_> {
+    pub(crate) fn monitor(&self) -> Monitor<'_> {
         Monitor::new(Some(self.borg), self.interrupted, self.systemd, &self.config.external.mount)
     }
 
@@ -323,23 +329,25 @@ impl Mirroring<'_> {
     }
 }
 
-/// Says on the drive how everything is got back, unless it says that already.
-fn write_guide(root: &Dir) -> Result<(), FsError> {
+/// Says on the drive how everything is got back, unless it says that already; whether it did not.
+fn write_guide(root: &Dir) -> Result<bool, FsError> {
     let (name, text) = (Path::new(GUIDE), GUIDE_TEXT.as_bytes());
     match root.read(name, text.len() as u64) {
-        Ok(Some(there)) if there == text => Ok(()),
-        _ => root.replace(name, text, 0o644, Durability::Synced),
+        Ok(Some(there)) if there == text => Ok(false),
+        _ => root.replace(name, text, 0o644, Durability::Synced).map(|()| true),
     }
 }
 
 impl Done {
     /// A run that had nothing to do.
     fn nothing(record: DriveRecord) -> Self {
-        Self { record, spaces: Vec::new(), has_fresh: false, has_copied: false, stats: Stats::default() }
+        Self {
+            record,
+            spaces: Vec::new(),
+            has_fresh: false,
+            has_copied: false,
+            stats: Stats::default(),
+            lists: Vec::new(),
+        }
     }
-}
-
-fn to_the_millisecond(length: Duration) -> humantime::FormattedDuration {
-    let millis = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-    humantime::format_duration(Duration::from_millis(millis))
 }

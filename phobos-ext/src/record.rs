@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use phobos_core::copy::Checksum;
 use phobos_core::fs::{Dir, Durability, Times};
 use phobos_core::mount;
 use phobos_site::exit::{Exit, Stop};
@@ -26,7 +27,7 @@ pub(crate) const GUIDE: &str = "HOW-TO-RESTORE.txt";
 pub(crate) const LOST_AND_FOUND: &str = "lost+found";
 
 /// What the drive is.
-const DRIVE: &str = "drive.json";
+pub(crate) const DRIVE: &str = "drive.json";
 
 /// That a run is under way.
 const RUN: &str = "run.json";
@@ -58,6 +59,15 @@ pub(crate) struct DriveRecord {
     pub(crate) names: Vec<String>,
 }
 
+/// The record as the drive has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Kept {
+    #[serde(flatten)]
+    record: DriveRecord,
+    /// The checksum of all of it while this is empty.
+    sum: String,
+}
+
 /// A run that has begun to write, and has not proved yet that all is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -87,9 +97,23 @@ impl DriveRecord {
         record.map(|record| known(record.version, DRIVE).map(|()| record)).transpose()
     }
 
-    /// Writes it so that a power cut leaves the old one or the new one.
+    /// Writes it so that a power cut leaves the old one or the new one, with a checksum of its own.
     pub(crate) fn write(&self, root: &Dir) -> Result<(), anyhow::Error> {
-        write(root, DRIVE, self)
+        let bare = Kept { record: self.clone(), sum: String::new() };
+        let sum = Checksum::of(&serde_json::to_vec_pretty(&bare)?).to_string();
+        write(root, DRIVE, &Kept { sum, ..bare })
+    }
+
+    /// Whether the drive's record is what was written, by its own checksum.
+    pub(crate) fn is_as_written(root: &Dir) -> bool {
+        let is_kept = || -> Option<bool> {
+            let bytes = root.read(&Path::new(FOLDER).join(DRIVE), LIMIT).ok()??;
+            let kept: Kept = serde_json::from_slice(&bytes).ok()?;
+            let bare = Kept { sum: String::new(), ..kept.clone() };
+            let sum = Checksum::of(&serde_json::to_vec_pretty(&bare).ok()?).to_string();
+            Some(kept.sum == sum && serde_json::to_vec_pretty(&kept).ok()? == bytes)
+        };
+        is_kept().unwrap_or_default()
     }
 }
 
@@ -188,6 +212,16 @@ mod tests {
         let drive = DriveRecord { names: vec!["borg".to_owned()], ..DriveRecord::new("ab", "A") };
         drive.write(&root).unwrap();
         assert_eq!(DriveRecord::read(&root).unwrap(), Some(drive));
+        let (path, sound) =
+            (folder.path().join(".phobos/drive.json"), fs::read(folder.path().join(".phobos/drive.json")));
+        let sound = sound.unwrap();
+        assert!(DriveRecord::is_as_written(&root));
+        for at in 0..sound.len() {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, bytes).unwrap();
+            assert!(!DriveRecord::is_as_written(&root), "a bit of byte {at}");
+        }
         let run = RunRecord::new(DateTime::UNIX_EPOCH, Some(7));
         run.write(&root).unwrap();
         assert_eq!(RunRecord::read(&root).unwrap(), Some(run));

@@ -16,10 +16,12 @@ use phobos_site::config::Config;
 use phobos_site::drives::Target;
 use phobos_site::exit::{Exit, Stop};
 
+use crate::checksums::List;
 use crate::gate::{self, Look};
 use crate::names;
 use crate::progress::Monitor;
 use crate::record::{DriveRecord, FOLDER, RunRecord};
+use crate::sealing;
 use crate::session::Session;
 use crate::source::Place;
 use crate::spaces::{self, Judged};
@@ -41,6 +43,8 @@ pub(crate) struct Looking<'a> {
     pub(crate) systemd: &'a Notifier,
     /// The repository's id.
     pub(crate) id: &'a str,
+    /// What is known to be damaged on the drive, from its top.
+    pub(crate) damaged: BTreeSet<PathBuf>,
 }
 
 /// Both sides, open.
@@ -73,10 +77,13 @@ pub(crate) struct Seen {
     pub(crate) filters: Vec<String>,
     /// The run before that did not prove that all is on the disk.
     pub(crate) unproved: Option<RunRecord>,
+    /// The lists of checksums that can be believed.
+    pub(crate) believed: BTreeSet<List>,
 }
 
 impl<'a> Looking<'a> {
-    /// Opens the source and the drive, and looks at what needs no lock of Borg's. Nothing is changed on either.
+    /// Opens the source and the drive, and looks at what needs no lock of Borg's. Nothing is changed on either, but that
+    /// the copy gets its own `config` back where that is damaged.
     ///
     /// # Errors
     ///
@@ -87,19 +94,29 @@ impl<'a> Looking<'a> {
         let names = gate::shape(&place.dir)?;
         let access = if self.cli.dry_run { Access::Look } else { Access::Write };
         let session = Session::open(self.exec, self.config, self.target, access)?;
-        match session.root().and_then(|root| self.look(&place, root, names)) {
+        match session.root().and_then(|root| self.look(&place, root, names, &self.damaged)) {
             Ok(seen) => Ok(Opened { place, session, seen }),
             Err(error) => Ok(teardown::join(Err(boxed(error)), session.close())?),
         }
     }
 
-    fn look(&self, place: &Place, root: &Dir, names: usize) -> Result<Seen, anyhow::Error> {
+    /// Looks at both sides; the copy has `names` names or about as many. What is `damaged` on the drive counts as not there.
+    pub(crate) fn look(
+        &self,
+        place: &Place,
+        root: &Dir,
+        names: usize,
+        damaged: &BTreeSet<PathBuf>,
+    ) -> Result<Seen, anyhow::Error> {
         let (inner, from) = (place.inner.as_path(), &place.root);
+        if !self.cli.dry_run {
+            sealing::restore_config(root, inner, &place.dir, damaged)?;
+        }
         let copy = match root.stat(inner)? {
             None => None,
             Some(_) => Some(root.open_dir(inner)?),
         };
-        let look = match &copy {
+        let mut look = match &copy {
             // A copy has about as many names as its source, and a hostile drive may have any number.
             Some(dir) => gate::look(dir, names * 2 + MORE_NAMES, &mut self.monitor().handler())?,
             None => Look::default(),
@@ -111,6 +128,10 @@ impl<'a> Looking<'a> {
         let tops = names::tops(from, inner)?;
         let record = self.claim(root, inner, &look, &tops)?;
         let state = copy.as_ref().filter(|_| look.has_files()).map(gate::read).transpose()?;
+        // What is damaged, or has nothing that proves it, is copied again.
+        let believed = sealing::believed(root);
+        let unlisted = sealing::unproved(root, inner, &look.survey, believed.contains(&List::Repository))?;
+        look.survey = look.survey.without(&|path| unlisted.contains(path) || damaged.contains(&inner.join(path)));
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let (holding, skipped) = if self.config.external.holding { (holding, None) } else { (None, holding) };
         let mut judged = tops.clone();
@@ -120,12 +141,13 @@ impl<'a> Looking<'a> {
         let unproved = RunRecord::read(root)?;
         let since = unproved.as_ref().map(|before| before.since);
         let acls = self.config.external.attributes;
-        let apart = spaces::judge(from, root, &spaces, acls, since, &mut self.monitor().handler())?;
+        let mut apart = spaces::judge(from, root, &spaces, acls, since, &mut self.monitor().handler())?;
+        apart.alike &= believed.contains(&List::Spaces) && damaged.iter().all(|path| path.starts_with(inner));
         let foreign = self.foreign(root, inner, &judged)?;
         let filters = names::filters(inner, &foreign, skipped);
         let state = state.map(|side| side.state);
         let holding = holding.map(Path::to_owned);
-        Ok(Seen { copy, look, state, record, tops, judged, spaces, apart, holding, filters, unproved })
+        Ok(Seen { copy, look, state, record, tops, judged, spaces, apart, holding, filters, unproved, believed })
     }
 
     fn monitor(&self) -> Monitor<'_> {

@@ -5,11 +5,15 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{self, CopyError, Difference, Pair, Pairs, walk_pairs_with};
-use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
+use phobos_core::copy::{self, Checksum, CopyError, Difference, Pair, Pairs, walk_pairs_with};
+use phobos_core::fs::{Dir, FsError, Kind, Stat, same_time, shown};
 use phobos_core::progress::Handler;
+use phobos_site::exit::{Exit, Stop};
 
+use crate::checksums::List;
 use crate::gate::Finding;
+use crate::record::FOLDER;
+use crate::{seal, sealing};
 
 /// Where the marks of pulls are in the holding folder.
 const MARKS: &str = ".phobos";
@@ -19,6 +23,9 @@ const SPACES: usize = 2_000;
 
 /// A space with fewer files than this may have all of them replaced: that is what one changed file looks like.
 const FEW: u64 = 20;
+
+/// How long a line of a list of checksums is, but for the name in it, in bytes.
+const LINE: u64 = 32;
 
 /// The time of a file that has to be copied again, in 1969: archives and builds without a date of their own use 0 and 1.
 const UNPROVED: (i64, u32) = (-31_536_000, 0);
@@ -43,6 +50,8 @@ pub(crate) struct Room {
     pub(crate) beside: u64,
     /// What is copied, for the place of other files too.
     pub(crate) copied: u64,
+    /// The list of their checksums.
+    pub(crate) listed: u64,
 }
 
 /// What the look at both sides has found.
@@ -100,6 +109,8 @@ pub(crate) fn judge(
             alike.set(alike.get() && pair.is_the_same_in_all(acls)?);
             if let Some(new) = new {
                 let size = new.size.min(new.taken);
+                let name = space.as_os_str().len().saturating_add(pair.path.as_os_str().len());
+                room.listed = room.listed.saturating_add(LINE).saturating_add(u64::try_from(name).unwrap_or(u64::MAX));
                 if is_proved && pair.difference().is_none() {
                     count.same += 1;
                 } else {
@@ -173,7 +184,11 @@ impl Count {
     }
 }
 
-/// Compares the spaces after they were copied, and reads back from the disk what changed on the drive since `since`.
+/// Takes note of a file's checksum.
+pub(crate) type Noted<'n> = &'n mut dyn FnMut(&Path, Checksum) -> Result<(), CopyError>;
+
+/// Compares the spaces after they were copied, and reads back from the disk what changed on the drive since `since`, which is
+/// `noted` with its checksum.
 ///
 /// Returns the first name that is not what it has to be.
 pub(crate) fn verify(
@@ -181,6 +196,7 @@ pub(crate) fn verify(
     copy: &Dir,
     spaces: &[PathBuf],
     since: i64,
+    noted: Noted<'_>,
     handler: Handler<'_>,
 ) -> Result<Option<String>, CopyError> {
     for space in spaces {
@@ -199,7 +215,9 @@ pub(crate) fn verify(
                 if let (Some(source), Some(copy)) = (pair.source_dir, pair.copy_dir) {
                     let (mut from, to) = (source.open_file(pair.name)?, copy.open_file(pair.name)?);
                     let same = copy::same_content(&mut from, &to, handler)?;
-                    if !same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
+                    if let Some(sum) = same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
+                        noted(&path, sum)?;
+                    } else {
                         wrong = Some(format!("{} was read back with another content than was written", shown(&path)));
                     }
                 }
@@ -212,6 +230,64 @@ pub(crate) fn verify(
         }
     }
     Ok(None)
+}
+
+/// The marks of pulls: `noted` with the checksums that they have on the drive. What they say changes with each pull.
+pub(crate) fn note_marks(copy: &Dir, holding: &Path, noted: Noted<'_>, handler: Handler<'_>) -> Result<(), CopyError> {
+    let marks = holding.join(MARKS);
+    let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
+        let path = marks.join(pair.path);
+        let is_file = pair.copy.is_some_and(|stat| stat.kind == Kind::File);
+        if is_file { noted(&path, seal::checksum(copy, &path)?) } else { Ok(()) }
+    };
+    walk((None, Some(copy)), &marks, &Cell::new(false), &mut see, handler)
+}
+
+/// Whether a file is none of the marks of pulls, and was not changed on the drive since `since`.
+pub(crate) fn is_kept(copy: &Dir, path: &Path, holding: Option<&Path>, since: i64) -> Result<bool, CopyError> {
+    let is_mark = holding.is_some_and(|holding| path.starts_with(holding.join(MARKS)));
+    Ok(!is_mark && copy.stat(path)?.is_some_and(|stat| stat.kind == Kind::File && stat.ctime < since))
+}
+
+/// Makes sure that rsync copies what is `damaged` in the spaces again, unless the source has the same damage: then nobody but its
+/// owner knows which of the two is right.
+pub(crate) fn distrust_damaged(
+    source: &Dir,
+    copy: &Dir,
+    believed: &BTreeSet<List>,
+    damaged: &BTreeSet<PathBuf>,
+    repository: &Path,
+) -> Result<(), anyhow::Error> {
+    let own = |path: &PathBuf| path.starts_with(repository) || path.starts_with(FOLDER);
+    let damaged: BTreeSet<PathBuf> = damaged.iter().filter(|path| !own(path)).cloned().collect();
+    if damaged.is_empty() || !believed.contains(&List::Spaces) {
+        return Ok(());
+    }
+    for (path, wanted) in sealing::of(copy, List::Spaces, &damaged)? {
+        let (new, old) = (source.stat(&path)?, copy.stat(&path)?);
+        let is_other = new.zip(old).is_none_or(|(new, old)| new.size != old.size || !same_time(new.mtime, old.mtime));
+        if !is_other && seal::checksum(source, &path)? != wanted {
+            let text = format!(
+                "{} is damaged on the drive, and the source's is not what it was either, though size and time are the same; \
+                 restore it from an archive, or touch it if it is right",
+                shown(&path)
+            );
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        distrust_one(copy, &path)?;
+    }
+    Ok(())
+}
+
+/// Makes sure that rsync copies a file of the drive again.
+fn distrust_one(copy: &Dir, path: &Path) -> Result<(), CopyError> {
+    if let (Some(stat), Some(name)) = (copy.stat(path)?, path.file_name().map(Path::new)) {
+        if stat.kind == Kind::File {
+            let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            folder.map_or_else(|| copy.try_clone(), |folder| copy.open_dir(folder))?.set_time(name, UNPROVED)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that rsync copies again what a run wrote that did not end well: size and time prove nothing about it.
@@ -290,7 +366,7 @@ mod tests {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (source, copy) = (Dir::open(one.path()).unwrap(), Dir::open(other.path()).unwrap());
         let spaces = [PathBuf::from("notes"), PathBuf::from("films")];
-        let verified = || verify(&source, &copy, &spaces, 0, &mut on).unwrap();
+        let verified = || verify(&source, &copy, &spaces, 0, &mut |_, _| Ok(()), &mut on).unwrap();
         assert_eq!(verified(), None);
         fs::write(one.path().join("notes"), "new").unwrap();
         assert_eq!(judge(&source, &copy, &spaces, false, None, &mut on).unwrap().lost, []);

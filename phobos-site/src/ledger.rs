@@ -9,6 +9,8 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
+mod rounds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -21,6 +23,8 @@ use phobos_core::flock;
 use phobos_core::fs::{Dir, Durability, FsError, make_shared};
 use phobos_core::schema::SchemaVersion;
 use serde::{Deserialize, Serialize};
+
+pub use self::rounds::{Damage, Go, Position, Round, Rounds};
 
 /// The most that is read of it, in bytes.
 const LIMIT: u64 = 1024 * 1024;
@@ -52,6 +56,9 @@ pub struct Book {
     /// What was mailed about the drives and has not ended since.
     #[serde(default)]
     pub told: BTreeSet<String>,
+    /// How far the repository itself has been read again.
+    #[serde(default)]
+    pub source: Rounds,
 }
 
 /// What is known of one drive.
@@ -67,6 +74,9 @@ pub struct Entry {
     /// The last complete mirror of its visit before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Mirror>,
+    /// How far it has been read again.
+    #[serde(default)]
+    pub rounds: Rounds,
 }
 
 /// A complete mirror: written, read back, and the drive closed.
@@ -144,6 +154,8 @@ impl Book {
         let was_last = last.zip(self.drives.get(drive)).is_some_and(|(last, own)| own.mirror.as_ref() == Some(last));
         let entry = self.entry(drive);
         entry.seen = Some(mirror.mirrored);
+        // What was damaged is copied again by each mirror.
+        entry.rounds.mended();
         if let Some(old) = entry.mirror.replace(Mirror { number, ..mirror }) {
             let is_same_visit = was_last
                 && entry
@@ -154,6 +166,11 @@ impl Book {
                 entry.before = Some(old);
             }
         }
+    }
+
+    /// Takes note of one go at reading `drive` again.
+    pub fn has_read(&mut self, drive: &str, go: Go) {
+        self.entry(drive).rounds.note(go);
     }
 
     /// Takes note that `drive` is plugged in, and over what it says of its last complete mirror, if it says anything: that may be
@@ -361,7 +378,7 @@ mod tests {
 
     #[test]
     fn fuzz_ledger() {
-        let seed = br#"{"schema_version":1,"drives":{"A":{"seen":"2026-01-02T03:04:05Z","mirror":{"number":3,"mirrored":"2026-01-02T03:04:05Z","repository":"ab","transaction":7,"room":{"used":1,"free":2},"generations":1}}},"told":["overdue A"]}"#;
+        let seed = br#"{"schema_version":1,"drives":{"A":{"seen":"2026-01-02T03:04:05Z","mirror":{"number":3,"mirrored":"2026-01-02T03:04:05Z","repository":"ab","transaction":7,"room":{"used":1,"free":2},"generations":1},"rounds":{"current":{"began":"2026-01-02T03:04:05Z","ended":"2026-01-02T03:04:05Z","visits":1,"bytes":2,"position":{"segment":3}},"damage":{"at":"2026-01-02T03:04:05Z","files":1,"first":"a","unmended":["a"]}}}},"told":["overdue A"]}"#;
         phobos_fuzz::target("ledger", &[seed], |input| {
             if let Ok(mut book) = serde_json::from_slice::<Book>(input) {
                 book.record("A", Mirror::at(day(1)));

@@ -7,7 +7,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::human;
 
-use crate::ledger::{Entry, Mirror, Room};
+use crate::ledger::{Damage, Entry, Mirror, Room};
 
 /// How long two drives may be plugged in together.
 const TOGETHER: TimeDelta = TimeDelta::days(1);
@@ -94,6 +94,15 @@ pub enum Attention {
         /// Until when.
         due_by: DateTime<Utc>,
     },
+    /// What was written to it and read back well was found damaged later.
+    Rots {
+        /// The drive.
+        drive: String,
+        /// How many files.
+        files: u64,
+        /// When that was last found.
+        at: DateTime<Utc>,
+    },
 }
 
 impl Standing {
@@ -120,6 +129,7 @@ impl Attention {
                 format!("together {}", all.join(" "))
             }
             Self::Overdue { drive, .. } => format!("overdue {drive}"),
+            Self::Rots { drive, at, .. } => format!("rots {drive} {}", at.timestamp()),
         }
     }
 }
@@ -142,6 +152,11 @@ impl fmt::Display for Attention {
             }
             Self::Overdue { drive, due_by } => {
                 write!(f, "the drive {drive} is overdue: it was to be brought by {}", human::day(*due_by))
+            }
+            Self::Rots { drive, files, at } => {
+                let found =
+                    if *files == 1 { "a damaged file was".to_owned() } else { format!("{files} damaged files were") };
+                write!(f, "the drive {drive} rots: {found} found on it, last on {}; replace it", human::day(*at))
             }
         }
     }
@@ -182,6 +197,9 @@ pub fn judge(drives: Vec<Drive>, overdue: TimeDelta, now: DateTime<Utc>) -> Vec<
         if let Some(room) = own.and_then(|own| own.room).filter(|room| is_nearly_full(*room, &drive.entry)) {
             attention.push(Attention::NearlyFull { drive: name(), free: room.free });
         }
+        if let Some(Damage { at, files, .. }) = drive.entry.rounds.damage {
+            attention.push(Attention::Rots { drive: name(), files, at });
+        }
         attention.sort_by(|one, other| other.cmp(one));
         Standing { drive, turn, due_by, full_by, attention }
     };
@@ -202,6 +220,7 @@ pub fn attention(standings: &[Standing]) -> Vec<Attention> {
 /// How bad it is.
 fn rank(standing: &Standing) -> u8 {
     match standing.attention.first() {
+        Some(Attention::Rots { .. }) => 5,
         Some(Attention::Overdue { .. }) => 4,
         _ if standing.drive.failure.is_some() => 3,
         Some(_) => 2,

@@ -134,6 +134,7 @@ impl Machine {
                     room: Some(DriveRoom { used: before, free: 4_000_000_000_000 - before }),
                     ..Mirror::at(machine.wall(days + 60, "18:00"))
                 }),
+                ..Entry::default()
             },
             failure: None,
         };

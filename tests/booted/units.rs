@@ -90,6 +90,8 @@ fn each_unit_does_its_work_right_after_a_boot() -> Story {
         nas.sh("phobos-ns exec -- borg init --encryption=none /backup/borg")?;
         start(nas, "phobos-borgmatic.service")?;
         start(nas, "phobos-borg-check.service")?;
+        let read = start(nas, "phobos-ext-verify-source.service")?;
+        ensure!(read.contains("read again of the repository") && read.contains("all of it was read since"), "{read}");
         let archives = nas.sh(
             "phobos-ns exec -- env BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes borg list --short /backup/borg",
         )?;

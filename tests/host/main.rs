@@ -42,6 +42,8 @@ stories! {
         one_that_was_prepared_by_hand_is_adopted_with_what_is_on_it,
         a_disk_is_prepared_only_if_it_is_meant_and_nothing_needs_it,
         the_recovery_sheet_has_passphrases_that_open_and_no_others,
+        every_bit_that_a_drive_loses_is_found_and_mended_from_a_good_source,
+        rot_in_the_repository_itself_is_known_before_it_matters,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;

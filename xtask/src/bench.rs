@@ -8,6 +8,7 @@ mod mail;
 mod mirror;
 mod namespace;
 mod pull;
+mod verify;
 
 use crate::nas;
 use crate::{list, project, say};
@@ -44,6 +45,8 @@ enum Part {
     History,
     /// The mirror to an off-site drive, the namespace, sizes
     Mirror,
+    /// Reading a drive again
+    Verify,
     /// Pulls of hosts
     Pull,
 }
@@ -66,8 +69,8 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
             history::measure(sh)?;
         }
     }
-    let (mirror, pull) = (is_wanted(Part::Mirror), is_wanted(Part::Pull));
-    if !(mirror || pull) {
+    let (mirror, verify, pull) = (is_wanted(Part::Mirror), is_wanted(Part::Verify), is_wanted(Part::Pull));
+    if !(mirror || verify || pull) {
         return Ok(());
     }
     let runs = args.runs.to_string();
@@ -78,6 +81,9 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         if mirror {
             mirror::measure(sh, args.runs)?;
             namespace::measure(sh)?;
+        }
+        if verify {
+            verify::measure(sh, args.runs)?;
         }
         if pull {
             pull::measure(sh, args.runs)?;
@@ -96,6 +102,7 @@ impl Part {
             Self::Mail => "mail",
             Self::History => "history",
             Self::Mirror => "mirror",
+            Self::Verify => "verify",
             Self::Pull => "pull",
         }
     }
@@ -113,6 +120,8 @@ struct Cost {
     holder_kib: u64,
     /// What it said on standard error.
     said: String,
+    /// What it printed.
+    printed: String,
 }
 
 /// Two lines of the table: wall time, which has a target, and processor time, which other work on the machine blurs less.
@@ -169,7 +178,7 @@ fn median(costs: &[Cost], part: impl Fn(&Cost) -> Duration) -> Duration {
 fn timed(call: Cmd) -> Result<Cost> {
     let line = call.to_string();
     let mut command = Command::from(call);
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let (start, cpu) = (Instant::now(), cpu_of_children()?);
     let child = command.spawn().with_context(|| format!("cannot run {line}"))?;
     let (pid, done) = (child.id(), AtomicBool::new(false));
@@ -201,7 +210,8 @@ fn timed(call: Cmd) -> Result<Cost> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Ok(Cost { wall, cpu: cpu_of_children()?.saturating_sub(cpu), peak_kib, holder_kib, said })
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(Cost { wall, cpu: cpu_of_children()?.saturating_sub(cpu), peak_kib, holder_kib, said, printed })
 }
 
 /// The processor time of all descendants that have ended.

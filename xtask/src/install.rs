@@ -402,6 +402,11 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
     if is_new("phobos-status-digest.timer") {
         steps.push("  systemctl enable --now phobos-status-digest.timer    # mails every week how everything is");
     }
+    if is_new("phobos-ext-verify-source.timer") {
+        steps.push(
+            "  systemctl enable --now phobos-ext-verify-source.timer    # reads some of the repository again each night",
+        );
+    }
     if !steps.is_empty() {
         steps.insert(0, "next:");
     }

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 34] = [
+const NEEDS: [Need; 35] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -25,6 +25,7 @@ const NEEDS: [Need; 34] = [
     need("e2fsprogs", "mkfs.ext4", "file systems on loop devices and the rig's disk"),
     need("btrfs-progs", "mkfs.btrfs", "drives with another file system"),
     need("xfsprogs", "mkfs.xfs", "drives with another file system"),
+    need("xxhash", "xxhsum", "the checksums on a drive, checked without phobos"),
     need("dosfstools", "mkfs.vfat", "drives with a file system that is refused"),
     need("util-linux", "nsenter", "mount namespaces"),
     need("mount", "losetup", "loop devices"),

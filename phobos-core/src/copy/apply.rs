@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crc32fast::Hasher;
 use rustix::fs::{
     Advice, AtFlags, FallocateFlags, Gid, Mode, RenameFlags, Timespec, Timestamps, Uid, fadvise, fallocate, fchmod,
     fchown, futimens,
@@ -15,6 +14,7 @@ use super::CopyError;
 use super::ahead::{self, Direct, LARGE, Pool, Side};
 use super::back::checksum_from_disk;
 use super::bytes::{Buffer, let_go};
+use super::checksum::{Checksum, Summing};
 use super::plan::{Make, Plan, Step};
 use super::survey::Item;
 use crate::fs::{Dir, FsError, Kind};
@@ -61,8 +61,8 @@ pub struct Written {
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
-    /// The CRC-32 of its content.
-    pub crc: u32,
+    /// The checksum of its content.
+    pub sum: Checksum,
 }
 
 impl Proof for Unproved {
@@ -147,14 +147,13 @@ fn copy(
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
         Err(error) => return Err(failed(error)),
     }
-    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    let mut sum = Summing::default();
     let is_large = step.item.size >= LARGE;
     let mut out = Direct::new(&to, is_large);
     let mut check = |piece: &[u8]| {
         proof.feed(piece).map_err(damaged)?;
-        crc.update(piece);
+        sum.feed(piece);
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        size = size.saturating_add(count);
         handler(CopyEvent::Progress(meter.add(count))).map_err(CopyError::from)
     };
     if is_large {
@@ -174,6 +173,7 @@ fn copy(
         }
     }
     proof.finish().map_err(damaged)?;
+    let size = sum.size();
     if size != step.item.size {
         return Err(CopyError::Changed { path });
     }
@@ -181,7 +181,7 @@ fn copy(
     own(&to, &step.item).and_then(|()| time(&to, &step.item)).map_err(failed)?;
     let_go(&from);
     let_go(&to);
-    Ok(Written { path: step.path.clone(), size, crc: crc.finalize() })
+    Ok(Written { path: step.path.clone(), size, sum: sum.checksum() })
 }
 
 /// Reads back what was written, from the disk itself; to be called when the file system was synced.
@@ -194,11 +194,11 @@ pub fn verify(fresh: &Dir, written: &[Written], handler: Handler<'_>) -> Result<
     let all = written.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
     let mut meter = Meter::new(Some(all));
     handler(CopyEvent::Phase(Phase::ReadingBack))?;
-    for Written { path, size, crc } in written {
+    for Written { path, size, sum } in written {
         let file = fresh.open_file(path)?;
         let found = checksum_from_disk(&file, (&mut buffer, &mut pool), &mut meter, handler)?;
         let found = found.map_err(|source| CopyError::Read { path: fresh.path().join(path), source })?;
-        if found != (*size, *crc) {
+        if found != (*size, *sum) {
             return Err(CopyError::Lost { path: fresh.path().join(path) });
         }
     }

@@ -4,10 +4,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use crc32fast::Hasher;
-
 use super::ahead::{self, LARGE, Pool};
 use super::bytes::{Buffer, go_direct, leave_direct, let_go};
+use super::checksum::{Checksum, Summing};
 use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
 /// A file that is read back from its beginning to its end, from the disk itself.
@@ -59,17 +58,36 @@ pub(super) fn checksum_from_disk(
     (buffer, pool): (&mut Buffer, &mut Pool),
     meter: &mut Meter,
     handler: Handler<'_>,
-) -> Result<io::Result<(u64, u32)>, super::CopyError> {
-    let mut disk = FromDisk::new(file);
-    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+) -> Result<io::Result<(u64, Checksum)>, super::CopyError> {
+    let mut sum = Summing::default();
     let mut take = |piece: &[u8]| -> Result<(), super::CopyError> {
-        crc.update(piece);
+        sum.feed(piece);
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        size = size.saturating_add(count);
         Ok(handler(CopyEvent::Progress(meter.add(count)))?)
     };
-    let read = if file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE) {
-        ahead::read(pool, |buffer| disk.read(buffer.piece()), &mut take)?
+    let read = read(file, (buffer, pool), &mut take)?;
+    Ok(read.map(|()| (sum.size(), sum.checksum())))
+}
+
+/// Gives what the disk has for `file` to `take`, piece by piece in its order, whatever is in the page cache; what was written
+/// has to be on the disk already.
+///
+/// # Errors
+///
+/// The first error of `take`; inside, why the file cannot be read.
+pub fn read_from_disk<E>(file: &File, take: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<io::Result<()>, E> {
+    let size = file.metadata().map_or(u64::MAX, |found| found.len());
+    read(file, (&mut Buffer::for_size(size), &mut Pool::default()), take)
+}
+
+fn read<E>(
+    file: &File,
+    (buffer, pool): (&mut Buffer, &mut Pool),
+    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<io::Result<()>, E> {
+    let mut disk = FromDisk::new(file);
+    Ok(if file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE) {
+        ahead::read(pool, |buffer| disk.read(buffer.piece()), take)?
     } else {
         loop {
             match disk.read(buffer.piece()) {
@@ -78,19 +96,22 @@ pub(super) fn checksum_from_disk(
                 Err(error) => break Err(error),
             }
         }
-    };
-    Ok(read.map(|()| (size, crc.finalize())))
+    })
 }
 
-/// Whether two files have the same content; the first is read as it is, the second from the disk itself.
+/// The checksum of two files with the same content, `None` for others; the first is read as it is, the second from the disk itself.
 ///
 /// # Errors
 ///
 /// When one of them cannot be read.
-pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Result<io::Result<bool>, super::CopyError> {
+pub fn same_content(
+    one: &mut File,
+    other: &File,
+    handler: Handler<'_>,
+) -> Result<io::Result<Option<Checksum>>, super::CopyError> {
     let mut buffer = Buffer::for_size(one.metadata().map_or(u64::MAX, |metadata| metadata.len()));
     let mut meter = Meter::new(both(one, other));
-    let (mut crc, mut size) = (Hasher::new(), 0_u64);
+    let mut sum = Summing::default();
     handler(CopyEvent::Phase(Phase::Comparing))?;
     loop {
         let piece = match buffer.fill(one) {
@@ -100,14 +121,14 @@ pub fn same_content(one: &mut File, other: &File, handler: Handler<'_>) -> Resul
         if piece.is_empty() {
             break;
         }
-        crc.update(piece);
+        sum.feed(piece);
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
-        size = size.saturating_add(count);
         handler(CopyEvent::Progress(meter.add(count)))?;
     }
     let_go(one);
     let found = checksum_from_disk(other, (&mut buffer, &mut Pool::default()), &mut meter, handler)?;
-    Ok(found.map(|found| found == (size, crc.finalize())))
+    let wanted = (sum.size(), sum.checksum());
+    Ok(found.map(|found| (found == wanted).then_some(wanted.1)))
 }
 
 /// The size of both files.

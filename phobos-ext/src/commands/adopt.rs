@@ -25,6 +25,7 @@ use super::alone;
 use super::enrol::{configure, enable, is_new, name, path, remember};
 use crate::names::{is_own, tops};
 use crate::record::DriveRecord;
+use crate::seal::Seal;
 use crate::session::Session;
 use crate::{Cli, TABLES, gate, source};
 
@@ -99,6 +100,8 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         );
     }
     let mirror = Session::with(&system, &config, &target, Access::Write, |root| {
+        // What is taken over is compared with the source once, whatever was recorded of it.
+        Seal::remove(root)?;
         adoption.record.write(root)?;
         Ok(adoption.record.noted(root, &config.external.mount))
     })?;

@@ -60,6 +60,11 @@ struct Line<'a> {
     free: Option<u64>,
     full_by: Option<DateTime<Utc>>,
     generations: Option<u64>,
+    /// When all of it was last read again.
+    read_since: Option<DateTime<Utc>>,
+    read_until: Option<DateTime<Utc>>,
+    /// How many damaged files were found, as long as that counts.
+    damaged: Option<u64>,
     /// How many drives have their turn before it.
     turn: usize,
     due_by: Option<DateTime<Utc>>,
@@ -116,6 +121,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
 impl<'a> From<&'a Standing> for Line<'a> {
     fn from(standing: &'a Standing) -> Self {
         let (mirror, room) = (standing.mirror(), standing.mirror().and_then(|mirror| mirror.room));
+        let rounds = &standing.drive.entry.rounds;
         let (plugged_in, since) = match standing.drive.place {
             Place::PluggedIn(since) => (true, since),
             Place::Away(since) => (false, since),
@@ -130,6 +136,9 @@ impl<'a> From<&'a Standing> for Line<'a> {
             free: room.map(|room| room.free),
             full_by: standing.full_by,
             generations: mirror.filter(|mirror| mirror.room.is_some()).map(|mirror| mirror.generations),
+            read_since: rounds.whole.as_ref().map(|round| round.began),
+            read_until: rounds.whole.as_ref().map(|round| round.ended),
+            damaged: rounds.damage.as_ref().map(|damage| damage.files),
             turn: standing.turn,
             due_by: standing.due_by,
             overdue: standing.is_overdue(),

@@ -20,13 +20,14 @@ use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board, State};
-use phobos_site::ledger::{Book, Ledger, Mirror};
+use phobos_site::ledger::{Book, Go, Ledger, Mirror, Rounds};
 use phobos_site::lock::{Lock, LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
 use super::close::{Closing, Open, Scope};
 use super::hold;
+use crate::checksums;
 use crate::drive;
 use crate::gate;
 use crate::mirroring::Mirroring;
@@ -43,6 +44,8 @@ struct Run<'a> {
     frame: &'a Frame<'a>,
     job: &'a Job<'a>,
     noted: &'a RefCell<Option<Mirror>>,
+    rounds: &'a Rounds,
+    read: &'a RefCell<Option<Go>>,
     systemd: &'a Notifier,
     paths: &'a Paths,
 }
@@ -100,7 +103,9 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         systemd.status(text);
     };
     let job = frame.begin(spec, Some(&config.led), &on_wait);
-    let (noted, systemd) = (RefCell::default(), &systemd);
+    let (noted, read, systemd) = (RefCell::default(), RefCell::default(), &systemd);
+    let ledger = Ledger::new(&paths.ledger());
+    let rounds = ledger.read().drives.remove(target.name.as_str()).unwrap_or_default().rounds;
     let run = Run {
         cli,
         config: &config,
@@ -109,6 +114,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         frame: &frame,
         job: &job,
         noted: &noted,
+        rounds: &rounds,
+        read: &read,
         systemd,
         paths: &paths,
     };
@@ -117,9 +124,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         let closed = closing.close(&Open::from(&target), Scope::Leftovers);
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
-    let ledger = Ledger::new(&paths.ledger());
     let complete = noted.take().filter(|_| result.is_ok());
-    let book = (!cli.dry_run).then(|| remember(&ledger, &config, &target, complete)).flatten();
+    let book = (!cli.dry_run).then(|| remember(&ledger, &config, &target, complete, read.take())).flatten();
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -187,6 +193,7 @@ impl Run<'_> {
             interrupted: self.frame.interrupted,
             systemd: self.systemd,
             id: repository.id().as_str(),
+            damaged: self.rounds.unmended().filter_map(checksums::from_text).collect(),
         };
         // Links and the like Borg takes for failures of its own.
         gate::shape(&Dir::open(&self.config.backup.repository)?)?;
@@ -194,14 +201,14 @@ impl Run<'_> {
         let begun = repository.begin_to_lock(self.exec)?;
         let opened = looking.open()?;
         match self.job.waiting(self.job.deadline(), |_| begun.answer()) {
-            Ok(Some(borg)) => self.with_lock(borg, &repository, opened),
+            Ok(Some(borg)) => self.with_lock(borg, &repository, &looking, opened),
             Ok(None) => {
                 // Until morning, maybe: the drive is not left open meanwhile, and what was seen is forgotten.
                 drop(opened.seen);
                 opened.session.close()?;
                 let borg = self.job.waiting(self.job.deadline(), |patience| repository.lock(self.exec, patience))?;
                 match looking.open() {
-                    Ok(opened) => self.with_lock(borg, &repository, opened),
+                    Ok(opened) => self.with_lock(borg, &repository, &looking, opened),
                     Err(error) => Ok(teardown::join(Err(boxed(error)), borg.close())?),
                 }
             }
@@ -216,6 +223,7 @@ impl Run<'_> {
         &self,
         borg: RepositoryLock,
         repository: &Repository,
+        looking: &Looking<'_>,
         opened: Opened<'_>,
     ) -> Result<Stats, anyhow::Error> {
         self.systemd.status(&format!("mirroring to the drive {}", self.target.name));
@@ -227,7 +235,10 @@ impl Run<'_> {
             interrupted: self.frame.interrupted,
             systemd: self.systemd,
             borg: &borg,
+            looking,
             noted: self.noted,
+            rounds: self.rounds,
+            read: self.read,
         };
         let work = mirroring.run(repository, opened);
         Ok(teardown::join(work.map_err(boxed), borg.into_inner().close())?)
@@ -252,11 +263,20 @@ fn light(target: &Target) -> String {
 }
 
 /// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.
-fn remember(ledger: &Ledger, config: &Config, target: &Target, mirror: Option<Mirror>) -> Option<Book> {
+fn remember(
+    ledger: &Ledger,
+    config: &Config,
+    target: &Target,
+    mirror: Option<Mirror>,
+    read: Option<Go>,
+) -> Option<Book> {
     let known = drive::known(&config.external, Path::new(CRYPTTAB), None).unwrap_or_default();
     let now = Utc::now();
     let written = ledger.update(|book| {
         known.iter().filter(|drive| drive.device.exists()).for_each(|drive| book.saw(drive.name.as_str(), now));
+        if let Some(go) = read {
+            book.has_read(target.name.as_str(), go);
+        }
         if let Some(mirror) = mirror {
             book.record(target.name.as_str(), mirror);
         }

@@ -35,6 +35,8 @@ pub struct External {
     pub holding: bool,
     /// How long after the last complete mirror the next drive is to be brought, at the latest.
     pub overdue: Span,
+    /// For how long the drive is read again at the end of a mirror.
+    pub verify_time: Span,
     /// Whether a good mirror is told by mail, with the drive that is to be brought next.
     pub notice: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
@@ -142,6 +144,7 @@ impl Default for External {
             attributes: false,
             holding: true,
             overdue: Span(Duration::from_secs(35 * 24 * 60 * 60)),
+            verify_time: Span(Duration::from_secs(10 * 60)),
             notice: false,
             drive: Vec::new(),
         }

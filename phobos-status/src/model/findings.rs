@@ -125,6 +125,9 @@ fn drives(standings: &[Standing], findings: &mut Findings) {
         let remedy = match &attention {
             Attention::Overdue { drive, .. } => format!("plug in {}", clean(drive)),
             Attention::NearlyFull { .. } => "delete generations or old archives, or prepare a larger drive".to_owned(),
+            Attention::Rots { .. } => {
+                "put a new drive in its place; until then each mirror mends what it finds".to_owned()
+            }
             Attention::Twice { .. } | Attention::Together { .. } => String::new(),
         };
         findings.add(Severity::Attention, clean(&attention.to_string()), remedy);

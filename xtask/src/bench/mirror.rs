@@ -18,11 +18,17 @@ const ORIGINAL: [(&str, &str); 3] = [
     ("mkbackupns", include_str!("../../assets/mkbackupns")),
 ];
 
+/// The words of a mirror.
+const MIRROR: [&str; 2] = ["--", "bench"];
+
 /// The most memory, in kB, that phobos-ext may have at any time.
 const MEMORY: u64 = 24_000;
 
 /// The same for what holds Borg's lock.
 const HOLDERS_MEMORY: u64 = 35_000;
+
+/// In `[external]`: the original does not read again what it has not written, which is measured by itself.
+pub(super) const MIRROR_ALONE: &str = "verify-time = \"0s\"\n";
 
 /// The drive's size in MiB.
 const DRIVE: u64 = 5000;
@@ -70,7 +76,8 @@ impl Memory {
 /// 3 GB of segments that the drive does not have.
 fn new_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
     let bytes = 3_000_000_000_u64;
-    let scene = Scene::furnish(sh, "segments", 5000, "[external]\nholding = false\n", |sh| {
+    let settings = format!("[external]\nholding = false\n{MIRROR_ALONE}");
+    let scene = Scene::furnish(sh, "segments", 5000, &settings, |sh| {
         cmd!(sh, "borg init --encryption=none /backup/borg").run()?;
         let create = format!("head -c {bytes} /dev/urandom | borg create --compression=none /backup/borg::all -");
         Ok(cmd!(sh, "sh -euc {create}").run()?)
@@ -88,7 +95,7 @@ fn new_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
             cps.push(scene.by_hand(cp, warm)?);
             scene.empty_drive()?;
             scene.prepare(warm)?;
-            let mut cost = scene.phobos()?;
+            let mut cost = scene.phobos(&MIRROR)?;
             memory.see(&cost);
             let (engine, back) =
                 lengths(&cost.said).context("phobos-ext did not say how long it copied and read back")?;
@@ -119,7 +126,8 @@ fn new_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
 
 /// A repository of 20,000 segments, nothing new.
 fn many_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
-    let scene = Scene::furnish(sh, "many", 2000, "[external]\nholding = false\n", |sh| {
+    let settings = format!("[external]\nholding = false\n{MIRROR_ALONE}");
+    let scene = Scene::furnish(sh, "many", 2000, &settings, |sh| {
         cmd!(sh, "borg init --encryption=none /backup/borg").run()?;
         // A chunk is larger than a segment may be, so that each has one of its own.
         cmd!(sh, "borg config /backup/borg max_segment_size 4096").run()?;
@@ -128,10 +136,10 @@ fn many_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
         Ok(cmd!(sh, "sh -euc {create}").run()?)
     })?;
     scene.empty_drive()?;
-    memory.see(&scene.phobos()?);
+    memory.see(&scene.phobos(&MIRROR)?);
     let mut costs = Vec::new();
     for _ in 0..runs {
-        let cost = scene.phobos()?;
+        let cost = scene.phobos(&MIRROR)?;
         memory.see(&cost);
         costs.push(cost);
     }
@@ -143,7 +151,7 @@ fn many_segments(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
 
 /// 500 segments and 20,000 small files: once to an empty drive, then nothing new.
 fn nothing_new(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
-    let scene = Scene::furnish(sh, "files", 5000, "", |sh| {
+    let scene = Scene::furnish(sh, "files", 5000, &format!("[external]\n{MIRROR_ALONE}"), |sh| {
         for folder in 0..200 {
             let folder = format!("/backup/holding/luv/{folder:03}");
             sh.create_dir(&folder)?;
@@ -168,7 +176,7 @@ fn nothing_new(sh: &Shell, runs: usize, memory: &mut Memory) -> Result<()> {
             for again in 0..2 {
                 scene.prepare(false)?;
                 if is_phobos {
-                    let cost = scene.phobos()?;
+                    let cost = scene.phobos(&MIRROR)?;
                     memory.see(&cost);
                     phobos[again].push(cost);
                 } else {
@@ -203,14 +211,14 @@ fn heat(warm: bool) -> &'static str {
 }
 
 /// A backup disk and a drive, with the namespace.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     sh: &'a Shell,
     drive: Disk,
     _backup: Disk,
 }
 
 impl<'a> Scene<'a> {
-    fn furnish(
+    pub(super) fn furnish(
         sh: &'a Shell,
         name: &str,
         size: u64,
@@ -256,24 +264,24 @@ impl<'a> Scene<'a> {
     }
 
     /// An empty file system on the drive.
-    fn empty_drive(&self) -> Result<()> {
+    pub(super) fn empty_drive(&self) -> Result<()> {
         let Self { sh, drive: Disk { device, .. }, .. } = self;
         let whole = "lazy_itable_init=0,lazy_journal_init=0,nodiscard";
         Ok(cmd!(sh, "mkfs.ext4 -q -F -L extbackup -E {whole} {device}").quiet().run()?)
     }
 
-    fn mount_drive(&self) -> Result<()> {
+    pub(super) fn mount_drive(&self) -> Result<()> {
         let sh = self.sh;
         Ok(cmd!(sh, "nsenter --mount={NAMESPACE} mount /extbackup").quiet().run()?)
     }
 
-    fn unmount_drive(&self) -> Result<()> {
+    pub(super) fn unmount_drive(&self) -> Result<()> {
         let sh = self.sh;
         Ok(cmd!(sh, "nsenter --mount={NAMESPACE} umount /extbackup").quiet().run()?)
     }
 
     /// Nothing of the backups is in the page cache, or all of the repository is.
-    fn prepare(&self, warm: bool) -> Result<()> {
+    pub(super) fn prepare(&self, warm: bool) -> Result<()> {
         let sh = self.sh;
         cmd!(sh, "sync").quiet().run()?;
         sh.write_file("/proc/sys/vm/drop_caches", "3")?;
@@ -284,7 +292,7 @@ impl<'a> Scene<'a> {
     }
 
     /// A script in the namespace.
-    fn inside(&self, script: &str) -> Result<Cost> {
+    pub(super) fn inside(&self, script: &str) -> Result<Cost> {
         let sh = self.sh;
         timed(cmd!(sh, "nsenter --mount={NAMESPACE} sh -euc {script}"))
     }
@@ -302,9 +310,9 @@ impl<'a> Scene<'a> {
     }
 
     /// The whole program, drive included.
-    fn phobos(&self) -> Result<Cost> {
+    pub(super) fn phobos(&self, words: &[&str]) -> Result<Cost> {
         let sh = self.sh;
-        let cost = timed(cmd!(sh, "nsenter --mount={NAMESPACE} phobos-ext -- bench"))?;
+        let cost = timed(cmd!(sh, "nsenter --mount={NAMESPACE} phobos-ext {words...}"))?;
         say(&format!("  {:44} {:>10}", "phobos-ext", shown(cost.wall)));
         Ok(cost)
     }

@@ -116,7 +116,7 @@ tries() {
     if [[ $fault = *filler* ]]; then mount "$A" disk.A; rm -f disk.A/filler; umount disk.A; fi
     code=0; ext >out 2>&1 || code=$?; cat out
     if [ $green = yes ]; then test $code = 0; fi
-    if [ $code = 65 ] && grep -q "check it with .e2fsck" out; then
+    if [ $code != 0 ] && grep -q "check it with .e2fsck" out; then
         e2fsck -fy "$A" || test $? -lt 4; code=0; ext >out 2>&1 || code=$?; cat out
     fi
     test $code = 0; test "$(light)" = ok; safe A

@@ -1,0 +1,146 @@
+//! Reading a drive again: in goes however short, and whatever is damaged.
+
+use super::*;
+use crate::checksums::Draft;
+use phobos_core::borg::segment::COMMIT_ENTRY;
+use std::fs;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A drive without a repository, but with segments, a generation, and five files of a space.
+struct Drive(TempDir);
+
+impl Drive {
+    fn new() -> Self {
+        let drive = Self(tempfile::tempdir().unwrap());
+        for segment in ["borg/data/0/2", "borg/data/0/10", "borg/data/1/11", ".phobos/generation/then/data/0/1"] {
+            drive.write(segment, &[b"BORG_SEG".as_slice(), &COMMIT_ENTRY].concat());
+        }
+        for number in 0..5 {
+            drive.write(&format!("holding/luv/{number}"), number.to_string().as_bytes());
+        }
+        drive.seal(&["0", "1", "2", "3", "4"]);
+        DriveRecord::new("ab", "A").write(&drive.root()).unwrap();
+        drive
+    }
+
+    fn root(&self) -> Dir {
+        Dir::open(self.0.path()).unwrap()
+    }
+
+    fn write(&self, path: &str, content: &[u8]) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    /// Lists these files of the space with what they have to be, and seals the list.
+    fn seal(&self, names: &[&str]) {
+        let root = self.root();
+        let mut list = Draft::new(&root, List::Spaces).unwrap();
+        for name in names {
+            list.add(&Path::new("holding/luv").join(name), Checksum::of(name.as_bytes())).unwrap();
+        }
+        list.close().unwrap().put_in_place(&root).unwrap();
+        let mut seal = Seal::default();
+        seal.add_as_it_is(&root, &List::Spaces.path()).unwrap();
+        seal.write(&root).unwrap();
+    }
+
+    /// Reads on from `from`, for so long.
+    fn read(&self, from: Option<Position>, time: Option<Duration>) -> Reading {
+        let until = time.map(|time| Instant::now() + time);
+        Reader { root: &self.root(), inner: Path::new("borg"), until, from, known: &[] }.read(&mut |_| Ok(())).unwrap()
+    }
+
+    /// What is damaged, but for the repository, which is none.
+    fn damaged(&self, from: Option<Position>) -> Vec<String> {
+        let damaged = self.read(from, None).damaged;
+        damaged.iter().filter(|damaged| damaged.path != Path::new("borg")).map(|found| shown(&found.path)).collect()
+    }
+}
+
+/// Everything that a position counts, in the order in which it is read.
+fn order() -> Vec<Position> {
+    let generation = Position::Generation(".phobos/generation/then/data/0/1".to_owned());
+    let spaces = (0..5).map(|number| Position::Space(format!("holding/luv/{number}")));
+    [2, 10, 11].map(Position::Segment).into_iter().chain([generation]).chain(spaces).collect()
+}
+
+#[test]
+fn however_short_the_time_is_each_go_reads_on_and_the_last_one_ends() {
+    let drive = Drive::new();
+    let (mut from, mut seen) = (None, Vec::new());
+    loop {
+        let reading = drive.read(from.clone(), Some(Duration::ZERO));
+        let Some(position) = reading.position else { break };
+        seen.push(position.clone());
+        from = Some(position);
+        assert!(seen.len() < 20, "{seen:?}");
+    }
+    // The one that reads the last file has come to the end, and says so.
+    assert_eq!(seen, order()[..8]);
+    assert_eq!(drive.read(None, None).position, None);
+}
+
+#[test]
+fn what_was_read_until_a_signal_came_counts() {
+    let drive = Drive::new();
+    let root = drive.root();
+    let mut files = 0;
+    let mut handler = |event: CopyEvent<'_>| match event {
+        CopyEvent::Progress(_) => {
+            files += 1;
+            if files == 4 { Err(Halt::Signal(15)) } else { Ok(()) }
+        }
+        _ => Ok(()),
+    };
+    let reader = Reader { root: &root, inner: Path::new("borg"), until: None, from: None, known: &[] };
+    let reading = reader.read(&mut handler).unwrap();
+    // The list is read before.
+    assert_eq!((reading.position.as_ref(), reading.halted.as_ref()), (Some(&order()[1]), Some(&Halt::Signal(15))));
+    assert!(matches!(reading.whole_go(), Err(CopyError::Interrupted(15))));
+}
+
+#[test]
+fn each_kind_of_file_is_found_damaged_wherever_reading_began() {
+    let drive = Drive::new();
+    assert_eq!(drive.damaged(None), [""; 0]);
+    drive.write("borg/data/0/10", b"BORG_SEG");
+    fs::remove_file(drive.0.path().join("borg/data/1/11")).unwrap();
+    drive.write(".phobos/generation/then/data/0/1", b"BORG_SEX");
+    drive.write("holding/luv/1", b"7");
+    fs::remove_file(drive.0.path().join("holding/luv/3")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", drive.0.path().join("holding/luv/3")).unwrap();
+    let all = [".phobos/generation/then/data/0/1", "holding/luv/1", "holding/luv/3"];
+    // A segment without an entry is as Borg begins one; which have to be there, hints and index say.
+    assert_eq!(drive.damaged(None), all);
+    assert_eq!(drive.damaged(Some(Position::Segment(11))), all);
+    assert_eq!(drive.damaged(Some(order().remove(3))), all[1..]);
+    assert_eq!(drive.damaged(Some(Position::Space("holding/luv/2".to_owned()))), all[2..]);
+    assert_eq!(drive.damaged(Some(Position::Space("gone since".to_owned()))), all[1..]);
+}
+
+#[test]
+fn what_the_seal_does_not_vouch_for_accuses_nobody() {
+    let drive = Drive::new();
+    drive.write("holding/luv/1", b"7");
+    let list = drive.0.path().join(List::Spaces.path());
+    fs::write(&list, fs::read_to_string(&list).unwrap().replace("luv/0", "luv/9")).unwrap();
+    assert_eq!(drive.damaged(None), [".phobos/checksums/spaces"]);
+    fs::remove_file(drive.0.path().join(".phobos/seal.json")).unwrap();
+    assert_eq!(drive.damaged(None), [""; 0]);
+    drive.write(".phobos/seal.json", b"{}");
+    assert_eq!(drive.damaged(None), [".phobos/seal.json"]);
+}
+
+#[test]
+fn many_are_counted_and_few_are_named() {
+    let drive = Drive::new();
+    let names: Vec<String> = (0..NAMED + 7).map(|number| format!("gone {number}")).collect();
+    drive.seal(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let reading = drive.read(Some(order().remove(3)), None);
+    // With the repository that is none.
+    assert_eq!((reading.damaged.len(), reading.more), (NAMED, 8));
+    assert!(!reading.is_sound() && reading.count() == u64::try_from(NAMED + 8).unwrap());
+}
