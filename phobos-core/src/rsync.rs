@@ -34,6 +34,7 @@ pub struct Mirror<'a> {
     times: Times,
     progress: bool,
     expected: Option<u64>,
+    max_delete: Option<u64>,
     own_view: bool,
 }
 
@@ -96,6 +97,7 @@ impl<'a> Mirror<'a> {
             times: Times::Seconds,
             progress: false,
             expected: None,
+            max_delete: None,
             own_view: false,
         }
     }
@@ -135,6 +137,11 @@ impl<'a> Mirror<'a> {
     /// gone which is hidden or unmounted in the meantime. Only root can have that.
     pub fn in_its_own_view(self) -> Self {
         Self { own_view: true, ..self }
+    }
+
+    /// That deletes no more than so many files, and fails (25) where there are more to delete (rsync(1), "--max-delete").
+    pub fn max_delete(self, most: u64) -> Self {
+        Self { max_delete: Some(most), ..self }
     }
 
     /// Of which it is known that so many bytes will be copied.
@@ -231,6 +238,7 @@ pub fn rsh(words: &[String]) -> String {
 
 fn invocation(mirror: &Mirror<'_>) -> Invocation {
     let call = base(mirror).arg("--delete-after");
+    let call = call.args(mirror.max_delete.map(|most| format!("--max-delete={most}")));
     let call = mirror.filters.iter().fold(call, |call, filter| call.arg(format!("--filter={filter}")));
     match mirror.pass {
         Pass::DryRun => call.args(["--dry-run", "--itemize-changes"]),

@@ -79,6 +79,8 @@ pub(crate) struct Seen {
     pub(crate) unproved: Option<RunRecord>,
     /// The lists of checksums that can be believed.
     pub(crate) believed: BTreeSet<List>,
+    /// How many names rsync may delete, where that is known.
+    pub(crate) most_gone: Option<u64>,
 }
 
 impl<'a> Looking<'a> {
@@ -142,12 +144,33 @@ impl<'a> Looking<'a> {
         let since = unproved.as_ref().map(|before| before.since);
         let acls = self.config.external.attributes;
         let mut apart = spaces::judge(from, root, &spaces, acls, since, &mut self.monitor().handler())?;
+        // Only where nothing else can be there it is known what rsync will find to delete.
+        let is_simple =
+            inner.components().count() == 1 && holding.is_none_or(|holding| holding.components().count() == 1);
+        let marks = holding.filter(|_| is_simple);
+        let gone_marks = |holding: &Path| spaces::gone_marks(from, root, holding, &mut self.monitor().handler());
+        let marks = marks.map(gone_marks).transpose()?.unwrap_or_default();
+        let most_gone = is_simple.then(|| apart.gone.saturating_add(marks));
         apart.alike &= believed.contains(&List::Spaces) && damaged.iter().all(|path| path.starts_with(inner));
         let foreign = self.foreign(root, inner, &judged)?;
         let filters = names::filters(inner, &foreign, skipped);
         let state = state.map(|side| side.state);
         let holding = holding.map(Path::to_owned);
-        Ok(Seen { copy, look, state, record, tops, judged, spaces, apart, holding, filters, unproved, believed })
+        Ok(Seen {
+            copy,
+            look,
+            state,
+            record,
+            tops,
+            judged,
+            spaces,
+            apart,
+            holding,
+            filters,
+            unproved,
+            believed,
+            most_gone,
+        })
     }
 
     fn monitor(&self) -> Monitor<'_> {

@@ -1,19 +1,18 @@
 //! Holding spaces and everything else that rsync copies: judged before, and looked at and read back afterwards.
 
+mod listed;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use phobos_core::copy::{self, Checksum, CopyError, Difference, Pair, Pairs, walk_pairs_with};
-use phobos_core::fs::{Dir, FsError, Kind, Stat, same_time, shown};
+use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
 use phobos_core::progress::Handler;
-use phobos_site::exit::{Exit, Stop};
 
-use crate::checksums::List;
+pub(crate) use self::listed::{distrust_damaged, is_kept, note_marks};
 use crate::gate::Finding;
-use crate::record::FOLDER;
-use crate::{seal, sealing};
 
 /// Where the marks of pulls are in the holding folder.
 const MARKS: &str = ".phobos";
@@ -63,6 +62,10 @@ pub(crate) struct Judged {
     pub(crate) room: Room,
     /// Whether there is nothing in the spaces that rsync would change.
     pub(crate) alike: bool,
+    /// How many names the copy has that the source has not: what rsync may delete.
+    pub(crate) gone: u64,
+    /// The source's folders that were looked at, by device and number.
+    pub(crate) folders: Vec<(PathBuf, (u64, u64))>,
 }
 
 /// The folders that are judged one by one: those in `holding`, and what else is at the top of either side.
@@ -97,9 +100,11 @@ pub(crate) fn judge(
     handler: Handler<'_>,
 ) -> Result<Judged, CopyError> {
     let (mut lost, mut room, alike) = (Vec::new(), Room::default(), Cell::new(true));
+    let (mut gone, mut folders) = (0_u64, Vec::new());
     for space in spaces {
         let mut count = Count::default();
         let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
+            gone = gone.saturating_add(u64::from(is_gone(pair)));
             let is_file = |stat: &Stat| stat.kind == Kind::File;
             let (new, old) = (pair.source.filter(is_file), pair.copy.filter(is_file));
             count.source += u64::from(new.is_some());
@@ -122,12 +127,45 @@ pub(crate) fn judge(
             Ok(())
         };
         walk((Some(source), Some(copy)), space, &alike, &mut see, handler)?;
+        folders.extend(
+            folder(source, space)?
+                .map(|found| found.stat_self())
+                .transpose()?
+                .map(|stat| (space.clone(), (stat.dev, stat.ino))),
+        );
         // That somebody deletes one file is no loss of a space.
         if folder(copy, space)?.is_some() {
             lost.extend(count.judge(space));
         }
     }
-    Ok(Judged { lost, room, alike: alike.get() })
+    Ok(Judged { lost, room, alike: alike.get(), gone, folders })
+}
+
+/// Whether rsync would delete what the copy has.
+fn is_gone(pair: &Pair<'_>) -> bool {
+    pair.copy.is_some_and(|copy| pair.source.is_none_or(|source| source.kind != copy.kind))
+}
+
+/// How many marks of pulls rsync would delete.
+pub(crate) fn gone_marks(source: &Dir, copy: &Dir, holding: &Path, handler: Handler<'_>) -> Result<u64, CopyError> {
+    let mut gone = 0_u64;
+    let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
+        gone = gone.saturating_add(u64::from(is_gone(pair)));
+        Ok(())
+    };
+    walk((Some(source), Some(copy)), &holding.join(MARKS), &Cell::new(false), &mut see, handler)?;
+    Ok(gone)
+}
+
+/// Proves that the source still has the folders that were judged: rsync deletes what it does not find any more.
+pub(crate) fn prove(source: &Dir, folders: &[(PathBuf, (u64, u64))]) -> Result<(), CopyError> {
+    for (path, number) in folders {
+        let found = source.stat(path)?.map(|stat| (stat.dev, stat.ino));
+        if found != Some(*number) {
+            return Err(CopyError::Changed { path: source.path().join(path) });
+        }
+    }
+    Ok(())
 }
 
 /// Whether there is nothing that rsync would change in what is in no space: the top itself, but for its time, which each run
@@ -230,64 +268,6 @@ pub(crate) fn verify(
         }
     }
     Ok(None)
-}
-
-/// The marks of pulls: `noted` with the checksums that they have on the drive. What they say changes with each pull.
-pub(crate) fn note_marks(copy: &Dir, holding: &Path, noted: Noted<'_>, handler: Handler<'_>) -> Result<(), CopyError> {
-    let marks = holding.join(MARKS);
-    let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
-        let path = marks.join(pair.path);
-        let is_file = pair.copy.is_some_and(|stat| stat.kind == Kind::File);
-        if is_file { noted(&path, seal::checksum(copy, &path)?) } else { Ok(()) }
-    };
-    walk((None, Some(copy)), &marks, &Cell::new(false), &mut see, handler)
-}
-
-/// Whether a file is none of the marks of pulls, and was not changed on the drive since `since`.
-pub(crate) fn is_kept(copy: &Dir, path: &Path, holding: Option<&Path>, since: i64) -> Result<bool, CopyError> {
-    let is_mark = holding.is_some_and(|holding| path.starts_with(holding.join(MARKS)));
-    Ok(!is_mark && copy.stat(path)?.is_some_and(|stat| stat.kind == Kind::File && stat.ctime < since))
-}
-
-/// Makes sure that rsync copies what is `damaged` in the spaces again, unless the source has the same damage: then nobody but its
-/// owner knows which of the two is right.
-pub(crate) fn distrust_damaged(
-    source: &Dir,
-    copy: &Dir,
-    believed: &BTreeSet<List>,
-    damaged: &BTreeSet<PathBuf>,
-    repository: &Path,
-) -> Result<(), anyhow::Error> {
-    let own = |path: &PathBuf| path.starts_with(repository) || path.starts_with(FOLDER);
-    let damaged: BTreeSet<PathBuf> = damaged.iter().filter(|path| !own(path)).cloned().collect();
-    if damaged.is_empty() || !believed.contains(&List::Spaces) {
-        return Ok(());
-    }
-    for (path, wanted) in sealing::of(copy, List::Spaces, &damaged)? {
-        let (new, old) = (source.stat(&path)?, copy.stat(&path)?);
-        let is_other = new.zip(old).is_none_or(|(new, old)| new.size != old.size || !same_time(new.mtime, old.mtime));
-        if !is_other && seal::checksum(source, &path)? != wanted {
-            let text = format!(
-                "{} is damaged on the drive, and the source's is not what it was either, though size and time are the same; \
-                 restore it from an archive, or touch it if it is right",
-                shown(&path)
-            );
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        distrust_one(copy, &path)?;
-    }
-    Ok(())
-}
-
-/// Makes sure that rsync copies a file of the drive again.
-fn distrust_one(copy: &Dir, path: &Path) -> Result<(), CopyError> {
-    if let (Some(stat), Some(name)) = (copy.stat(path)?, path.file_name().map(Path::new)) {
-        if stat.kind == Kind::File {
-            let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            folder.map_or_else(|| copy.try_clone(), |folder| copy.open_dir(folder))?.set_time(name, UNPROVED)?;
-        }
-    }
-    Ok(())
 }
 
 /// Makes sure that rsync copies again what a run wrote that did not end well: size and time prove nothing about it.

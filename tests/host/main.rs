@@ -91,6 +91,7 @@ stories! {
         damage_to_the_source_never_reaches_the_drive,
         a_damaged_new_segment_is_not_copied,
         what_hints_and_index_name_has_to_be_there,
+        what_vanishes_right_before_rsync_takes_nothing_with_it,
         where_nothing_has_changed_rsync_is_not_asked,
         an_older_repository_does_not_win_by_patience,
         a_source_behind_a_link_is_refused,

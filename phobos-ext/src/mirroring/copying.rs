@@ -18,7 +18,7 @@ use crate::sealing;
 use crate::seen::Seen;
 use crate::session::Session;
 use crate::source::Source;
-use crate::spaces::{self, Room};
+use crate::spaces;
 use crate::verdict::Verdict;
 
 /// What was copied: nothing, where nothing was to be done.
@@ -42,7 +42,7 @@ impl Mirroring<'_> {
         session: &Session<'_>,
     ) -> Result<Copied, anyhow::Error> {
         let (root, from, inner) = (session.root()?, &source.place.root, &source.place.inner);
-        let Verdict { plan, seen: Seen { copy, believed, filters, apart, .. }, .. } = verdict;
+        let Verdict { plan, seen: Seen { copy, believed, .. }, .. } = verdict;
         let fresh = (!verdict.is_same).then(|| self.build(source, root, copy.as_ref(), plan)).transpose()?;
         let list =
             |written: &Vec<_>| sealing::of_repository(root, inner, plan, written, believed.contains(&List::Repository));
@@ -51,10 +51,11 @@ impl Mirroring<'_> {
         if is_rest_alike {
             return Ok(Copied { fresh, stats: None, lists });
         }
-        let stats = self.copy_rest(source, filters, session, apart.room)?;
+        let stats = self.copy_rest(source, &verdict.seen, session)?;
         root.sync_file_system()?;
         session.prove()?;
         source.place.prove(&self.config.backup)?;
+        spaces::prove(from, &verdict.seen.apart.folders)?;
         lists.push(self.read_back(&verdict.seen, run, from, root)?);
         Ok(Copied { fresh, stats: Some(stats), lists })
     }
@@ -107,21 +108,20 @@ impl Mirroring<'_> {
         Ok(written)
     }
 
-    fn copy_rest(
-        &self,
-        source: &Source<'_>,
-        filters: &[String],
-        session: &Session<'_>,
-        needed: Room,
-    ) -> Result<Stats, anyhow::Error> {
+    fn copy_rest(&self, source: &Source<'_>, seen: &Seen, session: &Session<'_>) -> Result<Stats, anyhow::Error> {
+        let Seen { filters, apart, most_gone, .. } = seen;
+        let needed = apart.room;
         let still_there = || {
             let proved = source.place.prove(&self.config.backup).and_then(|()| session.prove());
+            let proved = proved.and_then(|()| Ok(spaces::prove(&source.place.root, &apart.folders)?));
             proved.map_err(|error| format!("{error:#}"))
         };
         still_there().map_err(|why| anyhow!("{why}"))?;
         let mut monitor = self.monitor().until_gone(&still_there).filling(needed.added);
         let times = record::times(session.root()?)?;
         let mirror = self.rsync(filters, &monitor).times(times).expecting(needed.copied);
+        // What vanishes from now on takes nothing with it.
+        let mirror = most_gone.iter().fold(mirror, |mirror, most| mirror.max_delete(*most));
         Ok(rsync::mirror(self.exec, &mirror, &mut monitor.handler())?)
     }
 

@@ -38,9 +38,9 @@ ext drives | tr '\n' ' ' | grep "the drive A rots"
 rots 5; ext; verify --all >found; test -z "$(found)"; sound A
 
 # A source that has the same damage mends nothing.
-inside sh -c 'cp -p "/backup/holding/luv/photo" kept; printf x | dd of="/backup/holding/luv/photo" conv=notrunc; touch -r kept "/backup/holding/luv/photo"'
+inside sh -c 'cp -p /backup/holding/luv/photo /run/photo; printf x | dd of=/backup/holding/luv/photo conv=notrunc; touch -r /run/photo /backup/holding/luv/photo'
 rots 1 holding/luv/photo; expect 65 "luv/photo is damaged on the drive, and the source's is not what it was either" ext; safe A
-inside sh -c 'cp -p kept "/backup/holding/luv/photo"'; ext; verify --all >found; test -z "$(found)"
+inside sh -c 'cp -p /run/photo /backup/holding/luv/photo'; ext; verify --all >found; test -z "$(found)"
 
 # What phobos itself keeps: each file, one after the other, but few of those that are many.
 inside borg create /backup/borg::three /etc/hostname; inside borg delete /backup/borg::two; inside borg compact --threshold 0 /backup/borg; ext

@@ -107,6 +107,8 @@ tries() {
     if [ "$is" = neither ] || { [ $green = yes ] && [ "$all" = no ]; }; then echo "story: PHOBOS_SEED=$SEED, $2"; exit 1; fi
     # The disk is put right by somebody.
     inside sh -c 'while mountpoint -q /extbackup; do umount -l /extbackup; done' || true
+    # A Borg that was just starting sees a moment later that nobody is there any more.
+    for _ in $(seq 300); do if ! inside pgrep -f 'borg serve' >pids; then break; fi; sleep 0.1; done
     if ! ns remove; then inside umount -l -R /backup || true; ns remove; fi
     mount "$bdisk" disk.bdisk
     if [ -e disk.bdisk/moved ]; then
