@@ -146,4 +146,28 @@ mod tests {
         assert!(!source.is_kept_by(&of(&[("data", folder), ("data/1", item), ("data/2", item)])));
         assert!(!source.is_kept_by(&of(&[("data", folder), ("data/2", item)])));
     }
+
+    #[test]
+    fn a_survey_can_leave_out_names_and_tells_how_much_the_files_are() {
+        let item = Item { kind: Kind::File, size: 7, mtime: (9, 5), uid: 1, gid: 2, mode: 0o600 };
+        let folder = Item { kind: Kind::Dir, size: 4096, ..item };
+        let items = [("a", item), ("b", item), ("folder", folder)];
+        let survey = Survey { items: items.iter().map(|(path, item)| (path.into(), *item)).collect() };
+        assert_eq!(survey.bytes(), 14);
+        let without = survey.without(&|path| path == Path::new("a"));
+        assert_eq!(without.items.keys().collect::<Vec<_>>(), [Path::new("b"), Path::new("folder")]);
+    }
+
+    #[test]
+    fn a_tree_with_as_many_names_and_as_deep_as_it_may_be_is_seen_and_no_other() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Dir::open(place.path()).unwrap();
+        let seen = |names| survey_up_to(&root, names, &mut |_| Ok(())).map(|survey| survey.items.len());
+        let deepest = ["x"; DEPTH].join("/");
+        std::fs::create_dir_all(place.path().join(&deepest)).unwrap();
+        assert_eq!(seen(DEPTH).unwrap(), DEPTH);
+        assert!(matches!(seen(DEPTH - 1), Err(CopyError::TooMany { limit, .. }) if limit == DEPTH - 1));
+        std::fs::write(place.path().join(deepest).join("x"), "").unwrap();
+        assert!(matches!(seen(100), Err(CopyError::TooMany { .. })));
+    }
 }
