@@ -135,3 +135,34 @@ pub fn same_content(
 fn both(one: &File, other: &File) -> Option<u64> {
     Some(one.metadata().ok()?.len().saturating_add(other.metadata().ok()?.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small ones, and those that a thread reads ahead; with an end that is no whole block.
+    #[test]
+    fn two_files_are_the_same_where_every_byte_is() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let file = |name: &str, content: &[u8]| {
+            std::fs::write(folder.path().join(name), content).unwrap();
+            let file = File::open(folder.path().join(name)).unwrap();
+            file.sync_all().unwrap();
+            file
+        };
+        for size in [0, 1, 4096, 9 * 1024 * 1024 + 17] {
+            let content: Vec<u8> = (0..size).map(|at: u32| u8::try_from(at % 251).unwrap()).collect();
+            let mut changed = content.clone();
+            if let Some(last) = changed.last_mut() {
+                *last ^= 1;
+            }
+            let longer = [content.as_slice(), b"x"].concat();
+            for (other, wanted) in [(&content, true), (&changed, size == 0), (&longer, false)] {
+                let (mut one, two) = (file("one", &content), file("two", other));
+                let same = same_content(&mut one, &two, &mut |_| Ok(())).unwrap().unwrap();
+                assert_eq!(same.is_some(), wanted, "{size}");
+                assert_eq!(both(&one, &two), Some(u64::from(size) + other.len() as u64));
+            }
+        }
+    }
+}
