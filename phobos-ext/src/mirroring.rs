@@ -99,7 +99,7 @@ impl Mirroring<'_> {
         if is_first {
             self.all_was_read_back(source);
         } else {
-            let damaged = self.read_again(session.root()?, &source.place.inner)?;
+            let damaged = self.read_again(session.root()?, source)?;
             if !damaged.is_empty() {
                 self.mend(source, session, &damaged)?;
             }
@@ -115,7 +115,7 @@ impl Mirroring<'_> {
     }
 
     /// Reads some of the drive again, for as long as the configuration says; returns what is damaged.
-    fn read_again(&self, root: &Dir, inner: &Path) -> Result<BTreeSet<PathBuf>, anyhow::Error> {
+    fn read_again(&self, root: &Dir, source: &Source<'_>) -> Result<BTreeSet<PathBuf>, anyhow::Error> {
         let time = self.config.external.verify_time.0;
         if time.is_zero() {
             return Ok(BTreeSet::new());
@@ -123,7 +123,9 @@ impl Mirroring<'_> {
         self.systemd.status("reading the drive again");
         let (until, from) = (Instant::now().checked_add(time), self.rounds.position().cloned());
         let go = Timed::begin();
-        let reading = Reader { root, inner, until, from, known: &[] }.read(&mut self.monitor().handler())?;
+        // The copy is what the source is, as was looked at right before.
+        let (inner, state) = (source.place.inner.as_path(), Some(&source.side.state));
+        let reading = Reader { root, inner, until, from, known: &[], state }.read(&mut self.monitor().handler())?;
         self.read.replace(Some(go.end(&reading, false)));
         Ok(reading.whole_go()?.damaged.into_iter().map(|damaged| damaged.path).collect())
     }

@@ -45,6 +45,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) from: Option<Position>,
     /// Segments that were damaged before, which are read first.
     pub(crate) known: &'a [PathBuf],
+    /// What the repository is, where that is known already: what it says of itself takes memory for each segment.
+    pub(crate) state: Option<&'a State>,
 }
 
 /// What was read.
@@ -146,7 +148,9 @@ impl Go<'_, '_> {
             None
         });
         // What is damaged accuses nobody else.
-        let state = copy.as_ref().filter(|_| is_sound).and_then(|copy| self.state(copy));
+        let is_told = self.reader.state.is_some();
+        let state = copy.as_ref().filter(|_| is_sound && !is_told).and_then(|copy| self.state(copy));
+        let state = self.reader.state.filter(|_| is_sound).or(state.as_ref());
         for path in self.reader.known {
             let inside = path.strip_prefix(inner).ok().filter(|inside| gate::segment_of(inside).is_some());
             if inside.is_some() && root.stat(path)?.is_some() {
@@ -163,7 +167,7 @@ impl Go<'_, '_> {
             None => {}
         }
         if let Some(copy) = &copy {
-            if !self.segments(copy, inner, state.as_ref(), segment) {
+            if !self.segments(copy, inner, state, segment) {
                 return Ok(());
             }
         }

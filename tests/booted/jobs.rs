@@ -168,8 +168,12 @@ fn repository_busy() -> Story {
 
         nas.sh("sed -i 's/\"5s\"/\"1h\"/' /etc/phobos/phobos.toml")?;
         nas.plug(&a)?;
-        let said =
-            format!("journalctl --sync; journalctl -u '{}' | grep 'waiting for Borg.s lock .*borg create'", a.unit());
+        // The run before has said the same.
+        let said = format!(
+            "journalctl --sync; journalctl _SYSTEMD_INVOCATION_ID=$(systemctl show --property=InvocationID --value '{}') | \
+             grep 'waiting for Borg.s lock .*borg create'",
+            a.unit()
+        );
         nas.wait_until("it says for whom it waits", &said, minutes(2))?;
         nas.sh(&in_use(&a.uuid, false)).context("the drive was opened too early")?;
         nas.sh("systemctl stop rig-feed")?;

@@ -104,7 +104,7 @@ fn each_unit_does_its_work_right_after_a_boot() -> Story {
         }
         ensure!(page.contains("used, ") && !page.contains("Only root"), "{page}");
         let told: serde_json::Value = serde_json::from_str(&nas.sh("phobos-status --json")?)?;
-        ensure!(told["jobs"].as_array().is_some_and(|jobs| jobs.len() == 4), "{told}");
+        ensure!(told["jobs"].as_array().is_some_and(|jobs| jobs.len() == 5), "{told}");
         for (job, unit) in [("borgmatic", "phobos-borgmatic.service"), ("borg-check", "phobos-borg-check.service")] {
             let jobs = told["jobs"].as_array().into_iter().flatten();
             let exit = jobs.clone().find(|known| known["name"] == job).map(|known| known["last"]["exit"].clone());

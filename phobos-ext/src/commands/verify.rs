@@ -223,7 +223,7 @@ impl Verifying<'_> {
         let config = &self.config.backup;
         let inner = config.repository.strip_prefix(&config.mount).context("the repository is not below its mount")?;
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);
-        let reading = Reader { root, inner, until, from, known: &[] }.read(&mut monitor.handler())?;
+        let reading = Reader { root, inner, until, from, known: &[], state: None }.read(&mut monitor.handler())?;
         // Of a drive that is not there any more nothing can be read either.
         session.prove()?;
         if !self.target.device.exists() {

@@ -50,7 +50,9 @@ impl Drive {
     /// Reads on from `from`, for so long.
     fn read(&self, from: Option<Position>, time: Option<Duration>) -> Reading {
         let until = time.map(|time| Instant::now() + time);
-        Reader { root: &self.root(), inner: Path::new("borg"), until, from, known: &[] }.read(&mut |_| Ok(())).unwrap()
+        Reader { root: &self.root(), inner: Path::new("borg"), until, from, known: &[], state: None }
+            .read(&mut |_| Ok(()))
+            .unwrap()
     }
 
     /// What is damaged, but for the repository, which is none.
@@ -95,7 +97,7 @@ fn what_was_read_until_a_signal_came_counts() {
         }
         _ => Ok(()),
     };
-    let reader = Reader { root: &root, inner: Path::new("borg"), until: None, from: None, known: &[] };
+    let reader = Reader { root: &root, inner: Path::new("borg"), until: None, from: None, known: &[], state: None };
     let reading = reader.read(&mut handler).unwrap();
     // The list is read before.
     assert_eq!((reading.position.as_ref(), reading.halted.as_ref()), (Some(&order()[1]), Some(&Halt::Signal(15))));

@@ -98,6 +98,7 @@ fn read(
         until: if args.all { None } else { Instant::now().checked_add(time) },
         from: rounds.position().cloned().filter(|_| !args.all),
         known: &known,
+        state: None,
     };
     let mut monitor = Monitor::new(None, frame.interrupted, systemd, &config.backup.mount);
     let reading = reader.read(&mut monitor.handler())?;

@@ -120,6 +120,9 @@ tries() {
     if [ $green = yes ]; then test $code = 0; fi
     if [ $code != 0 ] && grep -q "check it with .e2fsck" out; then
         e2fsck -fy "$A" || test $? -lt 4; code=0; ext >out 2>&1 || code=$?; cat out
+    elif [ $code != 0 ] && [[ $fault = *lose* ]]; then
+        # What a drive loses without a word may be any of its folders; that it is so is fsck's to say.
+        fsck=0; e2fsck -fy "$A" || fsck=$?; test $fsck -gt 0; test $fsck -lt 4; code=0; ext >out 2>&1 || code=$?; cat out
     fi
     test $code = 0; test "$(light)" = ok; safe A
     looks "A/now.$2.next" there_is; test "$is.$all.$left" = new.yes.no
