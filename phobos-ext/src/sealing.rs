@@ -13,7 +13,7 @@ use crate::gate;
 use crate::record::{DRIVE, DriveRecord, FOLDER, GENERATION, GUIDE};
 use crate::seal::{self, Seal};
 
-/// How many older configurations of the repository are in phobos's folder.
+/// How many older configurations of the repository are sealed.
 const CONFIGS: usize = 1000;
 
 /// The lists on a drive that can be believed: those that its seal vouches for.
@@ -176,8 +176,8 @@ impl Sealing<'_> {
         seal.add_as_it_is(root, Path::new(GUIDE))?;
         let configs = folder.join(crate::exchange::CONFIGS);
         if root.stat(&configs)?.is_some() {
-            for entry in root.open_dir(&configs)?.entries_up_to(CONFIGS)? {
-                let path = configs.join(entry.name);
+            for entry in root.open_dir(&configs)?.listing()?.take(CONFIGS) {
+                let path = configs.join(entry?.name);
                 if self.is_given_up(&old, &path) {
                     seal.damaged.insert(checksums::to_text(&path));
                     continue;
