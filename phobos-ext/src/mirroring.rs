@@ -110,7 +110,7 @@ impl Mirroring<'_> {
 
     /// A first mirror is a whole round by itself.
     fn all_was_read_back(&self, source: &Source<'_>) {
-        let reading = Reading { bytes: source.survey.bytes(), ..Reading::default() };
+        let reading = Reading { bytes: source.survey.bytes(), whole: true, ..Reading::default() };
         self.read.replace(Some(Timed::begin().end(&reading, true)));
     }
 

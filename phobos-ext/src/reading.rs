@@ -54,7 +54,9 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct Reading {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
-    /// Where to go on; `None` at the end of all.
+    /// Whether the end of all was reached.
+    pub(crate) whole: bool,
+    /// Where to go on; `None` for the beginning.
     pub(crate) position: Option<Position>,
     pub(crate) damaged: Vec<Damaged>,
     /// How many more are damaged.
@@ -111,8 +113,9 @@ impl Reader<'_> {
     /// read until then counts.
     pub(crate) fn read(&self, handler: Handler<'_>) -> Result<Reading, anyhow::Error> {
         handler(CopyEvent::Phase(Phase::Reading)).map_err(CopyError::from)?;
-        let mut go =
-            Go { reader: self, handler, begun: Instant::now(), reading: Reading::default(), has_advanced: false };
+        // A go that comes to nothing leaves the next one where it was itself.
+        let reading = Reading { position: self.from.clone(), ..Reading::default() };
+        let mut go = Go { reader: self, handler, begun: Instant::now(), reading, has_advanced: false };
         go.run()?;
         Ok(go.reading)
     }
@@ -178,7 +181,7 @@ impl Go<'_, '_> {
             return Ok(());
         }
         if self.reading.halted.is_none() {
-            self.reading.position = None;
+            (self.reading.whole, self.reading.position) = (true, None);
         }
         Ok(())
     }
@@ -391,6 +394,7 @@ impl Timed {
             ended: Utc::now(),
             bytes: reading.bytes,
             anew,
+            whole: reading.whole,
             position: reading.position.clone(),
             damaged,
             more: reading.more,

@@ -236,7 +236,7 @@ impl Verifying<'_> {
 impl<'a> Printed<'a> {
     /// What was read of `what`, a drive by its name.
     fn new(what: &'a str, reading: &Reading, rounds: Option<&Rounds>) -> Self {
-        let whole = reading.position.is_none();
+        let whole = reading.whole;
         let round = rounds.and_then(|rounds| if whole { rounds.whole.as_ref() } else { rounds.current.as_ref() });
         let line = |found: &Damaged| Line { path: shown(&found.path), why: found.why.clone() };
         Self {

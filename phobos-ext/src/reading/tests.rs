@@ -75,14 +75,18 @@ fn however_short_the_time_is_each_go_reads_on_and_the_last_one_ends() {
     let (mut from, mut seen) = (None, Vec::new());
     loop {
         let reading = drive.read(from.clone(), Some(Duration::ZERO));
-        let Some(position) = reading.position else { break };
+        if reading.whole {
+            assert_eq!(reading.position, None);
+            break;
+        }
+        let position = reading.position.unwrap();
         seen.push(position.clone());
         from = Some(position);
         assert!(seen.len() < 20, "{seen:?}");
     }
     // The one that reads the last file has come to the end, and says so.
     assert_eq!(seen, order()[..8]);
-    assert_eq!(drive.read(None, None).position, None);
+    assert!(drive.read(None, None).whole);
 }
 
 #[test]
@@ -101,7 +105,18 @@ fn what_was_read_until_a_signal_came_counts() {
     let reading = reader.read(&mut handler).unwrap();
     // The list is read before.
     assert_eq!((reading.position.as_ref(), reading.halted.as_ref()), (Some(&order()[1]), Some(&Halt::Signal(15))));
-    assert!(matches!(reading.whole_go(), Err(CopyError::Interrupted(15))));
+    assert!(!reading.whole && matches!(reading.whole_go(), Err(CopyError::Interrupted(15))));
+    // One that comes before anything is read leaves the round where it was, and ends none.
+    for from in [None, Some(order().remove(3))] {
+        let mut at_once = |event: CopyEvent<'_>| match event {
+            CopyEvent::Progress(_) => Err(Halt::Signal(15)),
+            _ => Ok(()),
+        };
+        let reader =
+            Reader { root: &root, inner: Path::new("borg"), until: None, from: from.clone(), known: &[], state: None };
+        let reading = reader.read(&mut at_once).unwrap();
+        assert_eq!((reading.whole, reading.position), (false, from));
+    }
 }
 
 #[test]

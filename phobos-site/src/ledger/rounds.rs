@@ -89,7 +89,9 @@ pub struct Go {
     pub bytes: u64,
     /// Whether it began with the beginning, wherever the round was.
     pub anew: bool,
-    /// Where the next one goes on; `None` when it came to the end.
+    /// Whether it came to the end.
+    pub whole: bool,
+    /// Where the next one goes on; `None` for the beginning.
     pub position: Option<Position>,
     /// The damaged files, by their paths, and what is wrong with each.
     pub damaged: Vec<(String, String)>,
@@ -100,14 +102,13 @@ pub struct Go {
 impl Rounds {
     /// Takes note of `go`.
     pub fn note(&mut self, go: Go) {
-        let Go { began, ended, bytes, anew, position, damaged, more } = go;
+        let Go { began, ended, bytes, anew, whole, position, damaged, more } = go;
         let round = self.current.take().filter(|_| !anew);
         let mut round = round.unwrap_or(Round { began, ended, visits: 0, bytes: 0, position: None });
         round.ended = ended;
         round.visits = round.visits.saturating_add(1);
         round.bytes = round.bytes.saturating_add(bytes);
         round.position = position;
-        let is_whole = round.position.is_none();
         if let Some((path, why)) = damaged.first() {
             let before = self.damage.take();
             let (files, mut unmended) = before.map(|before| (before.files, before.unmended)).unwrap_or_default();
@@ -116,11 +117,11 @@ impl Rounds {
             let first = format!("{path}: {why}");
             unmended.extend(damaged.into_iter().map(|(path, _)| path).take(NAMES.saturating_sub(unmended.len())));
             self.damage = Some(Damage { at: ended, files, first, clean: 0, unmended });
-        } else if let Some(damage) = self.damage.as_mut().filter(|damage| is_whole && damage.at < round.began) {
+        } else if let Some(damage) = self.damage.as_mut().filter(|damage| whole && damage.at < round.began) {
             damage.clean = damage.clean.saturating_add(1);
         }
         self.damage = self.damage.take().filter(|damage| damage.clean < CLEAN);
-        if is_whole {
+        if whole {
             self.whole = Some(round);
         } else {
             self.current = Some(round);
@@ -160,6 +161,7 @@ mod tests {
             ended: day(at) + TimeDelta::hours(1),
             bytes: 10,
             anew: false,
+            whole: position.is_none(),
             position: position.map(Position::Segment),
             damaged: damaged.iter().map(|path| ((*path).to_owned(), "it is wrong".to_owned())).collect(),
             more: 0,
@@ -183,6 +185,16 @@ mod tests {
         rounds.note(go(90, Some(2), &[]));
         rounds.note(Go { anew: true, ..go(91, None, &[]) });
         assert_eq!(rounds.whole.as_ref().map(|whole| (whole.began, whole.visits)), Some((day(91), 1)));
+    }
+
+    /// A signal may come before anything was read.
+    #[test]
+    fn a_go_that_came_to_nothing_is_no_whole_round() {
+        let mut rounds = Rounds::default();
+        rounds.note(Go { whole: false, ..go(1, None, &[]) });
+        assert_eq!((rounds.whole.as_ref(), rounds.position()), (None, None));
+        rounds.note(go(2, None, &[]));
+        assert_eq!(rounds.whole.map(|whole| (whole.began, whole.visits)), Some((day(1), 2)));
     }
 
     #[test]
