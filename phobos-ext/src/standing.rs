@@ -1,13 +1,15 @@
 //! What is known of each drive, by the configuration, the ledger and the history.
 
+use std::path::Path;
+
 use chrono::{DateTime, Utc};
 use phobos_site::config::External;
-use phobos_site::drives::{self, Past, Target};
-use phobos_site::history::Run;
+use phobos_site::drives::{self, CRYPTTAB, Past, Target};
+use phobos_site::history::{History, Run};
 use phobos_site::ledger::Book;
 use phobos_site::rotation::{Failure, Standing};
 
-use crate::JOB;
+use crate::{JOB, drive};
 
 /// How each of the drives stands, worst first.
 pub(crate) fn all(
@@ -18,6 +20,12 @@ pub(crate) fn all(
     now: DateTime<Utc>,
 ) -> Vec<Standing> {
     drives::standings(external, targets, book, &|name| past(runs, name), now)
+}
+
+/// How the drives that the configuration knows stand now: for telling, which a configuration that cannot be read must not break.
+pub(crate) fn now(external: &External, book: &Book, history: &History) -> Vec<Standing> {
+    let known = drive::known(external, Path::new(CRYPTTAB), None).unwrap_or_default();
+    all(external, &known, book, &drive::runs(history), Utc::now())
 }
 
 fn past(runs: &[Run], name: &str) -> Past {

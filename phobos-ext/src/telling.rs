@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use phobos_core::error::Chain;
-use phobos_core::exec::{Exec, ExecError, Invocation, Status};
+use phobos_core::exec::Exec;
 use phobos_core::human;
-use phobos_site::exit::Exit;
 use phobos_site::led::{self, Board, State};
 use phobos_site::ledger::{Book, Ledger};
+use phobos_site::note;
 use phobos_site::rotation::{self, Attention, Standing};
 
 use crate::listing;
@@ -71,7 +71,8 @@ pub(crate) fn by_mail(
     let subject = notice.map(str::to_owned).or_else(|| new.first().cloned());
     let sent = subject.is_none_or(|subject| {
         let text = body(&subject, &new, standings);
-        send(exec, config, &subject, text).map_err(|error| log::warn!("{}", Chain(&error))).is_ok()
+        let call = note::call(config, &subject, text).only_env(&PASSED_ON).shielded().limit(MAIL_LIMIT);
+        note::hand_over(exec, &call).map_err(|error| log::warn!("{}", Chain(&error))).is_ok()
     });
     let told: BTreeSet<String> = keys.into_iter().filter(|key| sent || book.told.contains(key)).collect();
     if told == book.told {
@@ -90,22 +91,6 @@ fn body(subject: &str, new: &[String], standings: &[Standing]) -> String {
         said.join(".\n"),
         listing::of(standings, &[])
     )
-}
-
-/// Hands a note to phobos-mail; one that it keeps for later is sent, too.
-fn send(exec: &dyn Exec, config: Option<&Path>, subject: &str, text: String) -> Result<(), ExecError> {
-    let call = Invocation::new("phobos-mail");
-    let call = config.into_iter().fold(call, |call, config| call.arg("--config").arg(config));
-    let call = call.args(["note", "--", subject]).stdin(text.into_bytes()).only_env(&PASSED_ON).shielded();
-    let call = call.limit(MAIL_LIMIT);
-    let kept = Status::Code(i32::from(Exit::Busy.code()));
-    match exec.run(&call) {
-        Err(ExecError::Failed { status, stderr, .. }) if status == kept => {
-            log::info!("{}", stderr.lines().last().unwrap_or("the mail waits"));
-            Ok(())
-        }
-        other => other.map(drop),
-    }
 }
 
 #[cfg(test)]

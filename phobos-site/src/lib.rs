@@ -15,6 +15,7 @@ pub mod lock;
 pub mod logging;
 pub mod mail;
 pub mod namespace;
+pub mod note;
 pub mod paths;
 pub mod pull;
 pub mod rotation;

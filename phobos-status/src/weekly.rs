@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use phobos_core::exec::{Exec, ExecError, Invocation, Status};
-use phobos_site::exit::Exit;
+use phobos_core::exec::{Exec, ExecError};
+use phobos_site::note;
 
 use crate::model::{Model, Severity};
 use crate::screen;
@@ -41,16 +41,8 @@ pub(crate) fn draw(model: &Model) -> (String, String) {
 /// When phobos-mail neither sends nor keeps it.
 pub(crate) fn send(exec: &dyn Exec, config: Option<&Path>, model: &Model) -> Result<(), ExecError> {
     let (subject, text) = draw(model);
-    let call = config.iter().fold(Invocation::new("phobos-mail"), |call, config| call.arg("--config").arg(config));
-    let call = call.args(["note", "--", &subject]).stdin(text.into_bytes()).only_env(&ENVIRONMENT).limit(LIMIT);
-    let kept = Status::Code(i32::from(Exit::Busy.code()));
-    match exec.run(&call) {
-        Err(ExecError::Failed { status, stderr, .. }) if status == kept => {
-            log::info!("{}", stderr.lines().last().unwrap_or("the mail waits"));
-            Ok(())
-        }
-        other => other.map(drop),
-    }
+    let call = note::call(config, &subject, text).only_env(&ENVIRONMENT).limit(LIMIT);
+    note::hand_over(exec, &call)
 }
 
 #[cfg(test)]

@@ -153,8 +153,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
 /// notice that somebody may want. The green light stays; what has ended is taken off.
 fn tell(cli: &Cli, config: &Config, frame: &Frame<'_>, target: &Target, ledger: &Ledger, book: &Book) {
     let external = &config.external;
-    let known = drive::known(external, Path::new(CRYPTTAB), None).unwrap_or_default();
-    let standings = standing::all(external, &known, book, &drive::runs(&frame.history), Utc::now());
+    let standings = standing::now(external, book, &frame.history);
     telling::in_journal(&standings);
     telling::take_back(frame.exec, &frame.board, &standings);
     let notice = external.notice.then(|| telling::notice(target.name.as_str(), &standings));

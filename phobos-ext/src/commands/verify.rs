@@ -147,13 +147,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let result = result.and_then(|(reading, book)| {
         let rounds = book.drives.get(target.name.as_str()).map(|entry| &entry.rounds);
         print(args, &Printed::new(target.name.as_str(), &reading, rounds));
-        let standings = standing::all(
-            &config.external,
-            &drive::known(&config.external, Path::new(CRYPTTAB), None)?,
-            &book,
-            &drive::runs(&frame.history),
-            Utc::now(),
-        );
+        let standings = standing::now(&config.external, &book, &frame.history);
         telling::in_journal(&standings);
         telling::by_mail(&system, cli.config.as_deref(), &ledger, &book, &standings, None);
         judge(&target, &reading).map(|()| reading)
