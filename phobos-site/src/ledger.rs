@@ -229,6 +229,16 @@ impl Ledger {
         self.try_update(change).map_err(|source| self.failed("write", source))
     }
 
+    /// The same for what has to be told in any case: that it cannot be written is a warning, and the ledger is returned as it would be.
+    pub fn update_or_warn(&self, change: impl Fn(&mut Book)) -> Book {
+        self.update(&change).unwrap_or_else(|error| {
+            log::warn!("{}", Chain(&error));
+            let mut book = self.read();
+            change(&mut book);
+            book
+        })
+    }
+
     fn try_update(&self, change: impl FnOnce(&mut Book)) -> Result<Book, FileError> {
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         make_shared(folder)?;
@@ -321,6 +331,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert_eq!(ledger.read(), Book::default());
         ledger.update(|book| book.saw("A", day(1))).unwrap_err();
+        assert_eq!(ledger.update_or_warn(|book| book.saw("A", day(1))).drives["A"].seen, Some(day(1)));
         fs::remove_file(folder.path().join("drives.json.damaged")).unwrap();
         ledger.update(|book| book.saw("A", day(1))).unwrap();
     }

@@ -44,6 +44,7 @@ stories! {
         the_recovery_sheet_has_passphrases_that_open_and_no_others,
         every_bit_that_a_drive_loses_is_found_and_mended_from_a_good_source,
         rot_in_the_repository_itself_is_known_before_it_matters,
+        a_reading_that_is_killed_crowded_or_not_heard_leaves_the_drive_closed,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;

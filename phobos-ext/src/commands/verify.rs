@@ -192,7 +192,7 @@ impl Verifying<'_> {
         let read = self.read_at(&session, &folder, until, from);
         let reading = teardown::join(read.map_err(boxed), session.close())?;
         let go = now.end(&reading, args.all);
-        let book = ledger.update(|book| book.has_read(name, go))?;
+        let book = ledger.update_or_warn(|book| book.has_read(name, go.clone()));
         Ok((reading.whole_go()?, book))
     }
 

@@ -105,12 +105,12 @@ fn read(
     place.prove(&config.backup)?;
     let is_mended = !reading.damaged.iter().any(|damaged| known.contains(&damaged.path));
     let go = now.end(&reading, args.all);
-    let book = ledger.update(|book| {
+    let book = ledger.update_or_warn(|book| {
         if is_mended {
             book.source.mended();
         }
-        book.source.note(go);
-    })?;
+        book.source.note(go.clone());
+    });
     Ok((reading.whole_go()?, book))
 }
 
