@@ -3,6 +3,8 @@
 //! What is small, phobos's own files and the repository's other than segments, is read each time. Then come the segments in the
 //! order of their numbers, those of the generation before, and what rsync has copied, from where the last go ended.
 
+mod structure;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use chrono::{DateTime, Utc};
 use phobos_core::borg::segment::Checker;
 use phobos_core::borg::state::State;
 use phobos_core::copy::Proof;
-use phobos_core::copy::{Checksum, CopyError, Pair, Plan, Summing, read_from_disk, walk_pairs};
+use phobos_core::copy::{Checksum, CopyError, Pair, Summing, read_from_disk, walk_pairs};
 use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, FsError, Kind, shown};
 use phobos_core::progress::{CopyEvent, Halt, Handler, Phase, Progress};
@@ -201,15 +203,6 @@ impl Go<'_, '_> {
             }
         }
         lists
-    }
-
-    /// What the copy says of itself, where that is enough to know which segments it has to have.
-    fn state(&mut self, copy: &Dir) -> Option<State> {
-        let judged = gate::read(copy).and_then(|side| {
-            gate::judge(&side, None, &mut Plan::default(), &mut |_| Ok(()))?;
-            Ok(side.state)
-        });
-        judged.map_err(|error| self.damaged(self.reader.inner, format!("{error:#}"))).ok()
     }
 
     /// Reads the segments after the one numbered `last`; whether there was time for all.

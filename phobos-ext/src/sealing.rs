@@ -69,21 +69,19 @@ pub(crate) fn unproved(
     Ok(all)
 }
 
-/// Gives the copy its `config` back, where it is damaged and the source's is what it was: without it nothing of the copy can be
-/// judged. A copy of it is made like any other later.
-pub(crate) fn restore_config(
-    root: &Dir,
-    inner: &Path,
-    source: &Dir,
-    damaged: &BTreeSet<PathBuf>,
-) -> Result<(), CopyError> {
+/// Gives the copy its `config` back, where the list says that it is damaged and the source's is what it was: without it nothing of
+/// the copy can be judged. A copy of it is made like any other later.
+pub(crate) fn restore_config(root: &Dir, inner: &Path, source: &Dir) -> Result<(), CopyError> {
     let (name, path) = (Path::new("config"), inner.join("config"));
-    if !damaged.contains(&path) || !believed(root).contains(&List::Repository) {
+    let Some(wanted) = of(root, List::Repository, &BTreeSet::from([path.clone()]))?.remove(&path) else {
+        return Ok(());
+    };
+    if seal::checksum(root, &path).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
-    let wanted = of(root, List::Repository, &BTreeSet::from([path.clone()]))?.remove(&path);
     match source.read(name, MAX_CONFIG)? {
-        Some(config) if wanted == Some(Checksum::of(&config)) => {
+        Some(config) if wanted == Checksum::of(&config) => {
+            log::warn!("{} on the drive is damaged; it is copied again", path.display());
             Ok(root.replace(&path, &config, 0o600, Durability::Synced)?)
         }
         _ => Ok(()),

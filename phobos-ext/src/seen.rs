@@ -111,8 +111,9 @@ impl<'a> Looking<'a> {
         damaged: &BTreeSet<PathBuf>,
     ) -> Result<Seen, anyhow::Error> {
         let (inner, from) = (place.inner.as_path(), &place.root);
-        if !self.cli.dry_run {
-            sealing::restore_config(root, inner, &place.dir, damaged)?;
+        let believed = sealing::believed(root);
+        if !self.cli.dry_run && believed.contains(&List::Repository) {
+            sealing::restore_config(root, inner, &place.dir)?;
         }
         let copy = match root.stat(inner)? {
             None => None,
@@ -131,7 +132,6 @@ impl<'a> Looking<'a> {
         let record = self.claim(root, inner, &look, &tops)?;
         let state = copy.as_ref().filter(|_| look.has_files()).map(gate::read).transpose()?;
         // What is damaged, or has nothing that proves it, is copied again.
-        let believed = sealing::believed(root);
         let unlisted = sealing::unproved(root, inner, &look.survey, believed.contains(&List::Repository))?;
         look.survey = look.survey.without(&|path| unlisted.contains(path) || damaged.contains(&inner.join(path)));
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();

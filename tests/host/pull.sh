@@ -107,10 +107,11 @@ same() {
 # big_file NAME FILE: 6 MB in the client's home, enough to be met on their way when the bandwidth is limited.
 big_file() { head -c 6000000 /dev/urandom >"$1/home/$2"; }
 
-# under_way NAME FILE: waits until the file has come in part.
+# under_way NAME FILE JOB [SIZE]: waits until the file has come in part: more than SIZE, as find has it. Of a file of which
+# nothing has come yet rsync keeps nothing.
 under_way() {
     until [ "$(stat -fc %T $NS 2>/dev/null)" = nsfs ]; do kill -0 "$3"; done
-    until inside sh -c "ls -A $HOLDING/$1/.phobos-temp-* 2>/dev/null" | grep -q "^$2\."; do kill -0 "$3"; done
+    until inside sh -c "find $HOLDING/$1/.phobos-temp-* -name '$2.*' -size +${4:-0} 2>/dev/null" | grep -q .; do kill -0 "$3"; done
 }
 
 # received NAME: how many bytes have come from the client so far.

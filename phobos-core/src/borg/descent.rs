@@ -149,8 +149,8 @@ pub fn judge_segment(source: &State, segment: u32, proved: &Summary) -> Option<F
     (!holds || !ends).then_some(Finding::Misplaced { segment })
 }
 
-/// What is wrong with the source by itself.
-fn soundness(source: &State) -> Vec<Finding> {
+/// What is wrong with a repository by itself, as far as its names and sizes tell; no segment is read.
+pub fn soundness(source: &State) -> Vec<Finding> {
     let mut findings = Vec::new();
     if source.config.key == Key::Malformed {
         findings.push(Finding::KeyDamaged);

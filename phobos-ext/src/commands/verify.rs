@@ -32,7 +32,8 @@ use super::close::{Closing, Open, Scope};
 use crate::drive;
 use crate::progress::Monitor;
 use crate::reading::{Damaged, Reader, Reading, Timed};
-use crate::record::{DriveRecord, RunRecord};
+use crate::record::{DriveRecord, FOLDER, RunRecord};
+use crate::seal::SEAL;
 use crate::session::{Place, Session};
 use crate::{Cli, TABLES, boxed, opened, standing, telling};
 
@@ -204,8 +205,10 @@ impl Verifying<'_> {
         from: Option<Position>,
     ) -> Result<Reading, anyhow::Error> {
         let root = session.root()?;
-        // One that is damaged is found so by the seal.
-        if DriveRecord::read(root).is_ok_and(|record| record.is_none_or(|record| record.mirrored.is_none())) {
+        // What was sealed says that there was a mirror, whatever has become of the record.
+        let is_sealed = root.stat(&Path::new(FOLDER).join(SEAL))?.is_some();
+        let record = DriveRecord::read(root);
+        if !is_sealed && record.is_ok_and(|record| record.is_none_or(|record| record.mirrored.is_none())) {
             let text = format!("no mirror has been made to the drive {} yet", self.target.name);
             return Err(Stop::new(Exit::Refused, text).into());
         }

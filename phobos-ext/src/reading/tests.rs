@@ -161,3 +161,55 @@ fn many_are_counted_and_few_are_named() {
     assert_eq!((reading.damaged.len(), reading.more), (NAMED, 8));
     assert!(!reading.is_sound() && reading.count() == u64::try_from(NAMED + 8).unwrap());
 }
+
+/// A copy of a repository that real Borg has made.
+fn repository(drive: &Drive) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../phobos-core/fixtures/borg/1.4.5-none");
+    fs::remove_dir_all(drive.0.path().join("borg")).unwrap();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(from.join(&folder)).unwrap().map(Result::unwrap) {
+            let path = folder.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(path);
+            } else {
+                let name = Path::new("borg").join(path).display().to_string();
+                drive.write(&name, &fs::read(entry.path()).unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segment_that_is_damaged_cut_off_or_missing_is_blamed_and_the_repository_is_not() {
+    let drive = Drive::new();
+    repository(&drive);
+    let damaged = || drive.read(None, None).damaged.into_iter().map(|it| (shown(&it.path), it.why)).collect::<Vec<_>>();
+    assert_eq!(damaged(), []);
+    let mut segments: Vec<u64> = numbers(&drive.root(), Path::new("borg/data/0")).unwrap().into_iter().collect();
+    segments.sort_unstable();
+    let last = *segments.last().unwrap();
+    for segment in segments {
+        let inside = format!("borg/data/0/{segment}");
+        let path = drive.0.path().join(&inside);
+        let sound = fs::read(&path).unwrap();
+        for at in (0..sound.len()).step_by(sound.len() / 20 + 1).chain(sound.len().saturating_sub(20)..sound.len()) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, &bytes).unwrap();
+            let found = damaged();
+            assert!(found.len() == 1 && found[0].0 == inside, "a bit of byte {at} of {segment}: {found:?}");
+        }
+        fs::write(&path, b"BORG_SEG").unwrap();
+        let found = damaged();
+        assert!(found.iter().all(|(path, _)| *path == inside), "{segment} cut off: {found:?}");
+        let is_needed = !found.is_empty();
+        fs::remove_file(&path).unwrap();
+        let found = damaged();
+        assert!(found.iter().all(|(path, why)| *path == inside && why == "it is missing"), "{segment} gone: {found:?}");
+        assert_eq!(found.is_empty(), !is_needed, "{segment}");
+        assert!(is_needed || segment != last);
+        fs::write(&path, sound).unwrap();
+    }
+    assert_eq!(damaged(), []);
+}

@@ -6,8 +6,7 @@ echo old >luv/home/kept; echo old >luv/home/other
 expect 0 "luv: copied 2 files" pull luv
 big_file luv photo; rm luv/home/kept
 phobos-pull --config "$CONFIG" luv >said.pull 2>&1 & job=$!
-under_way luv photo $job
-until inside find $HOLDING/luv -path '*/.phobos-temp-*' -name 'photo.*' -size +2500k | grep .; do kill -0 $job; done
+under_way luv photo $job 2500k
 ip -n luv link set eth0 down
 code=0; wait $job || code=$?
 cat said.pull
