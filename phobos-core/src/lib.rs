@@ -4,7 +4,7 @@
 //! |---|---|
 //! | programs: a call as data, one trait that runs it, and a fake of it | [`exec`], [`signal`] |
 //! | what has to be closed again, and both errors where work and clean-up fail | [`teardown`], [`error`] |
-//! | drives: what is plugged in, LUKS mappings, mounts, private mount namespaces | [`block`], [`luks`], [`mount`], [`namespace`] |
+//! | drives: what is plugged in, LUKS mappings, file systems and their mounts, private mount namespaces | [`block`], [`luks`], [`fsck`], [`mount`], [`namespace`] |
 //! | copies: rsync, trees that are surveyed, planned, proved and put in place as one, and what both tell | [`rsync`], [`copy`], [`progress`] |
 //! | Borg's repositories: what they are, whether they are whole, their lock as a guard | [`borg`] |
 //! | jobs that keep out of each other's way | [`lock`], [`process`] |
@@ -38,6 +38,7 @@ pub mod error;
 pub mod exec;
 pub mod flock;
 pub mod fs;
+pub mod fsck;
 pub mod human;
 pub mod lock;
 pub mod luks;

@@ -240,7 +240,8 @@ impl Mirroring<'_> {
         }
         if done.has_copied {
             // All that counts is written, and until the run's own record is taken back none of it is believed.
-            session.renew()?;
+            self.systemd.status("checking the drive's file system");
+            session.renew_checked()?;
             let root = session.root()?;
             self.look_at_what_is_kept(source, root, inner, &[])?;
             sealing::prove(root, &record)?;

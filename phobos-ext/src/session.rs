@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use phobos_core::block;
-use phobos_core::exec::Exec;
+use phobos_core::exec::{self, Exec};
 use phobos_core::fs::Dir;
+use phobos_core::fsck::{Checker, FsckError};
 use phobos_core::luks::{self, MapperName, Mapping};
 use phobos_core::mount::{self, Access, FstabEntry, Mount};
 use phobos_core::teardown::{self, TeardownError};
@@ -31,6 +32,9 @@ pub(crate) struct Session<'e> {
     drive: PathBuf,
     fstab: Option<FstabEntry>,
     access: Access,
+    exec: &'e dyn Exec,
+    /// What checks its file system.
+    checker: Option<Checker>,
 }
 
 impl<'e> Session<'e> {
@@ -83,7 +87,8 @@ impl<'e> Session<'e> {
         // Type and options are those of all drives, wherever this one is mounted.
         let fstab = mount::fstab_entry(Path::new(paths::FSTAB), &config.external.mount)?;
         let mount = Mount::new(exec, &device, place, fstab.as_ref(), access, mapping)?;
-        let session = Self { mount, device, drive: target.device.clone(), fstab, access };
+        let checker = None;
+        let mut session = Self { mount, device, drive: target.device.clone(), fstab, access, exec, checker };
         match session.is_fit(place, access) {
             Ok(()) => Ok(session),
             Err(error) => {
@@ -105,7 +110,26 @@ impl<'e> Session<'e> {
 
     /// Unmounts the drive and mounts it again: what it shows then it has kept. Whatever was opened below its top has to be closed.
     pub(crate) fn renew(&mut self) -> Result<(), TeardownError> {
-        self.mount.renew(&self.device, self.fstab.as_ref(), self.access)
+        self.mount.renew(&self.device, self.fstab.as_ref(), self.access, &mut || Ok(()))
+    }
+
+    /// Does the same, and has the file system checked meanwhile, where there is a checker for it: what shows every file as it was
+    /// written may have lost what keeps the next write away from them.
+    pub(crate) fn renew_checked(&mut self) -> Result<(), TeardownError> {
+        let (exec, device, checker) = (self.exec, &self.device, self.checker);
+        let mut check = || match checker.map(|checker| (checker, checker.check(exec, device))) {
+            None | Some((_, Ok(()))) => Ok(()),
+            Some((checker, Err(error @ FsckError::Damaged { .. }))) => {
+                let text = format!(
+                    "the drive or its cable is failing: {error}; nothing is written to it until `{}` has repaired it, with the \
+                     drive unlocked and not mounted, and it is to be replaced",
+                    checker.program()
+                );
+                Err(TeardownError::of(anyhow!(text)))
+            }
+            Some((_, Err(error))) => Err(TeardownError::of(error)),
+        };
+        self.mount.renew(device, self.fstab.as_ref(), self.access, &mut check)
     }
 
     /// Writes everything to the disk, unmounts, locks, and proves that nothing uses the drive any more.
@@ -129,10 +153,14 @@ impl<'e> Session<'e> {
         }
     }
 
-    fn is_fit(&self, place: &Path, access: Access) -> Result<(), anyhow::Error> {
+    fn is_fit(&mut self, place: &Path, access: Access) -> Result<(), anyhow::Error> {
         let table = mount::table()?;
         let kind = mount::at(&table, place).map_or("", |entry| entry.kind.as_str());
         fitness::of_kind(kind)?;
+        self.checker = Checker::of(kind).filter(|_| access == Access::Write);
+        if let Some(checker) = self.checker {
+            exec::require(&[checker.program()])?;
+        }
         fitness::of_names(self.root()?, access)
     }
 }

@@ -97,6 +97,7 @@ stories! {
         an_older_repository_does_not_win_by_patience,
         a_source_behind_a_link_is_refused,
         a_file_of_the_same_size_and_second_is_copied,
+        a_file_system_that_has_lost_a_bitmap_is_red_until_it_is_repaired,
         a_hostile_drive_reaches_nothing,
         foreign_names_are_left_alone_and_refused_at_adoption,
         what_a_killed_run_wrote_is_copied_again,

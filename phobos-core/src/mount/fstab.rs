@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{MountError, unescape};
+use super::MountError;
+use super::table::unescape;
 
 /// An entry of fstab(5).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,7 +47,7 @@ pub(super) fn targets(table: &[Entry], target: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mount::parse;
+    use crate::mount::table::parse;
 
     const TABLE: &str = "\
 30 22 7:0 / /backup rw - ext4 /dev/loop0 rw

@@ -1,5 +1,6 @@
 //! Tables of mounts as the kernel and fstab write them.
 
+use super::table::parse;
 use super::*;
 
 const MOUNTINFO: &str = "\

@@ -103,6 +103,8 @@ tries() {
     # As the unit does.
     ext --drive A close || true
     if [ "$code" = 0 ] || [ "$(light)" = ok ]; then green=yes; fi
+    # What is green has lost nothing that keeps the next write away from it either.
+    if [ $green = yes ]; then e2fsck -fn "A/now.$2.fsck"; rm "A/now.$2.fsck"; fi
     looks "A/now.$2" there_is; echo "the drive has $is, and all the rest: $all"
     if [ "$is" = neither ] || { [ $green = yes ] && [ "$all" = no ]; }; then echo "story: PHOBOS_SEED=$SEED, $2"; exit 1; fi
     # The disk is put right by somebody.
