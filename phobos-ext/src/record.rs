@@ -4,7 +4,7 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use phobos_core::copy::Checksum;
-use phobos_core::fs::{Dir, Durability, Times};
+use phobos_core::fs::{Dir, Durability, FsError, Times};
 use phobos_core::mount;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::ledger::{Mirror, Room};
@@ -97,6 +97,18 @@ impl DriveRecord {
         record.map(|record| known(record.version, DRIVE).map(|()| record)).transpose()
     }
 
+    /// The same, where the copy itself says whose the drive is: a record that cannot be understood is none.
+    pub(crate) fn read_or_forget(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
+        let damaged = bytes(root, DRIVE)?.and_then(|bytes| understood::<Self>(&bytes, DRIVE).err());
+        match damaged {
+            Some(_) => {
+                log::warn!("{FOLDER}/{DRIVE} on the drive is damaged; it is written anew");
+                Ok(None)
+            }
+            None => Self::read(root),
+        }
+    }
+
     /// Writes it so that a power cut leaves the old one or the new one, with a checksum of its own.
     pub(crate) fn write(&self, root: &Dir) -> Result<(), anyhow::Error> {
         let bare = Kept { record: self.clone(), sum: String::new() };
@@ -142,9 +154,14 @@ impl RunRecord {
         Self { version: VERSION, since: now.timestamp().saturating_sub(2), transaction }
     }
 
-    /// The run that has left its record.
+    /// The run that has left its record. One that cannot be understood has begun at no time that is known: nothing is proved.
     pub(crate) fn read(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
-        let record: Option<Self> = read(root, RUN)?;
+        let Some(bytes) = bytes(root, RUN)? else { return Ok(None) };
+        let Ok(record) = understood::<Self>(&bytes, RUN) else {
+            log::warn!("{FOLDER}/{RUN} on the drive is damaged; nothing on it is believed");
+            return Ok(Some(Self { version: VERSION, since: 0, transaction: None }));
+        };
+        let record = Some(record);
         record.map(|record| known(record.version, RUN).map(|()| record)).transpose()
     }
 
@@ -170,18 +187,24 @@ pub(crate) fn times(root: &Dir) -> Result<Times, anyhow::Error> {
 }
 
 fn read<T: DeserializeOwned>(root: &Dir, name: &str) -> Result<Option<T>, anyhow::Error> {
-    if root.stat(Path::new(FOLDER))?.is_none() {
-        return Ok(None);
+    Ok(bytes(root, name)?.map(|bytes| understood(&bytes, name)).transpose()?)
+}
+
+fn bytes(root: &Dir, name: &str) -> Result<Option<Vec<u8>>, FsError> {
+    match root.stat(Path::new(FOLDER))? {
+        Some(_) => root.open_dir(Path::new(FOLDER))?.read(Path::new(name), LIMIT),
+        None => Ok(None),
     }
-    let Some(bytes) = root.open_dir(Path::new(FOLDER))?.read(Path::new(name), LIMIT)? else { return Ok(None) };
-    let record = serde_json::from_slice(&bytes).map_err(|error| {
+}
+
+fn understood<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, Stop> {
+    serde_json::from_slice(bytes).map_err(|error| {
         let text = format!(
             "{FOLDER}/{name} on the drive cannot be understood ({error}); delete it, and the next run looks at the copy \
              itself"
         );
         Stop::new(Exit::Refused, text)
-    })?;
-    Ok(Some(record))
+    })
 }
 
 fn known(version: u32, name: &str) -> Result<(), anyhow::Error> {
@@ -225,6 +248,8 @@ mod tests {
         let run = RunRecord::new(DateTime::UNIX_EPOCH, Some(7));
         run.write(&root).unwrap();
         assert_eq!(RunRecord::read(&root).unwrap(), Some(run));
+        fs::write(folder.path().join(".phobos/run.json"), [0; 80]).unwrap();
+        assert_eq!(RunRecord::read(&root).unwrap().map(|run| run.since), Some(0), "all of it is unproved");
         RunRecord::take_back(&root).unwrap();
         assert_eq!(RunRecord::read(&root).unwrap(), None);
         for text in
@@ -232,6 +257,7 @@ mod tests {
         {
             fs::write(folder.path().join(".phobos/drive.json"), text).unwrap();
             assert!(DriveRecord::read(&root).is_err(), "{text}");
+            assert_eq!(DriveRecord::read_or_forget(&root).is_err(), text.contains("version"), "{text}");
         }
         fs::File::create(folder.path().join(".phobos/drive.json")).unwrap().set_len(1 << 33).unwrap();
         assert!(DriveRecord::read(&root).unwrap_err().to_string().contains("more than"));

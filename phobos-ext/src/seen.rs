@@ -187,19 +187,21 @@ impl<'a> Looking<'a> {
     ) -> Result<DriveRecord, anyhow::Error> {
         let (id, drive) = (self.id, self.target.name.as_str());
         let refused = |text: String| Err(Stop::new(Exit::Refused, text).into());
-        if let Some(record) = DriveRecord::read(root)? {
+        let is_known = copy.has_files() && copy.id.as_deref() == Some(id);
+        let record = if is_known { DriveRecord::read_or_forget(root) } else { DriveRecord::read(root) };
+        if let Some(record) = record? {
             if record.repository != id {
                 return refused(format!(
                     "the drive belongs to the repository {}, not to {id}; if that is over, delete {FOLDER} from it",
                     shown_text(&record.repository)
                 ));
             }
-            if copy.has_files() && copy.id.as_deref() != Some(id) {
+            if copy.has_files() && !is_known {
                 return refused(format!("the copy on the drive is not one of the repository {id}, as its config says"));
             }
             return Ok(record);
         }
-        if copy.has_files() && copy.id.as_deref() != Some(id) {
+        if copy.has_files() && !is_known {
             let other = copy.id.as_deref().unwrap_or("without an id");
             return refused(format!("the drive holds the repository {}, not {id}", shown_text(other)));
         }

@@ -55,3 +55,9 @@ while read -r file; do
     diff rotten <(found); heal
 done <own
 verify --all >found; test -z "$(found)"
+
+# Both records are written with every mirror: one that is lost takes no person to be made anew.
+for record in drive run; do
+    mount "$A" disk.A; head -c 300 /dev/zero >disk.A/.phobos/$record.json; umount disk.A
+    expect 0 ".phobos/$record.json on the drive is damaged" ext; verify --all >found; test -z "$(found)"; sound A
+done
