@@ -1,9 +1,12 @@
-//! ssh's keys: those of hosts, which are pinned, and those shown to hosts, which are restricted to reading.
+//! ssh's keys: those of hosts, which are pinned, and those shown to hosts, which are restricted to reading; and what ssh says of a
+//! login that came to nothing.
 
 #![cfg_attr(
     not(test),
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
+
+mod login;
 
 use std::fmt;
 use std::io;
@@ -11,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
+
+pub use self::login::{Login, is_away, login, without_place};
 
 /// How long a host may take to show its keys, in seconds.
 const SCAN_SECS: &str = "15";

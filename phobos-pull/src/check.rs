@@ -161,8 +161,8 @@ impl Check<'_> {
             Ok(finished) => finished.text(),
             Err(ExecError::Failed { status, stderr, .. }) => {
                 // rrsync, too, can end with ssh's own code: what was said decides.
-                if let Some((login, line)) = ending::login(stderr.lines().map(str::trim)) {
-                    let Ending { exit, text } = login.ending(line, self.host.name.as_str());
+                if let Some((login, line)) = ssh::login(stderr.lines().map(str::trim)) {
+                    let Ending { exit, text } = ending::of_login(login, line, self.host.name.as_str());
                     return Err(Stop::new(exit, format!("cannot log in as {whom}: {text}")).into());
                 }
                 if status == Status::Code(SSH_FAILED) && stderr.trim().is_empty() {
@@ -200,7 +200,7 @@ impl Check<'_> {
         match self.run(connection.origin, call) {
             Ok(_) => self.too_much("write"),
             Err(ExecError::Failed { status: Status::Code(code), stderr, .. }) => {
-                let lost = ending::login(stderr.lines().map(str::trim)).is_some();
+                let lost = ssh::login(stderr.lines().map(str::trim)).is_some();
                 if lost || (code == SSH_FAILED && stderr.trim().is_empty()) {
                     let Ending { exit, text } = self.ending(code, &stderr);
                     let text = format!("cannot try to write to {}: {text}", self.host.name);

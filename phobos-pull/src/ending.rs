@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use phobos_core::fs::is_hidden;
 use phobos_core::rsync;
+use phobos_core::ssh::{Login, is_away, login, without_place};
 use phobos_site::exit::Exit;
 
 use crate::parts;
@@ -30,24 +31,6 @@ const NOT_CONFINED: i32 = 78;
 const NO_PROGRAM: [i32; 2] = [126, 127];
 const SSH_FAILED: i32 = 255;
 
-/// Why a connection is not made to a machine that is away, as the C library says it.
-const AWAY: [&str; 6] = [
-    "Connection refused",
-    "Connection timed out",
-    "Operation timed out",
-    "No route to host",
-    "Network is unreachable",
-    "Host is down",
-];
-
-/// Why a name leads to no address, as the C library says it.
-const NAMELESS: [&str; 4] = [
-    "Name or service not known",
-    "Temporary failure in name resolution",
-    "No address associated with hostname",
-    "Name does not resolve",
-];
-
 /// What the end of an rsync means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Ending {
@@ -55,29 +38,6 @@ pub(crate) struct Ending {
     pub(crate) exit: Exit,
     /// What happened, and what can be done.
     pub(crate) text: String,
-}
-
-/// Why ssh came to nothing, by one of its lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Login {
-    /// An option that is configured is none of ssh's, or has a value that it does not know.
-    Options,
-    /// What confines ssh here does not let it connect to the port.
-    Forbidden,
-    /// The server's key is not known.
-    NewKey,
-    /// The server's key is not the one that is known.
-    OtherKey,
-    /// The server does not take our key.
-    Denied,
-    /// The two have no algorithm in common.
-    Algorithms,
-    /// The host in between does not let us through.
-    Gate,
-    /// The host is not there.
-    Away,
-    /// The connection was lost or never came about, for whatever reason.
-    Lost,
 }
 
 /// What rsync and ssh complained of: the first lines and the last ones.
@@ -96,7 +56,7 @@ pub(crate) fn of(code: i32, complaints: &Complaints, host: &str) -> Ending {
     let said = complaints.summary();
     match code {
         SSH_FAILED | CLOSED => match login(complaints.lines()) {
-            Some((login, line)) => login.ending(line, host),
+            Some((login, line)) => of_login(login, line, host),
             None => far_side(complaints, host),
         },
         SOCKET | NO_DAEMON => match complaints.lines().rfind(|line| is_away(line)) {
@@ -125,104 +85,45 @@ pub(crate) fn of(code: i32, complaints: &Complaints, host: &str) -> Ending {
     }
 }
 
-/// Why ssh came to nothing, and the line that says so; `None` if these lines are not ssh's.
-pub(crate) fn login<'a>(lines: impl Iterator<Item = &'a str>) -> Option<(Login, &'a str)> {
-    lines.map(without_place).filter_map(|line| Some((Login::of(line)?, line))).min_by_key(|(login, _)| *login)
-}
-
-impl Login {
-    /// What a line of ssh(1) tells; most lines are not its own.
-    fn of(line: &str) -> Option<Self> {
-        let starts = |starts: &[&str]| starts.iter().any(|start| line.starts_with(start));
-        if line.starts_with("rsync") {
-            return None;
+/// What it means for the host called `host` that a login came to nothing; `line` is what ssh said.
+pub(crate) fn of_login(login: Login, line: &str, host: &str) -> Ending {
+    let (exit, text) = match login {
+        Login::Options => {
+            (Exit::Config, format!("ssh does not take its options: {line}; see `ssh-options` and `jump` of {host}"))
         }
-        if starts(&["ssh: Could not resolve hostname ", "ssh: connect to host "]) {
-            // Nobody but Landlock keeps ssh from a port.
-            return Some(match line {
-                _ if is_away(line) => Self::Away,
-                _ if line.ends_with(": Permission denied") => Self::Forbidden,
-                _ => Self::Lost,
-            });
-        }
-        if let Some((_, reason)) = line.split_once("open failed: ").filter(|_| line.contains("channel ")) {
-            let connected = reason.strip_prefix("connect failed: ").is_some_and(is_away);
-            return Some(if connected { Self::Away } else { Self::Gate });
-        }
-        if line.contains("Timeout, server ") && line.ends_with(" not responding.") {
-            return Some(Self::Away);
-        }
-        if line.contains("Bad configuration option: ") || starts(&["command-line line ", "command-line: line "]) {
-            return Some(Self::Options);
-        }
-        if line.contains(" host key is known for ") {
-            return Some(Self::NewKey);
-        }
-        if starts(&["Host key verification failed"]) || line.contains("REMOTE HOST IDENTIFICATION HAS CHANGED") {
-            return Some(Self::OtherKey);
-        }
-        if line.contains("Too many authentication failures") || starts(&["Load key "]) || is_denied(line) {
-            return Some(Self::Denied);
-        }
-        if starts(&["Unable to negotiate with "]) {
-            return Some(Self::Algorithms);
-        }
-        let lost = [
-            "ssh: ",
-            "ssh_exchange_identification: ",
-            "kex_exchange_identification: ",
-            "ssh_dispatch_run_fatal: ",
-            "client_loop: ",
-            "Connection closed by ",
-            "Connection reset by ",
-            "Connection to ",
-            "Connection timed out during banner exchange",
-            "Received disconnect from ",
-            "Disconnected from ",
-        ];
-        starts(&lost).then_some(Self::Lost)
-    }
-
-    /// What it means for the host called `host`; `line` is what ssh said.
-    pub(crate) fn ending(self, line: &str, host: &str) -> Ending {
-        let (exit, text) = match self {
-            Self::Options => {
-                (Exit::Config, format!("ssh does not take its options: {line}; see `ssh-options` and `jump` of {host}"))
-            }
-            Self::Forbidden => (
-                Exit::Config,
-                format!("ssh is not let out to that port: {line}; name it with `port` or `jump`, not in `ssh-options`"),
+        Login::Forbidden => (
+            Exit::Config,
+            format!("ssh is not let out to that port: {line}; name it with `port` or `jump`, not in `ssh-options`"),
+        ),
+        Login::NewKey => (Exit::Refused, format!("its host key is not known; run `phobos-pull trust {host}`")),
+        Login::OtherKey => (
+            Exit::Refused,
+            format!(
+                "its host key is not the one that is known; if it was changed for a good reason, run `phobos-pull \
+                 trust {host}`"
             ),
-            Self::NewKey => (Exit::Refused, format!("its host key is not known; run `phobos-pull trust {host}`")),
-            Self::OtherKey => (
-                Exit::Refused,
-                format!(
-                    "its host key is not the one that is known; if it was changed for a good reason, run `phobos-pull \
-                     trust {host}`"
-                ),
+        ),
+        Login::Denied => (
+            Exit::Failed,
+            format!(
+                "it does not let phobos-pull in: {line}; put the line that `phobos-pull authorize {host}` prints there"
             ),
-            Self::Denied => (
-                Exit::Failed,
-                format!(
-                    "it does not let phobos-pull in: {line}; put the line that `phobos-pull authorize {host}` prints there"
-                ),
+        ),
+        Login::Algorithms => (
+            Exit::Failed,
+            format!(
+                "it knows only ways that ssh here no longer takes: {line}; renew its ssh server or its keys, or allow \
+                 what it offers with `ssh-options`, such as \"HostKeyAlgorithms=+ssh-rsa\""
             ),
-            Self::Algorithms => (
-                Exit::Failed,
-                format!(
-                    "it knows only ways that ssh here no longer takes: {line}; renew its ssh server or its keys, or allow \
-                     what it offers with `ssh-options`, such as \"HostKeyAlgorithms=+ssh-rsa\""
-                ),
-            ),
-            Self::Gate => (
-                Exit::Failed,
-                format!("the host in between does not let phobos-pull through: {line}; see `permitopen` in sshd(8)"),
-            ),
-            Self::Away => (Exit::Absent, format!("it is not there: {line}")),
-            Self::Lost => (Exit::Failed, format!("the connection was lost: {line}")),
-        };
-        Ending { exit, text }
-    }
+        ),
+        Login::Gate => (
+            Exit::Failed,
+            format!("the host in between does not let phobos-pull through: {line}; see `permitopen` in sshd(8)"),
+        ),
+        Login::Away => (Exit::Absent, format!("it is not there: {line}")),
+        Login::Lost => (Exit::Failed, format!("the connection was lost: {line}")),
+    };
+    Ending { exit, text }
 }
 
 /// What the host's own side said before it ended; ssh has not complained.
@@ -248,22 +149,6 @@ fn far_side(complaints: &Complaints, host: &str) -> Ending {
         format!("rsync there ended: {said}")
     };
     Ending { exit: Exit::Failed, text }
-}
-
-/// Whether a line tells that a host is not there.
-fn is_away(line: &str) -> bool {
-    // rsync adds the error's number.
-    let reason = line.rsplit_once(" (").filter(|(_, rest)| rest.ends_with(')')).map_or(line, |(reason, _)| reason);
-    AWAY.iter().chain(&NAMELESS).any(|known| reason.trim_end().ends_with(known))
-}
-
-/// Whether a line is ssh's `USER@HOST: Permission denied (publickey,password).`, and not about a file.
-fn is_denied(line: &str) -> bool {
-    let methods = line.split_once(": Permission denied (").and_then(|(_, rest)| rest.strip_suffix(")."));
-    methods.is_some_and(|methods| {
-        methods.contains(|c: char| c.is_ascii_lowercase())
-            && methods.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, ',' | '-'))
-    })
 }
 
 /// The file of a line that says that its attributes have no room; of one that was being made, only its name is known.
@@ -353,13 +238,6 @@ impl Complaints {
             more => format!("{} | and {more} more", first.join(" | ")),
         }
     }
-}
-
-/// A line without the place in its source code that ssh puts before what `LogVerbose` makes it say.
-fn without_place(line: &str) -> &str {
-    let rest = line.split_once(".c:").and_then(|(_, rest)| rest.split_once("():"));
-    let rest = rest.filter(|(function, _)| function.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'));
-    rest.and_then(|(_, rest)| rest.split_once(" (pid=")?.1.split_once("): ")).map_or(line, |(_, said)| said)
 }
 
 /// Whether a line says that a source itself is not there; a file below it is said to have vanished.

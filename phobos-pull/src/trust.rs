@@ -112,11 +112,11 @@ fn scan_through(
     if !shown.is_empty() {
         return Ok(shown);
     }
-    let Some((login, line)) = ending::login(said.lines().map(str::trim)) else {
+    let Some((login, line)) = ssh::login(said.lines().map(str::trim)) else {
         let text = format!("{} shows no host key through {}: {}", server.known_as(), jump.address, said.trim());
         return Err(Stop::new(Exit::Failed, text).into());
     };
-    let Ending { exit, text } = login.ending(line, host.name.as_str());
+    let Ending { exit, text } = ending::of_login(login, line, host.name.as_str());
     Err(Stop::new(exit, format!("cannot ask {} through {}: {text}", server.known_as(), jump.address)).into())
 }
 

@@ -26,14 +26,16 @@ fn both(line: &str, want: &str) {
 
 #[test]
 fn a_host_is_away_for_few_reasons_only() {
-    for reason in AWAY {
+    for reason in
+        ["Connection refused", "Connection timed out", "No route to host", "Network is unreachable", "Host is down"]
+    {
         let line = format!("ssh: connect to host luv port 22: {reason}");
         both(&line, &format!("66 it is not there: {line}"));
         let line = format!("rsync: [Receiver] failed to connect to luv (10.0.0.2): {reason} (111)");
         assert_eq!(end(10, &[&line]), format!("66 it is not there: {line}"));
         both(&format!("channel 0: open failed: connect failed: {reason}"), "66 ");
     }
-    for reason in NAMELESS {
+    for reason in ["Name or service not known", "Temporary failure in name resolution"] {
         both(&format!("ssh: Could not resolve hostname luv: {reason}"), "66 ");
         assert!(end(10, &[&format!("rsync: [Receiver] getaddrinfo: luv 873: {reason}")]).starts_with("66 "));
     }
