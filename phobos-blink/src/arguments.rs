@@ -35,13 +35,16 @@ Options:
       --text TEXT    Say more about the state
       --pid PID      The process that is at work; the job has failed if it dies
                      [default: the one that runs this]
-      --breathe      Let the light breathe while a job works, until standard input ends
+      --breathe      Let the light breathe while a job works, until standard
+                     input ends
       --json         As JSON
   -h, --help         Print this
 
-Everything else is blinkstick's command line: see `phobos-blink --help`. To it phobos-blink adds
+Everything else is blinkstick's command line: see `phobos-blink --help`. To it
+phobos-blink adds
       --all            Set every LED of the stick, with one report for all
-      --respect-index  Let --pulse begin by darkening the LED that it pulses, not LED 0
+      --respect-index  Let --pulse begin by darkening the LED that it pulses,
+                       not LED 0
       --strict         Fail where blinkstick says nothing: 69 without a stick,
                        2 on an unknown color, 74 on a failed transfer
       --version        Print the version
@@ -221,6 +224,8 @@ mod tests {
             assert!(HELP.contains(opt.names[0]), "{opt:?}");
         }
         assert!(matches!(ours(&["job", "-h"]), Ok(None)));
+        let all = crate::help::help("phobos-blink", None) + HELP + MORE;
+        assert!(all.lines().all(|line| line.chars().count() <= phobos_site::exit::WIDTH), "{all}");
     }
 
     #[test]

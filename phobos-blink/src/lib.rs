@@ -66,7 +66,7 @@ const COMMANDS: [&str; 4] = ["job", "show", "ack", "jobs"];
 /// It is declared for clap, which makes manual page and completions of it, but read by a parser of its own: that makes
 /// the program a fifth smaller.
 #[derive(Debug, PartialEq, Eq, Parser)]
-#[command(name = "phobos-blink", version, about)]
+#[command(name = "phobos-blink", version, about, max_term_width = exit::WIDTH)]
 pub struct Cli {
     /// Read the configuration from FILE
     #[arg(long, global = true, value_name = "FILE")]

@@ -47,7 +47,14 @@ const TABLES: [Table; 4] = [Table::Backup, Table::External, Table::Locks, Table:
 
 /// Mirror the backups onto the off-site drive that is plugged in
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ext", version, subcommand_negates_reqs = true, disable_help_subcommand = true, after_help = exit::HELP)]
+#[command(
+    name = "phobos-ext",
+    version,
+    max_term_width = exit::WIDTH,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = exit::HELP
+)]
 pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
     #[arg(long, value_name = "FILE", global = true)]

@@ -56,7 +56,7 @@ const NOTE_LIMIT: u64 = 64 * 1024;
 
 /// Mail root about a unit that failed
 #[derive(Debug, Parser)]
-#[command(name = "phobos-mail", version, subcommand_negates_reqs = true)]
+#[command(name = "phobos-mail", version, max_term_width = exit::WIDTH, subcommand_negates_reqs = true)]
 #[command(after_help = EXITS)]
 #[command(override_usage = "phobos-mail [OPTIONS] [ADDRESS] UNIT\n       phobos-mail [OPTIONS] COMMAND")]
 pub struct Cli {

@@ -23,7 +23,7 @@ use phobos_site::{exit, job, logging};
 
 /// The private mount namespace of the backups; without a command, make it if it is not there
 #[derive(Debug, Parser)]
-#[command(name = "phobos-ns", version, after_help = exit::HELP)]
+#[command(name = "phobos-ns", version, max_term_width = exit::WIDTH, after_help = exit::HELP)]
 pub struct Cli {
     /// Read this configuration instead of /etc/phobos/phobos.toml
     #[arg(long, value_name = "FILE", global = true)]

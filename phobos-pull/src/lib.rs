@@ -47,6 +47,7 @@ const TABLES: [Table; 3] = [Table::Backup, Table::Locks, Table::Pull];
 #[command(
     name = "phobos-pull",
     version,
+    max_term_width = exit::WIDTH,
     subcommand_negates_reqs = true,
     subcommand_precedence_over_arg = true,
     disable_help_subcommand = true,

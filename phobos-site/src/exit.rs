@@ -45,6 +45,9 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// How many columns the help of a program takes at most, however wide the terminal is.
+pub const WIDTH: usize = 80;
+
 /// What every program's `--help` says of [`Exit`].
 pub const HELP: &str = "\
 Exit codes:

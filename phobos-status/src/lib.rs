@@ -52,6 +52,7 @@ const AHEAD: TimeDelta = TimeDelta::days(2);
 #[command(
     name = "phobos-status",
     version,
+    max_term_width = exit::WIDTH,
     disable_help_subcommand = true,
     after_help = exit::HELP
 )]

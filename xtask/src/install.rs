@@ -3,13 +3,15 @@
 //! What was installed is remembered in a manifest, in the format of sha256sum: `cd / && sha256sum --check MANIFEST` tells
 //! what the administrator changed since. A changed file is never overwritten; the new one is put beside it.
 
+mod compat;
+mod leaving;
 mod place;
 
 use self::place::Found;
-use crate::{again_as_root, build, crates, is_root, list, programs, say};
+use crate::files::{self, Item, Layout, PRIVATE};
+use crate::{again_as_root, build, is_root, list, man, say, target};
 use anyhow::{Context, Result};
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{self, Path, PathBuf};
 use xshell::{Shell, cmd};
 
@@ -21,20 +23,39 @@ pub(crate) struct Args {
     /// The cargo profile to build with
     #[arg(long, default_value = "release")]
     profile: String,
-    /// Install the programs of this folder and build none
+    /// Install the programs of this folder and build none; with phobos-manual among them, its pages too
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
+    /// The folder with man pages and completions
+    #[arg(long, value_name = "FOLDER", requires = "programs", hide = true)]
+    manual: Option<PathBuf>,
+    /// Also put links under the names of the original's programs into this folder, so that no path in a unit need change
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, require_equals = true, default_missing_value = "/usr/local/bin")]
+    compat: Option<PathBuf>,
 }
 
 /// Where to install, and whether to do it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Place {
-    /// The tree to install into; another one than / is for packages and images
+    /// The tree to install into; another one than / is for images
     #[arg(long, value_name = "FOLDER", default_value = "/")]
     destdir: PathBuf,
     /// Say what would be done, and do nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
+}
+
+/// The command line of `uninstall`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Away {
+    #[command(flatten)]
+    place: Place,
+    /// Even if units are enabled or at work; they are disabled
+    #[arg(long)]
+    anyway: bool,
+    /// Remove the configuration, the history and mail that waits too; keys and headers of drives stay
+    #[arg(long)]
+    purge: bool,
 }
 
 /// What was installed last, below the tree.
@@ -43,38 +64,54 @@ const MANIFEST: &str = "usr/local/share/phobos/manifest";
 /// What is appended to the name of a file that stands in the way of a changed one.
 const BESIDE: &str = ".phobos-new";
 
-/// What holds keys of drives and headers of their containers, for root alone.
-const PRIVATE: [&str; 2] = ["etc/phobos/keys", "etc/phobos/headers"];
-
-/// A file to install.
-struct Item {
-    source: PathBuf,
-    /// Below the tree.
-    target: PathBuf,
-    mode: u32,
-}
-
 /// Installs everything, or what changed since the last time.
 ///
 /// # Errors
 ///
 /// If the programs cannot be built or a file cannot be written; what was installed until then is in the manifest.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
-    let folder = match &args.programs {
-        Some(folder) => path::absolute(folder)?,
-        None => build(sh, &args.profile)?,
-    };
     let tree = path::absolute(&args.place.destdir)?;
-    if tree == Path::new("/") && !is_root() && !args.place.dry_run {
+    let here = tree == Path::new("/");
+    let (folder, manual) = match &args.programs {
+        Some(folder) => {
+            let folder = path::absolute(folder)?;
+            let manual = match &args.manual {
+                Some(manual) => Some(path::absolute(manual)?),
+                None if args.place.dry_run => None,
+                None => man::from(sh, &folder)?,
+            };
+            (folder, manual)
+        }
+        // A rehearsal compiles nothing.
+        None if args.place.dry_run => (target()?.join("unbuilt"), None),
+        None => {
+            let built = build(sh, &args.profile)?;
+            (built, Some(man::make(sh, &args.profile)?))
+        }
+    };
+    if here && !is_root() && !args.place.dry_run {
         // Building is no job for root, writing here is.
-        return again_as_root(sh, &["install", "--destdir=/", "--programs", &folder.to_string_lossy()]);
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut line = vec!["install".to_owned(), "--destdir=/".to_owned(), "--programs".to_owned(), text(&folder)];
+        line.extend(manual.iter().map(|manual| format!("--manual={}", text(manual))));
+        line.extend(args.compat.iter().map(|folder| format!("--compat={}", text(folder))));
+        return again_as_root(sh, &line.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    let items = items(&folder)?;
-    let changed = apply(sh, &tree, &items, args.place.dry_run)?;
-    if !args.place.dry_run {
-        private_folders(&tree)?;
+    if here && tree.join("usr/bin/phobos-ext").exists() {
+        say("the Debian package of phobos is here too: units in /etc come before its own; remove one of the two");
     }
-    if tree == Path::new("/") && !args.place.dry_run {
+    let changed = apply(sh, &tree, &files::items(Layout::Local, &folder, manual.as_deref())?, args.place.dry_run)?;
+    if args.programs.is_none() && args.place.dry_run {
+        say("built      man pages and completions, below usr/local/share");
+    }
+    if let Some(folder) = &args.compat {
+        compat::link(&tree, folder, args.place.dry_run)?;
+    }
+    if args.place.dry_run {
+        return Ok(());
+    }
+    private_folders(&tree)?;
+    if here {
         for line in next_steps(&changed) {
             say(line);
         }
@@ -88,7 +125,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
 ///
 /// If a file cannot be written.
 pub(crate) fn into(sh: &Shell, tree: &Path, programs: &Path) -> Result<()> {
-    apply(sh, tree, &items(programs)?, false)?;
+    apply(sh, tree, &files::items(Layout::Local, programs, None)?, false)?;
     private_folders(tree)
 }
 
@@ -101,51 +138,25 @@ fn private_folders(tree: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If a file cannot be removed.
-pub(crate) fn uninstall(sh: &Shell, place: &Place) -> Result<()> {
+/// If units are enabled or at work, or a file cannot be removed.
+pub(crate) fn uninstall(sh: &Shell, args: &Away) -> Result<()> {
+    let place = &args.place;
     let tree = path::absolute(&place.destdir)?;
-    if tree == Path::new("/") && !is_root() && !place.dry_run {
-        return again_as_root(sh, &["uninstall", "--destdir=/"]);
+    let here = tree == Path::new("/");
+    if here && !is_root() && !place.dry_run {
+        let flags = [(args.anyway, "--anyway"), (args.purge, "--purge")];
+        let line = ["uninstall", "--destdir=/"].into_iter();
+        let line: Vec<&str> = line.chain(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| *flag)).collect();
+        return again_as_root(sh, &line);
     }
-    apply(sh, &tree, &[], place.dry_run).map(drop)
-}
-
-/// Every file there is to install, with the programs of `folder`.
-fn items(folder: &Path) -> Result<Vec<Item>> {
-    let mut items: Vec<Item> = programs()?
-        .into_iter()
-        .map(|name| Item { source: folder.join(&name), target: Path::new("usr/local/bin").join(name), mode: 0o755 })
-        .collect();
-    for source in dist()? {
-        let target = target(&source).with_context(|| format!("{} has no place to be installed", source.display()))?;
-        items.push(Item { source, target, mode: 0o644 });
+    let last = read_manifest(&tree)?;
+    leaving::stop_first(sh, &tree, &last, here, args.anyway || place.dry_run)?;
+    compat::unlink(&tree, place.dry_run)?;
+    apply(sh, &tree, &[], place.dry_run)?;
+    if args.purge {
+        leaving::purge(&tree, place.dry_run)?;
     }
-    Ok(items)
-}
-
-/// Every file in the packages' `dist` folders, and in folders in there.
-fn dist() -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for folder in crates()? {
-        for path in list(&folder.join("dist"))? {
-            if path.is_dir() { files.extend(list(&path)?) } else { files.push(path) }
-        }
-    }
-    Ok(files)
-}
-
-/// Where a file of a `dist` folder goes, by its name's end.
-fn target(source: &Path) -> Option<PathBuf> {
-    let folder = match source.extension()?.to_str()? {
-        "service" | "timer" | "path" | "socket" | "target" => PathBuf::from("etc/systemd/system"),
-        "rules" => "etc/udev/rules.d".into(),
-        "toml" => "etc/phobos".into(),
-        "conf" if source.parent()?.ends_with("sysusers.d") => "etc/sysusers.d".into(),
-        // A drop-in is for a unit of the administrator's own, who puts it there.
-        "conf" => Path::new("usr/local/share/phobos").join(source.parent()?.file_name()?),
-        _ => return None,
-    };
-    Some(folder.join(source.file_name()?))
+    Ok(())
 }
 
 /// What lies at a path.
@@ -233,8 +244,14 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn install(&mut self, Item { source, target, mode }: &Item) -> Result<()> {
-        let text = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+    fn install(&mut self, item: &Item) -> Result<()> {
+        let Item { source, target, mode } = item;
+        if self.dry_run && target.starts_with(Layout::Local.bin()) && !source.is_file() {
+            say(&format!("built      {}, unless it is the same already", self.tree.join(target).display()));
+            self.now.insert(target.clone(), String::new());
+            return Ok(());
+        }
+        let text = files::content(Layout::Local, item)?;
         let ours = hash(self.sh, &text)?;
         let path = self.tree.join(target);
         let disk = look(self.sh, self.tree, target)?;

@@ -2,8 +2,10 @@
 
 mod bench;
 mod demo;
+mod files;
 mod fuzz;
 mod install;
+mod man;
 mod mutants;
 mod nas;
 mod setup;
@@ -44,10 +46,12 @@ enum Chore {
     /// Hold up the bytes of a connection, as a distant host's (bench uses it)
     #[command(hide = true)]
     Delay(bench::delay::Args),
-    /// Build the programs and install them with units, udev rules and a sample configuration
+    /// Write the man pages and completions into target/manual
+    Man(man::Args),
+    /// Build the programs and install them with units, udev rules, man pages and a sample configuration
     Install(install::Args),
     /// Remove what `install` installed and nobody changed since
-    Uninstall(install::Place),
+    Uninstall(install::Away),
 }
 
 fn main() -> ExitCode {
@@ -71,8 +75,9 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Demo(args) => demo::run(&sh, &args),
         Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Delay(args) => bench::delay::run(&args),
+        Chore::Man(args) => man::run(&sh, &args),
         Chore::Install(args) => install::run(&sh, &args),
-        Chore::Uninstall(place) => install::uninstall(&sh, &place),
+        Chore::Uninstall(args) => install::uninstall(&sh, &args),
     }
 }
 
@@ -117,7 +122,12 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// Builds the programs with a cargo profile and returns the folder they lie in.
 fn build(sh: &Shell, profile: &str) -> Result<PathBuf> {
-    let packages = programs()?.into_iter().flat_map(|name| ["--package".to_owned(), name]);
+    build_packages(sh, profile, &programs()?)
+}
+
+/// Builds the programs of these packages with a cargo profile and returns the folder they lie in.
+fn build_packages(sh: &Shell, profile: &str, packages: &[String]) -> Result<PathBuf> {
+    let packages = packages.iter().flat_map(|name| ["--package", name]);
     cmd!(sh, "cargo build --locked --bins --profile {profile} {packages...}").run()?;
     Ok(target()?.join(if profile == "dev" { "debug" } else { profile }))
 }

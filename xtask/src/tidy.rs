@@ -48,7 +48,7 @@ fn text_has_no_trailing_blanks_and_ends_with_a_line_end() {
 #[test]
 fn every_package_shares_the_workspaces_settings() {
     let mut folders = crates().unwrap();
-    folders.extend([project().join("xtask"), project().join("tests")]);
+    folders.extend(["xtask", "tests", "manual"].map(|folder| project().join(folder)));
     for folder in folders {
         let text = fs::read_to_string(folder.join("Cargo.toml")).unwrap();
         for line in ["edition.workspace", "rust-version.workspace", "license.workspace", "[lints]\nworkspace"] {

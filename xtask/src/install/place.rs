@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, mkdirat, open, openat, readlinkat, renameat, statat, unlinkat,
+    AtFlags, Dir, FileType, Mode, OFlags, fchmod, mkdirat, open, openat, readlinkat, renameat, statat, symlinkat,
+    unlinkat,
 };
 use rustix::io::Errno;
 
@@ -103,6 +104,74 @@ pub(super) fn remove(tree: &Path, target: &Path) -> Result<()> {
         None => Ok(()),
     };
     remove().with_context(|| format!("cannot remove {}", tree.join(target).display()))
+}
+
+/// Removes a file or link, or a folder with all that is in it, through no link; says whether anything is there.
+///
+/// # Errors
+///
+/// If a link is on the way, or something cannot be removed.
+pub(super) fn remove_tree(tree: &Path, target: &Path, dry_run: bool) -> Result<bool> {
+    let remove = || -> Result<bool> {
+        let Some((folder, name)) = folder_of(tree, target, false)? else { return Ok(false) };
+        match statat(&folder, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            found => found.map(drop)?,
+        }
+        if !dry_run {
+            empty(&folder, &name)?;
+        }
+        Ok(true)
+    };
+    remove().with_context(|| format!("cannot remove {}", tree.join(target).display()))
+}
+
+/// Removes `name` from `folder`, whatever it is.
+fn empty(folder: &OwnedFd, name: &OsStr) -> Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(folder, name, flags, Mode::empty()) {
+        Ok(inner) => {
+            for entry in Dir::read_from(&inner)? {
+                let entry = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+                if entry != "." && entry != ".." {
+                    empty(&inner, &entry)?;
+                }
+            }
+            Ok(unlinkat(folder, name, AtFlags::REMOVEDIR)?)
+        }
+        Err(Errno::LOOP | Errno::NOTDIR) => gone(unlinkat(folder, name, AtFlags::empty())),
+        Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a folder if it is there and empty.
+///
+/// # Errors
+///
+/// If a link is on the way, or it cannot be removed.
+pub(super) fn remove_folder(tree: &Path, target: &Path) -> Result<()> {
+    let remove = || -> Result<()> {
+        let Some((folder, name)) = folder_of(tree, target, false)? else { return Ok(()) };
+        match unlinkat(&folder, &name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::NOENT) => Ok(()),
+            removed => Ok(removed?),
+        }
+    };
+    remove().with_context(|| format!("cannot remove {}", tree.join(target).display()))
+}
+
+/// Makes the link `target`, which says `says`.
+///
+/// # Errors
+///
+/// If a link is on the way, something is in its place, or it cannot be made.
+pub(super) fn symlink(tree: &Path, target: &Path, says: &Path) -> Result<()> {
+    let make = || -> Result<()> {
+        let (folder, name) = folder_of(tree, target, true)?.context("it has no folder")?;
+        Ok(symlinkat(says, &folder, &name)?)
+    };
+    make().with_context(|| format!("cannot make {}", tree.join(target).display()))
 }
 
 /// What the link `target` says; `None` if it is no link.

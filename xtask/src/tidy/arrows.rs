@@ -57,7 +57,7 @@ fn phobos_core_knows_nothing_of_this_nas() {
 #[test]
 fn every_dependency_is_used() {
     let mut packages = crates().unwrap();
-    packages.extend([project().join("xtask"), project().join("tests")]);
+    packages.extend(["xtask", "tests", "manual"].map(|folder| project().join(folder)));
     for package in packages {
         let manifest = fs::read_to_string(package.join("Cargo.toml")).unwrap();
         let code = |folders: &[&str]| -> String {
