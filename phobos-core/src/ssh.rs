@@ -267,6 +267,19 @@ fn parse_fingerprint(line: &str) -> Option<(&str, &str)> {
     Some((fingerprint, kind))
 }
 
+/// A key's fingerprint as people compare it, from a command line.
+///
+/// # Errors
+///
+/// What a fingerprint is, if it is none.
+pub fn fingerprint(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+    match text.strip_prefix("SHA256:") {
+        Some(hash) if hash.len() == 43 && hash.chars().all(good) => Ok(text.to_owned()),
+        _ => Err("a fingerprint is SHA256: and 43 letters, as `ssh-keygen -l` shows it".to_owned()),
+    }
+}
+
 impl fmt::Display for HostKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.fingerprint, self.kind)
@@ -278,6 +291,13 @@ mod tests {
     use super::*;
     use crate::exec::System;
     use crate::exec::fake::Script;
+
+    #[test]
+    fn a_fingerprint_is_what_ssh_keygen_shows() {
+        assert!(fingerprint("SHA256:KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_ok());
+        assert!(fingerprint("KZQ+Cwy0YmUeSOXOIxrAOWXpaMJKPojwb6EOJTrYOHg").is_err());
+        assert!(fingerprint("SHA256:short").is_err());
+    }
 
     #[test]
     fn a_line_lets_a_key_read_below_one_folder_and_do_nothing_else() {

@@ -33,6 +33,17 @@ pub enum Answer {
     Interrupted(i32),
 }
 
+/// What has ended an answer that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was whole.
+    OfLine,
+    /// Standard input has ended before it.
+    OfInput,
+    /// A signal came first.
+    Interrupted(i32),
+}
+
 /// Whether somebody can be asked.
 pub fn is_there() -> bool {
     io::stdin().is_terminal()
@@ -44,13 +55,31 @@ pub fn is_there() -> bool {
 ///
 /// When it cannot be read, or is longer than any answer. The terminal shows again what is typed.
 pub fn line(echo: Echo, interrupted: &dyn Fn() -> Option<i32>) -> io::Result<Answer> {
+    let mut bytes = Vec::new();
+    Ok(match read(echo, interrupted, LONGEST, &mut bytes)? {
+        End::OfLine => Answer::Line(String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned()),
+        End::OfInput => Answer::End,
+        End::Interrupted(signal) => Answer::Interrupted(signal),
+    })
+}
+
+/// Reads a line that is not shown into `secret`, up to its capacity, so that it is nowhere else in memory; see [`line`].
+///
+/// # Errors
+///
+/// As for [`line`].
+pub fn secret(secret: &mut Vec<u8>, interrupted: &dyn Fn() -> Option<i32>) -> io::Result<End> {
+    let longest = secret.capacity();
+    read(Echo::Off, interrupted, longest, secret)
+}
+
+fn read(echo: Echo, interrupted: &dyn Fn() -> Option<i32>, longest: usize, bytes: &mut Vec<u8>) -> io::Result<End> {
     let stdin = io::stdin();
     let _quiet = (echo == Echo::Off).then(Quiet::begin).transpose()?;
     let tick = Timespec::try_from(TICK).map_err(io::Error::other)?;
-    let mut bytes = Vec::new();
     loop {
         if let Some(signal) = interrupted() {
-            return Ok(Answer::Interrupted(signal));
+            return Ok(End::Interrupted(signal));
         }
         let mut polled = [PollFd::new(&stdin, PollFlags::IN)];
         match poll(&mut polled, Some(&tick)) {
@@ -60,11 +89,9 @@ pub fn line(echo: Echo, interrupted: &dyn Fn() -> Option<i32>) -> io::Result<Ans
         let mut byte = [0];
         match rustix::io::read(stdin.as_fd(), &mut byte) {
             Err(rustix::io::Errno::INTR) => {}
-            Ok(0) if bytes.is_empty() => return Ok(Answer::End),
-            Ok(count) if count == 0 || byte == *b"\n" => {
-                return Ok(Answer::Line(String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned()));
-            }
-            Ok(_) if bytes.len() < LONGEST => bytes.extend(byte),
+            Ok(0) if bytes.is_empty() => return Ok(End::OfInput),
+            Ok(count) if count == 0 || byte == *b"\n" => return Ok(End::OfLine),
+            Ok(_) if bytes.len() < longest => bytes.extend(byte),
             Ok(_) => return Err(io::Error::other("the line is too long")),
             Err(error) => return Err(error.into()),
         }

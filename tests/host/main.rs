@@ -152,6 +152,8 @@ stories! {
         the_page_is_one_file_and_is_served_to_whoever_asks,
         a_machine_set_up_wrongly_is_told_how_to_mend_it,
         hooks_are_told_once_and_hold_up_nobody;
+    unlock:
+        a_machine_gets_its_passphrase_and_nobody_else_does;
 }
 
 /// A story that nobody tells proves nothing.

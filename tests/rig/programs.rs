@@ -12,8 +12,16 @@ use crate::host;
 use crate::qemu::PROGRAMS_SIZE;
 
 /// The workspace's packages whose programs go into the machine; each program is called as its package.
-const PACKAGES: [&str; 7] =
-    ["phobos-blink", "phobos-ns", "phobos-ext", "phobos-mail", "phobos-pull", "phobos-status", "phobos-tests"];
+const PACKAGES: [&str; 8] = [
+    "phobos-blink",
+    "phobos-ns",
+    "phobos-ext",
+    "phobos-mail",
+    "phobos-pull",
+    "phobos-status",
+    "phobos-unlock",
+    "phobos-tests",
+];
 
 /// What is not a program of the product, and where it goes.
 const HELPER: &str = "fake-blinkstick";

@@ -192,7 +192,9 @@ mod tests {
     #[test]
     fn every_program_is_found() {
         let programs = programs().unwrap();
-        for name in ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull", "phobos-status"] {
+        for name in
+            ["phobos-blink", "phobos-ext", "phobos-mail", "phobos-ns", "phobos-pull", "phobos-status", "phobos-unlock"]
+        {
             assert!(programs.iter().any(|program| program == name), "{name} in {programs:?}");
         }
         assert!(!programs.contains(&"phobos-core".to_owned()));

@@ -59,6 +59,12 @@ impl Child {
         let (stdout, stdout_end) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stderr, stderr_end) = pipe_with(PipeFlags::CLOEXEC)?;
         let (stdin_end, stdin) = match input {
+            // What fits into a pipe is nowhere but in it, which is never swapped out.
+            Input::Bytes if invocation.stdin.0.len() <= PIPE_BUF => {
+                let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+                File::from(write).write_all(&invocation.stdin.0)?;
+                (read, None)
+            }
             Input::Bytes => (in_memory(&invocation.stdin.0)?, None),
             Input::Open => {
                 let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 /// How long a program may run that was given no limit of its own ([`Invocation::limit`], [`Invocation::while_it_gets_on`]).
 const DEFAULT_LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -35,9 +37,9 @@ pub(super) enum Lifetime {
     Bound,
 }
 
-/// The standard input of a program. It may be a key, so `Debug` does not show it.
+/// The standard input of a program. It may be a key, so `Debug` does not show it, and it is wiped out of memory in the end.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(pub(super) Vec<u8>);
+pub struct Secret(pub(super) Zeroizing<Vec<u8>>);
 
 /// A call as messages show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -174,6 +176,12 @@ impl fmt::Display for Call {
 
 impl From<Vec<u8>> for Secret {
     fn from(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+}
+
+impl From<Zeroizing<Vec<u8>>> for Secret {
+    fn from(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self(bytes)
     }
 }
