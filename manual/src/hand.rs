@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use std::collections::BTreeMap;
 
 /// The files, one for each program.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     include_str!("../pages/phobos.txt"),
     include_str!("../pages/phobos.toml.txt"),
     include_str!("../pages/phobos-blink.txt"),
@@ -16,6 +16,7 @@ const FILES: [&str; 8] = [
     include_str!("../pages/phobos-ns.txt"),
     include_str!("../pages/phobos-pull.txt"),
     include_str!("../pages/phobos-status.txt"),
+    include_str!("../pages/phobos-unlock.txt"),
 ];
 
 /// All that is written by hand.

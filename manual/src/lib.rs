@@ -42,6 +42,7 @@ pub fn programs() -> Vec<Command> {
         phobos_ns::Cli::command(),
         phobos_pull::Cli::command(),
         phobos_status::Cli::command(),
+        phobos_unlock::Cli::command(),
     ];
     for program in &mut programs {
         // From here on each command knows its whole name and the options of those above it.

@@ -31,6 +31,7 @@ use settings::Place;
     subcommand_negates_reqs = true,
     subcommand_precedence_over_arg = true,
     disable_help_subcommand = true,
+    max_term_width = exit::WIDTH,
     after_help = exit::HELP
 )]
 pub struct Cli {

@@ -59,7 +59,7 @@ pub(crate) struct Place {
 }
 
 /// Which of the two systems of a machine is meant: each has an ssh server and keys of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// The one in the initramfs, which waits for the passphrase.
     BeforeBoot,
@@ -108,6 +108,15 @@ impl Stage {
         match self {
             Self::BeforeBoot => "the system that waits for the passphrase",
             Self::Booted => "the running system",
+        }
+    }
+
+    /// The one that an argument names.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "before-boot" => Ok(Self::BeforeBoot),
+            "booted" => Ok(Self::Booted),
+            _ => Err("it is `before-boot` or `booted`".to_owned()),
         }
     }
 

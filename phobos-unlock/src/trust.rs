@@ -17,8 +17,8 @@ pub(crate) struct Args {
     /// The machine
     #[arg(value_name = "NAME", value_parser = crate::settings::host_name)]
     pub(crate) name: String,
-    /// The system that answers now; else it is told by what its ssh server says
-    #[arg(long, value_name = "SYSTEM")]
+    /// The system that answers now, `before-boot` or `booted`; else it is told by what its ssh server says
+    #[arg(long, value_name = "SYSTEM", value_parser = Stage::parse)]
     stage: Option<Stage>,
     /// Trust the key with this fingerprint, and ask nobody
     #[arg(long, value_name = "SHA256:…", value_parser = ssh::fingerprint)]
