@@ -26,6 +26,7 @@ use self::copying::Copied;
 use crate::checksums::Drafted;
 use crate::exchange;
 use crate::gate;
+use crate::names;
 use crate::progress::Monitor;
 use crate::reading::{Reader, Reading, Timed};
 use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
@@ -166,12 +167,11 @@ impl Mirroring<'_> {
         let first = copy.as_ref().filter(|_| self.cli.delete_first).map(|dir| (dir, plan.gone.as_slice()));
         room::make(root, needed, first, &record_of_run, &mut self.monitor().handler())?;
         let is_rest_alike = self.is_rest_alike(&verdict, source, root)?;
-        let names = |names: &mut dyn Iterator<Item = &OsString>| -> Vec<String> {
-            names.filter_map(|name| name.to_str().map(str::to_owned)).collect()
-        };
+        // What is left out this time stays phobos's.
+        let left_out: BTreeSet<OsString> = verdict.seen.left_out();
         let mut done = Done::nothing(DriveRecord {
             transaction,
-            names: names(&mut verdict.seen.judged.intersection(&verdict.seen.tops)),
+            names: names::noted(verdict.seen.judged.intersection(&verdict.seen.tops).chain(&left_out)),
             ..verdict.seen.record.clone()
         });
         if verdict.is_same && is_rest_alike && damaged.is_empty() {
@@ -180,7 +180,10 @@ impl Mirroring<'_> {
         // From here on nothing that is sealed has to be as it was. Before more is written the drive says whose it is, and what will
         // be put there.
         record_of_run.write(root)?;
-        let record = DriveRecord { names: names(&mut verdict.seen.judged.iter()), ..verdict.seen.record.clone() };
+        let record = DriveRecord {
+            names: names::noted(verdict.seen.judged.iter().chain(&left_out)),
+            ..verdict.seen.record.clone()
+        };
         record.write(root)?;
         if let Some(before) = unproved {
             log::warn!("an earlier run did not prove that all is on the disk: what it wrote is copied again");

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
-use phobos_core::fs::Dir;
+use phobos_core::fs::{Dir, shown};
 use phobos_core::rsync;
+use phobos_site::exit::{Exit, Stop};
 
+use crate::checksums;
 use crate::record::{FOLDER, GUIDE, LOST_AND_FOUND};
 
 /// The names at the source's top, the repository's own left out.
@@ -28,9 +30,55 @@ pub(crate) fn filters(inner: &Path, foreign: &[OsString], skipped: Option<&Path>
     own.chain(foreign.iter().map(|name| rsync::rule('-', Path::new(name)))).collect()
 }
 
+/// Names as a record keeps them: any name, also one that is no text.
+pub(crate) fn noted<'n>(names: impl Iterator<Item = &'n OsString>) -> Vec<String> {
+    names.map(|name| checksums::to_text(Path::new(name))).collect()
+}
+
+/// The names of a record.
+pub(crate) fn of(noted: &[String]) -> BTreeSet<OsString> {
+    noted.iter().filter_map(|text| checksums::from_text(text)).map(Into::into).collect()
+}
+
+/// Refuses to put the source's names where somebody else has put their own: `there` is what the drive has, and `ours` what mirrors
+/// have put there.
+pub(crate) fn prove_ours(
+    there: &BTreeSet<OsString>,
+    tops: &BTreeSet<OsString>,
+    ours: &BTreeSet<OsString>,
+) -> Result<(), Stop> {
+    let Some(first) = there.iter().find(|name| tops.contains(*name) && !ours.contains(*name)) else { return Ok(()) };
+    let text = format!(
+        "{} is on the drive, where phobos did not put it, and now among the backups as well, so that what is in it would be \
+         mirrored over; the drive is left as it was; give it another name on the drive, or move it away",
+        shown(Path::new(first))
+    );
+    Err(Stop::new(Exit::Refused, text))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn any_name_is_kept_in_a_record() {
+        let names: BTreeSet<OsString> =
+            [b"films".to_vec(), b"a\\b".to_vec(), b"new\nline".to_vec(), b"\xff\xfe".to_vec()]
+                .map(OsString::from_vec)
+                .into();
+        assert_eq!(of(&noted(names.iter())), names);
+        assert_eq!(of(&["\\".to_owned()]), BTreeSet::new());
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_not_mirrored_over() {
+        let set = |names: &[&str]| -> BTreeSet<OsString> { names.iter().map(OsString::from).collect() };
+        let there = set(&["films", "holding", "photos"]);
+        prove_ours(&there, &set(&["holding", "letters"]), &set(&["holding"])).unwrap();
+        let error = prove_ours(&there, &set(&["holding", "photos"]), &set(&["holding"])).unwrap_err().to_string();
+        assert!(error.starts_with("photos is on the drive, where phobos did not put it"), "{error}");
+    }
 
     #[test]
     fn what_is_phobos_own_is_neither_copied_nor_deleted() {

@@ -83,6 +83,13 @@ pub(crate) struct Seen {
     pub(crate) most_gone: Option<u64>,
 }
 
+impl Seen {
+    /// What mirrors have put at the top, and this one neither looks at nor changes.
+    pub(crate) fn left_out(&self) -> BTreeSet<OsString> {
+        names::of(&self.record.names).difference(&self.judged).cloned().collect()
+    }
+}
+
 impl<'a> Looking<'a> {
     /// Opens the source and the drive, and looks at what needs no lock of Borg's. Nothing is changed on either, but that
     /// the copy gets its own `config` back where that is damaged.
@@ -137,7 +144,7 @@ impl<'a> Looking<'a> {
         let holding = self.config.backup.holding.strip_prefix(&self.config.backup.mount).ok();
         let (holding, skipped) = if self.config.external.holding { (holding, None) } else { (None, holding) };
         let mut judged = tops.clone();
-        judged.extend(record.names.iter().map(OsString::from).filter(|name| !names::is_own(name, inner)));
+        judged.extend(names::of(&record.names).into_iter().filter(|name| !names::is_own(name, inner)));
         judged.retain(|top| skipped.is_none_or(|skipped| !skipped.starts_with(top)));
         let spaces = spaces::list(from, root, &judged, inner, holding)?;
         let unproved = RunRecord::read(root)?;
@@ -199,6 +206,8 @@ impl<'a> Looking<'a> {
             if copy.has_files() && !is_known {
                 return refused(format!("the copy on the drive is not one of the repository {id}, as its config says"));
             }
+            let there = root.entries()?.into_iter().map(|entry| entry.name).collect();
+            names::prove_ours(&there, tops, &names::of(&record.names))?;
             return Ok(record);
         }
         if copy.has_files() && !is_known {

@@ -23,7 +23,7 @@ use phobos_site::paths::Paths;
 
 use super::alone;
 use super::enrol::{configure, enable, is_new, name, path, remember};
-use crate::names::{is_own, tops};
+use crate::names::{self, is_own, tops};
 use crate::record::DriveRecord;
 use crate::seal::Seal;
 use crate::session::Session;
@@ -186,13 +186,12 @@ fn judge(found: Found, name: &str, id: &str, tops: &BTreeSet<OsString>) -> Resul
         ));
     }
     let record = found.record.unwrap_or_else(|| {
-        let names = found.names.iter().filter(|name| tops.contains(*name)).filter_map(|name| name.to_str());
-        DriveRecord { names: names.map(str::to_owned).collect(), ..DriveRecord::new(id, name) }
+        let names = names::noted(found.names.iter().filter(|name| tops.contains(*name)));
+        DriveRecord { names, ..DriveRecord::new(id, name) }
     });
-    let is_ours = |name: &OsString| {
-        tops.contains(name) || name.to_str().is_some_and(|name| record.names.iter().any(|own| own == name))
-    };
-    let foreign = found.names.iter().filter(|name| !is_ours(name)).cloned().collect();
+    let ours = names::of(&record.names);
+    names::prove_ours(&found.names, tops, &ours)?;
+    let foreign = found.names.difference(&ours).cloned().collect();
     Ok(Adoption { record: DriveRecord { drive: name.to_owned(), ..record }, foreign })
 }
 
@@ -205,7 +204,8 @@ mod tests {
     }
 
     fn found(record: Option<&str>, copy: Copy, names: &[&str]) -> Found {
-        Found { record: record.map(|id| DriveRecord::new(id, "old")), copy, names: set(names) }
+        let record = record.map(|id| DriveRecord { names: vec!["holding".to_owned()], ..DriveRecord::new(id, "old") });
+        Found { record, copy, names: set(names) }
     }
 
     /// What is left alone, or why the drive is not taken over.
@@ -233,5 +233,7 @@ mod tests {
             let said = judged(found).unwrap_err();
             assert!(said.contains(why), "{said}");
         }
+        let said = judged(Found { record: Some(DriveRecord::new("ab", "old")), ..found(None, ours(), &["holding"]) });
+        assert!(said.unwrap_err().starts_with("holding is on the drive, where phobos did not put it"));
     }
 }
