@@ -20,6 +20,7 @@ use phobos_core::progress::{Change, CopyEvent};
 use phobos_core::rsync::{self, Stats};
 use phobos_core::teardown;
 use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
 use phobos_site::ledger;
 
 use self::copying::Copied;
@@ -63,6 +64,15 @@ pub(crate) struct Mirroring<'a> {
     pub(crate) read: &'a RefCell<Option<ledger::Go>>,
 }
 
+/// What was found to be damaged.
+#[derive(Default)]
+struct Damage {
+    /// From the top of the drive.
+    files: BTreeSet<PathBuf>,
+    /// How many more.
+    more: u64,
+}
+
 /// What a run has copied.
 struct Done {
     /// What the drive is in the end.
@@ -100,9 +110,18 @@ impl Mirroring<'_> {
         if is_first {
             self.all_was_read_back(source);
         } else {
-            let damaged = self.read_again(session.root()?, source)?;
-            if !damaged.is_empty() {
-                self.mend(source, session, &damaged)?;
+            let Damage { files, more } = self.read_again(session.root()?, source)?;
+            if !files.is_empty() {
+                self.mend(source, session, &files)?;
+            }
+            if more > 0 {
+                let text = format!(
+                    "the drive {} is damaged in {more} files more than the {} that were copied again: replace it; until then each \
+                     further run copies some more",
+                    self.looking.target.name,
+                    files.len()
+                );
+                return Err(Stop::new(Exit::Refused, text).into());
             }
         }
         self.borg.borrow_mut().let_go();
@@ -115,20 +134,24 @@ impl Mirroring<'_> {
         self.read.replace(Some(Timed::begin().end(&reading, true)));
     }
 
-    /// Reads some of the drive again, for as long as the configuration says; returns what is damaged.
-    fn read_again(&self, root: &Dir, source: &Source<'_>) -> Result<BTreeSet<PathBuf>, anyhow::Error> {
+    /// Reads some of the drive again, for as long as the configuration says; all of it, where more is known to be damaged than has
+    /// a name. Returns what is damaged.
+    fn read_again(&self, root: &Dir, source: &Source<'_>) -> Result<Damage, anyhow::Error> {
         let time = self.config.external.verify_time.0;
-        if time.is_zero() {
-            return Ok(BTreeSet::new());
+        let is_all = self.rounds.has_unnamed();
+        if time.is_zero() && !is_all {
+            return Ok(Damage::default());
         }
         self.systemd.status("reading the drive again");
-        let (until, from) = (Instant::now().checked_add(time), self.rounds.position().cloned());
+        let until = Instant::now().checked_add(time).filter(|_| !is_all);
+        let from = self.rounds.position().cloned().filter(|_| !is_all);
         let go = Timed::begin();
         // The copy is what the source is, as was looked at right before.
         let (inner, state) = (source.place.inner.as_path(), Some(&source.side.state));
         let reading = Reader { root, inner, until, from, known: &[], state }.read(&mut self.monitor().handler())?;
-        self.read.replace(Some(go.end(&reading, false)));
-        Ok(reading.whole_go()?.damaged.into_iter().map(|damaged| damaged.path).collect())
+        self.read.replace(Some(go.end(&reading, is_all)));
+        let Reading { damaged, more, .. } = reading.whole_go()?;
+        Ok(Damage { files: damaged.into_iter().map(|damaged| damaged.path).collect(), more })
     }
 
     /// Copies again what is damaged, where the source proves that it is not, and reads that back.

@@ -26,8 +26,8 @@ use crate::proof::SegmentProof;
 use crate::record::{DRIVE, DriveRecord, FOLDER, GENERATION};
 use crate::seal::Seal;
 
-/// How many damaged files are named.
-const NAMED: usize = 200;
+/// How many damaged files are named, and mended by one mirror.
+const NAMED: usize = 10_000;
 
 /// Where a repository has its segments.
 const DATA: &str = "data";
@@ -102,6 +102,8 @@ struct Go<'a, 'h> {
     handler: Handler<'h>,
     begun: Instant,
     reading: Reading,
+    /// The names of what is damaged.
+    named: BTreeSet<PathBuf>,
     /// Whether anything was read that counts for the position.
     has_advanced: bool,
 }
@@ -117,7 +119,8 @@ impl Reader<'_> {
         handler(CopyEvent::Phase(Phase::Reading)).map_err(CopyError::from)?;
         // A go that comes to nothing leaves the next one where it was itself.
         let reading = Reading { position: self.from.clone(), ..Reading::default() };
-        let mut go = Go { reader: self, handler, begun: Instant::now(), reading, has_advanced: false };
+        let mut go =
+            Go { reader: self, handler, begun: Instant::now(), reading, named: BTreeSet::new(), has_advanced: false };
         go.run()?;
         Ok(go.reading)
     }
@@ -354,7 +357,7 @@ impl Go<'_, '_> {
 
     /// Takes note of a file that is not what was written.
     fn damaged(&mut self, path: &Path, why: String) -> bool {
-        if self.reading.damaged.iter().any(|damaged| damaged.path == path) {
+        if self.named.contains(path) {
             return false;
         }
         let text = format!("damaged on the drive: {}: {why}", shown(path));
@@ -362,6 +365,7 @@ impl Go<'_, '_> {
             log::debug!("{halt}");
         }
         if self.reading.damaged.len() < NAMED {
+            self.named.insert(path.to_owned());
             self.reading.damaged.push(Damaged { path: path.to_owned(), why });
         } else {
             self.reading.more = self.reading.more.saturating_add(1);

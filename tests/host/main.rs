@@ -43,6 +43,7 @@ stories! {
         a_disk_is_prepared_only_if_it_is_meant_and_nothing_needs_it,
         the_recovery_sheet_has_passphrases_that_open_and_no_others,
         every_bit_that_a_drive_loses_is_found_and_mended_from_a_good_source,
+        however_many_files_rot_none_is_left_under_a_green_light,
         rot_in_the_repository_itself_is_known_before_it_matters,
         a_reading_that_is_killed_crowded_or_not_heard_leaves_the_drive_closed,
         other_file_systems_are_drives_or_refused_with_a_remedy,

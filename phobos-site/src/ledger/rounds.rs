@@ -76,6 +76,9 @@ pub struct Damage {
     /// Those that no mirror has mended yet, by their paths from the top of the drive.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unmended: BTreeSet<String>,
+    /// How many more no mirror has mended, whose names are not kept: only reading everything again finds them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unnamed: u64,
 }
 
 /// One go at reading a drive.
@@ -111,12 +114,16 @@ impl Rounds {
         round.position = position;
         if let Some((path, why)) = damaged.first() {
             let before = self.damage.take();
-            let (files, mut unmended) = before.map(|before| (before.files, before.unmended)).unwrap_or_default();
-            let new = u64::try_from(damaged.iter().filter(|(path, _)| !unmended.contains(path)).count());
-            let files = files.saturating_add(new.unwrap_or(u64::MAX)).saturating_add(more);
+            let before = before.map(|before| (before.files, before.unmended, before.unnamed));
+            let (files, mut unmended, unnamed) = before.unwrap_or_default();
             let first = format!("{path}: {why}");
-            unmended.extend(damaged.into_iter().map(|(path, _)| path).take(NAMES.saturating_sub(unmended.len())));
-            self.damage = Some(Damage { at: ended, files, first, clean: 0, unmended });
+            let mut new: Vec<_> =
+                damaged.into_iter().map(|(path, _)| path).filter(|path| !unmended.contains(path)).collect();
+            let files = files.saturating_add(count(new.len())).saturating_add(more);
+            let nameless = new.split_off(new.len().min(NAMES.saturating_sub(unmended.len()))).len();
+            unmended.extend(new);
+            let unnamed = unnamed.saturating_add(count(nameless)).saturating_add(more);
+            self.damage = Some(Damage { at: ended, files, first, clean: 0, unmended, unnamed });
         } else if let Some(damage) = self.damage.as_mut().filter(|damage| whole && damage.at < round.began) {
             damage.clean = damage.clean.saturating_add(1);
         }
@@ -138,12 +145,27 @@ impl Rounds {
         self.damage.iter().flat_map(|damage| &damage.unmended).map(String::as_str)
     }
 
+    /// Whether more are known to be damaged than are known by name.
+    pub fn has_unnamed(&self) -> bool {
+        self.damage.as_ref().is_some_and(|damage| damage.unnamed > 0)
+    }
+
     /// Takes note that a complete mirror has mended what was damaged.
     pub fn mended(&mut self) {
         if let Some(damage) = &mut self.damage {
             damage.unmended.clear();
+            damage.unnamed = 0;
         }
     }
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[cfg(test)]
@@ -223,7 +245,13 @@ mod tests {
         let names: Vec<String> = (0..NAMES * 2).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         rounds.note(Go { more: 7, ..go(1, None, &names) });
-        let damage = rounds.damage.unwrap();
-        assert_eq!((damage.files, damage.unmended.len()), (407, NAMES));
+        let damage = rounds.damage.clone().unwrap();
+        assert_eq!((damage.files, damage.unmended.len(), damage.unnamed), (407, NAMES, 207));
+        rounds.note(go(2, None, &names));
+        let damage = rounds.damage.clone().unwrap();
+        assert_eq!((damage.files, damage.unmended.len(), damage.unnamed), (607, NAMES, 407));
+        assert!(rounds.has_unnamed());
+        rounds.mended();
+        assert!(!rounds.has_unnamed());
     }
 }

@@ -89,22 +89,25 @@ fn read(
         }
     }
     let rounds = ledger.read().source;
+    // More are damaged than have a name: only reading everything finds them, or that they are mended.
+    let is_all = args.all || rounds.has_unnamed();
     let known: Vec<_> = rounds.unmended().filter_map(checksums::from_text).collect();
     let now = Timed::begin();
     let time = args.time.unwrap_or(config.external.verify_time.0);
     let reader = Reader {
         root: &place.root,
         inner: &place.inner,
-        until: if args.all { None } else { Instant::now().checked_add(time) },
-        from: rounds.position().cloned().filter(|_| !args.all),
+        until: if is_all { None } else { Instant::now().checked_add(time) },
+        from: rounds.position().cloned().filter(|_| !is_all),
         known: &known,
         state: None,
     };
     let mut monitor = Monitor::new(None, frame.interrupted, systemd, &config.backup.mount);
     let reading = reader.read(&mut monitor.handler())?;
     place.prove(&config.backup)?;
-    let is_mended = !reading.damaged.iter().any(|damaged| known.contains(&damaged.path));
-    let go = now.end(&reading, args.all);
+    let is_mended = (reading.whole || !rounds.has_unnamed())
+        && !reading.damaged.iter().any(|damaged| known.contains(&damaged.path));
+    let go = now.end(&reading, is_all);
     let book = ledger.update_or_warn(|book| {
         if is_mended {
             book.source.mended();
