@@ -181,7 +181,7 @@ impl Mirroring<'_> {
         let root = session.root()?;
         let Verdict { plan, seen: Seen { copy, unproved, apart, .. }, .. } = &verdict;
         let transaction = source.side.state.last().map(u64::from);
-        let run = RunRecord::new(Utc::now(), transaction);
+        let (run, began) = (RunRecord::new(Utc::now(), transaction), Instant::now());
         // The time of the first run that is not proved counts until one is.
         let since = unproved.as_ref().map_or(run.since, |before| before.since.min(run.since));
         let record_of_run = RunRecord { since, ..run.clone() };
@@ -216,7 +216,7 @@ impl Mirroring<'_> {
         spaces::distrust_damaged(&source.place.root, root, believed, damaged, &source.place.inner)?;
 
         // What is not in place is of no use to anybody.
-        let copied = self.copy(&verdict, is_rest_alike, &run, source, session);
+        let copied = self.copy(&verdict, is_rest_alike, (&run, began), source, session);
         let Copied { fresh, stats, lists } =
             copied.inspect_err(|_| room::clear(root, &mut self.monitor().handler()))?;
         done.lists = lists;

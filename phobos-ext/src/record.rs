@@ -1,6 +1,7 @@
 //! What phobos keeps on a drive: what the drive is, and whether a run is under way.
 
 use std::path::Path;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use phobos_core::copy::Checksum;
@@ -37,6 +38,9 @@ const LIMIT: u64 = 1024 * 1024;
 
 /// How many generations are counted.
 const GENERATIONS: usize = 1000;
+
+/// By how much file systems and clocks round, in seconds, with one to spare.
+const ROUNDING: i64 = 2;
 
 /// The version of both records.
 const VERSION: u32 = 1;
@@ -151,7 +155,7 @@ impl DriveRecord {
 impl RunRecord {
     /// A run that begins at `now`; a second earlier counts too, because file systems and clocks round.
     pub(crate) fn new(now: DateTime<Utc>, transaction: Option<u64>) -> Self {
-        Self { version: VERSION, since: now.timestamp().saturating_sub(2), transaction }
+        Self { version: VERSION, since: now.timestamp().saturating_sub(ROUNDING), transaction }
     }
 
     /// The run that has left its record. One that cannot be understood has begun at no time that is known: nothing is proved.
@@ -161,8 +165,21 @@ impl RunRecord {
             log::warn!("{FOLDER}/{RUN} on the drive is damaged; nothing on it is believed");
             return Ok(Some(Self { version: VERSION, since: 0, transaction: None }));
         };
-        let record = Some(record);
-        record.map(|record| known(record.version, RUN).map(|()| record)).transpose()
+        known(record.version, RUN)?;
+        if record.since > Utc::now().timestamp() {
+            log::warn!(
+                "{FOLDER}/{RUN} on the drive is of a run that has yet to begin, so that a clock was wrong; nothing on it is believed"
+            );
+            return Ok(Some(Self { since: 0, ..record }));
+        }
+        Ok(Some(record))
+    }
+
+    /// Since when what has changed on the drive is unproved, now that the run has taken so long by a clock that is never set: one that
+    /// was set back gives earlier times to what was written then.
+    pub(crate) fn since_by(&self, now: DateTime<Utc>, taken: Duration) -> i64 {
+        let taken = i64::try_from(taken.as_secs()).unwrap_or(i64::MAX);
+        self.since.min(now.timestamp().saturating_sub(taken).saturating_sub(ROUNDING))
     }
 
     /// Writes it, durably.
@@ -245,6 +262,8 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             assert!(!DriveRecord::is_as_written(&root), "a bit of byte {at}");
         }
+        RunRecord::new(Utc::now() + chrono::TimeDelta::days(1), None).write(&root).unwrap();
+        assert_eq!(RunRecord::read(&root).unwrap().map(|run| run.since), Some(0), "a clock was wrong");
         let run = RunRecord::new(DateTime::UNIX_EPOCH, Some(7));
         run.write(&root).unwrap();
         assert_eq!(RunRecord::read(&root).unwrap(), Some(run));
@@ -261,6 +280,16 @@ mod tests {
         }
         fs::File::create(folder.path().join(".phobos/drive.json")).unwrap().set_len(1 << 33).unwrap();
         assert!(DriveRecord::read(&root).unwrap_err().to_string().contains("more than"));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_nothing_proved() {
+        let at = |seconds| DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(seconds);
+        let run = RunRecord::new(at(10_000), None);
+        let since = |now, taken| run.since_by(at(now), Duration::from_secs(taken));
+        assert_eq!((run.since, since(10_060, 60), since(70_000, 60)), (9_998, 9_998, 9_998));
+        assert_eq!(since(5_000, 60), 4_938, "it may have been set back right after the beginning");
+        assert_eq!(run.since_by(at(0), Duration::MAX), i64::MIN);
     }
 
     #[test]

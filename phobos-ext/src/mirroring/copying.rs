@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use chrono::Utc;
 use phobos_core::copy::{self, Plan, Proof, Unproved};
 use phobos_core::fs::Dir;
 use phobos_core::rsync::{self, Extras, Mirror, Pass, Stats};
@@ -32,12 +33,12 @@ pub(super) struct Copied {
 }
 
 impl Mirroring<'_> {
-    /// Copies what is to be copied, of the repository and of all else, and reads it back.
+    /// Copies what is to be copied, of the repository and of all else, and reads it back; the run has begun then.
     pub(super) fn copy(
         &self,
         verdict: &Verdict,
         is_rest_alike: bool,
-        run: &RunRecord,
+        run: (&RunRecord, Instant),
         source: &Source<'_>,
         session: &Session<'_>,
     ) -> Result<Copied, anyhow::Error> {
@@ -61,10 +62,16 @@ impl Mirroring<'_> {
     }
 
     /// Reads back what rsync has written, compares it with the source, and lists its checksums.
-    fn read_back(&self, seen: &Seen, run: &RunRecord, from: &Dir, root: &Dir) -> Result<Drafted, anyhow::Error> {
+    fn read_back(
+        &self,
+        seen: &Seen,
+        (run, began): (&RunRecord, Instant),
+        from: &Dir,
+        root: &Dir,
+    ) -> Result<Drafted, anyhow::Error> {
         let (holding, is_believed) = (seen.holding.as_deref(), seen.believed.contains(&List::Spaces));
         // What is on no list was never read by phobos, and is read once.
-        let since = if is_believed { run.since } else { i64::MIN };
+        let since = if is_believed { run.since_by(Utc::now(), began.elapsed()) } else { i64::MIN };
         let mut list = Draft::new(root, List::Spaces)?;
         if is_believed {
             list.keep(root, &mut |path| spaces::is_kept(root, path, holding, since))?;

@@ -19,3 +19,12 @@ expect 0 "an earlier run did not prove" ext
 mount "$A" disk.A; cmp disk.A/holding/luv/a <(inside cat /backup/holding/luv/a)
 test "$(cat disk.A/holding/luv/30)" = 30; test ! -e disk.A/.phobos/run.json; umount disk.A
 sound A
+
+# Whenever the clock of that run said that it was.
+later() { sed -i "s/\"since\": .*,/\"since\": $(($(date +%s) + 1000000)),/" run.json; }
+mount "$A" disk.A
+printf '{"version": 1, "since": 0, "transaction": 1}' | sed 's/, "/,\n"/g' >run.json; later; cp run.json disk.A/.phobos/
+head -c 5000 /dev/zero >disk.A/holding/luv/a; touch -d "$time" disk.A/holding/luv/a; written=$(date +%s); umount disk.A
+until [ "$(date +%s)" -gt $((written + 3)) ]; do sleep 0.2; done
+expect 0 "so that a clock was wrong" ext
+mount "$A" disk.A; cmp disk.A/holding/luv/a <(inside cat /backup/holding/luv/a); umount disk.A
