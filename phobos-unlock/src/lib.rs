@@ -6,6 +6,7 @@
 mod secret;
 mod server;
 mod settings;
+mod setup;
 mod trust;
 mod unlock;
 
@@ -65,6 +66,10 @@ pub struct Cli {
 enum Command {
     /// Show the keys of the machine's ssh servers, and pin them
     Trust(trust::Args),
+    /// On the machine itself: make it wait for its passphrase on the network, and prove that it will
+    Setup(setup::Args),
+    /// On the machine itself: look whether it can still be unlocked from afar
+    Check,
 }
 
 /// Runs the program and returns its exit code.
@@ -77,12 +82,17 @@ fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     secret::harden();
     let signals = Signals::catch().context("cannot catch signals")?;
     let (system, caught) = (System::new(&signals), || signals.caught());
+    match &cli.command {
+        Some(Command::Setup(args)) => return setup::run(&system, args, cli.port.unwrap_or(settings::PORT)),
+        Some(Command::Check) => return setup::check(&system),
+        Some(Command::Trust(_)) | None => {}
+    }
     exec::require(&["ssh", "ssh-keyscan", "ssh-keygen"])?;
     let place = Place::new(cli.config.as_deref())?;
     let name = match (&cli.command, &cli.name) {
         (Some(Command::Trust(args)), _) => &args.name,
         (None, Some(name)) => name,
-        (None, None) => return Err(Stop::new(Exit::Usage, "which machine? see `phobos-unlock --help`").into()),
+        _ => return Err(Stop::new(Exit::Usage, "which machine? see `phobos-unlock --help`").into()),
     };
     let mut machine = place.machine(name)?;
     let set = |value: &mut u16, given: Option<u16>| *value = given.unwrap_or(*value);
@@ -95,7 +105,7 @@ fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let view = View { name, machine: &machine, place: &place, exec: &system };
     match &cli.command {
         Some(Command::Trust(args)) => trust::run(&view, args, &caught),
-        None => unlock::run(&view, cli.wait.unwrap_or(machine.wait), &caught),
+        _ => unlock::run(&view, cli.wait.unwrap_or(machine.wait), &caught),
     }
 }
 

@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer};
 /// The file, below `$XDG_CONFIG_HOME/phobos`.
 const FILE: &str = "unlock.toml";
 
+/// The port of ssh servers.
+pub(crate) const PORT: u16 = 22;
+
 /// The folder beside it with what is pinned.
 const PINS: &str = "unlock";
 
@@ -78,11 +81,11 @@ impl Default for Machine {
     fn default() -> Self {
         Self {
             host: String::new(),
-            port: 22,
+            port: PORT,
             user: "root".to_owned(),
             identity: None,
             booted_host: None,
-            booted_port: 22,
+            booted_port: PORT,
             passphrase_command: Vec::new(),
             wait: Duration::from_secs(10 * 60),
             boot: Duration::from_secs(10 * 60),

@@ -9,4 +9,5 @@ mod refusals;
 mod servers;
 mod surroundings;
 mod units;
+mod unlock;
 mod waiting;

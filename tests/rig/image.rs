@@ -44,7 +44,16 @@ const PACKAGES: [&str; 28] = [
 ];
 
 /// Packages that a scenario installs in the place of others: each with what it needs besides, in `/opt/debs/NAME`.
-const SET_ASIDE: [&str; 6] = ["dbus-broker", "dma", "msmtp-mta", "nullmailer", "opensmtpd", "postfix"];
+const SET_ASIDE: [&str; 8] = [
+    "cryptsetup-initramfs",
+    "dbus-broker",
+    "dma",
+    "dropbear-initramfs",
+    "msmtp-mta",
+    "nullmailer",
+    "opensmtpd",
+    "postfix",
+];
 
 /// The Python original of `phobos-blink`, a package of Python; its wheel is unpacked into `/opt/blinkstick`.
 const ORIGINAL: &str = "BlinkStick==1.2.0";
