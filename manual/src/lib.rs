@@ -39,6 +39,7 @@ pub fn programs() -> Vec<Command> {
         phobos_blink::documented(),
         phobos_ext::Cli::command(),
         phobos_mail::Cli::command(),
+        program::migrate(),
         phobos_ns::Cli::command(),
         phobos_pull::Cli::command(),
         phobos_status::Cli::command(),

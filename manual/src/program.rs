@@ -1,7 +1,7 @@
 //! The page of a program or of one of its commands: what clap knows, then what is written by hand.
 
 use anyhow::{Context, Result};
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 use clap_mangen::Man;
 use phobos_site::exit;
 
@@ -20,6 +20,17 @@ const TERMS: [&str; 4] = ["EXIT STATUS", "ENVIRONMENT", "FILES", "THE LIGHT"];
 
 /// What every program that reads the configuration has in its section FILES.
 const CONFIGURATION: &str = "/etc/phobos/phobos.toml\n    The configuration, see phobos.toml(5).\n";
+
+/// The script that has units call phobos; it reads its arguments itself.
+pub(crate) fn migrate() -> Command {
+    let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    Command::new("phobos-migrate")
+        .about("Have units that call the original's scripts call phobos's programs instead")
+        .arg(flag("apply").help("Write the drop-ins, UNIT.d/phobos.conf").conflicts_with("revert"))
+        .arg(flag("revert").help("Take them away again"))
+        .arg(Arg::new("root").long("root").value_name("DIR").help("Look below this folder instead of /"))
+        .arg(Arg::new("unit").value_name("UNIT").num_args(0..).help("Only these units"))
+}
 
 /// A program and all of its commands that are not hidden.
 pub(crate) fn commands(program: &Command) -> Vec<&Command> {

@@ -202,6 +202,22 @@ fn every_setting_stands_on_the_page_of_the_configuration() {
     }
 }
 
+/// Nobody but its own `--help` knows what the script takes.
+#[test]
+fn the_script_says_of_itself_what_its_page_says() {
+    let script = include_str!("../../xtask/assets/phobos-migrate");
+    let help = script.split("END").nth(1).unwrap();
+    let migrate = program::migrate();
+    let words: BTreeSet<&str> = help.split(|c: char| !c.is_ascii_alphabetic() && c != '-').collect();
+    let said: BTreeSet<&str> = words.into_iter().filter_map(|word| word.strip_prefix("--")).collect();
+    let mut declared: BTreeSet<&str> = migrate.get_arguments().filter_map(clap::Arg::get_long).collect();
+    declared.insert("help");
+    assert_eq!(said, declared);
+    for arg in migrate.get_arguments().filter(|arg| !arg.is_positional()) {
+        assert!(help.contains(&arg.get_help().unwrap().to_string()), "{arg}");
+    }
+}
+
 #[test]
 fn completions_name_every_command() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,7 @@
 mod faults;
 mod jobs;
 mod mail;
+mod package;
 mod pulls;
 mod refusals;
 mod servers;

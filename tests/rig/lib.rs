@@ -51,6 +51,7 @@ pub use image::PASSPHRASE;
 pub use light::{Light, Report, Witness};
 pub use machine::{Machine, make_ready};
 pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, booted, minutes, seconds, story};
+pub use programs::packages;
 
 /// Tells the person who runs the tests something.
 #[expect(clippy::print_stderr, reason = "a test's standard error is where its reader looks")]

@@ -185,8 +185,17 @@ impl<S: Stage> Nas<S> {
     ///
     /// When it cannot be written.
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
+        self.put(path, text.into())
+    }
+
+    /// Writes the file `path` in the machine, whatever is in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn put(&self, path: &str, content: Vec<u8>) -> Result<()> {
         let script = format!("mkdir -p \"$(dirname '{path}')\" && cat > '{path}'");
-        self.stage.run(&script, text.into(), minutes(2)).map(drop)
+        self.stage.run(&script, content, minutes(2)).map(drop)
     }
 
     /// Reads the file `path` in the machine.

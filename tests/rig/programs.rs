@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use phobos_core::exec::Invocation;
 
 use crate::host;
 use crate::qemu::PROGRAMS_SIZE;
 
 /// The workspace's packages whose programs go into the machine; each program is called as its package.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "phobos-blink",
     "phobos-ns",
     "phobos-ext",
@@ -20,6 +20,7 @@ const PACKAGES: [&str; 8] = [
     "phobos-pull",
     "phobos-status",
     "phobos-unlock",
+    "phobos-manual",
     "phobos-tests",
 ];
 
@@ -62,12 +63,56 @@ pub(crate) fn tar() -> Result<PathBuf> {
     Ok(tar)
 }
 
+/// Debian packages of the programs under test, one for each of these versions, by name: `VERSION.deb`. The first is made twice and
+/// the same, and lintian has nothing to say about it.
+///
+/// # Errors
+///
+/// When one cannot be made, or is not as it should be.
+pub fn packages(versions: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
+    tar()?;
+    let folder = host::folder()?;
+    let _lock = host::lock(&folder.join("programs.lock"))?;
+    let mut packages = Vec::new();
+    for version in versions {
+        let mut made = Vec::new();
+        // One version is enough to see whether two are the same, and what lintian says.
+        let attempts: &[&str] = if packages.is_empty() { &["once", "again"] } else { &["once"] };
+        for attempt in attempts {
+            let output = folder.join("packages").join(attempt);
+            host::remove_folder(&output)?;
+            let call = xtask("deb").arg("--programs").arg(host::target().join("rig")).args(["--compression", "gzip"]);
+            host::run(call.args(["--package-version", version, "--output"]).arg(&output), Duration::from_secs(300))?;
+            let package = fs::read_dir(&output)?.next().context("no package was made")??.path();
+            made.push(fs::read(&package)?);
+            if *attempt == "again" {
+                let lint =
+                    Invocation::new("lintian").args(["--allow-root", "--fail-on", "error,warning"]).arg(&package);
+                let said = host::shell(&lint.limit(Duration::from_secs(300)), "on this machine", "lintian")?;
+                ensure!(said.is_empty(), "lintian says of {}: {said}", package.display());
+            }
+        }
+        ensure!(made.first() == made.last(), "two packages of version {version} are not the same");
+        packages.extend(made.pop().map(|content| (format!("{version}.deb"), content)));
+    }
+    Ok(packages)
+}
+
+/// The call of one of the project's chores.
+fn xtask(chore: &str) -> Invocation {
+    let manifest = host::workspace().join("Cargo.toml");
+    cargo().args(["run", "--quiet", "--package", "xtask", "--manifest-path"]).arg(manifest).args(["--", chore])
+}
+
+/// The call of cargo. What tells a test program to time its tests would have it build everything anew.
+fn cargo() -> Invocation {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    Invocation::new("env").args(["--unset=RUSTC_BOOTSTRAP", "--"]).arg(cargo)
+}
+
 /// Builds the programs and lays them out below `tree` as they are installed.
 fn build_into(tree: &Path) -> Result<()> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    // What tells a test program to time its tests would have cargo build everything anew.
-    let plain = || Invocation::new("env").args(["--unset=RUSTC_BOOTSTRAP", "--"]).arg(&cargo);
-    let mut call = plain()
+    let mut call = cargo()
         .args(["build", "--quiet", "--profile", "rig", "--manifest-path"])
         .arg(host::workspace().join("Cargo.toml"));
     for package in PACKAGES {
@@ -76,16 +121,7 @@ fn build_into(tree: &Path) -> Result<()> {
     host::run(call, Duration::from_secs(1200))?;
 
     let built = host::target().join("rig");
-    host::run(
-        plain()
-            .args(["run", "--quiet", "--package", "xtask", "--manifest-path"])
-            .arg(host::workspace().join("Cargo.toml"))
-            .args(["--", "install", "--programs"])
-            .arg(&built)
-            .arg("--destdir")
-            .arg(tree),
-        Duration::from_secs(1200),
-    )?;
+    host::run(xtask("install").arg("--programs").arg(&built).arg("--destdir").arg(tree), Duration::from_secs(1200))?;
     let helpers = tree.join("usr/local/lib/rig");
     let units = tree.join("etc/systemd/system");
     for folder in [&helpers, &units] {

@@ -1,7 +1,7 @@
 //! The list of all files that phobos installs, and where each goes: below `/usr/local` and `/etc` where an administrator has
 //! built it, below `/usr` in a package.
 
-use crate::{crates, list, programs};
+use crate::{crates, list, programs, project};
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub(crate) const STATE: [&str; 6] = [
     "var/spool/phobos",
 ];
 
+/// The script that has the original's units call phobos.
+pub(crate) const MIGRATE: &str = "phobos-migrate";
+
 /// Where units are.
 const UNITS: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
 
@@ -67,6 +70,9 @@ impl Layout {
             "toml" => "etc/phobos".into(),
             "conf" if source.parent()?.ends_with("sysusers.d") => {
                 self.choose("etc/sysusers.d", "usr/lib/sysusers.d").into()
+            }
+            "conf" if source.parent()?.ends_with("tmpfiles.d") => {
+                self.choose("etc/tmpfiles.d", "usr/lib/tmpfiles.d").into()
             }
             // A drop-in is for a unit of the administrator's own, who puts it there.
             "conf" => {
@@ -120,21 +126,24 @@ pub(crate) fn items(layout: Layout, built: &Path, manual: Option<&Path>) -> Resu
     let program =
         |name: String| Item { source: built.join(&name), target: Path::new(layout.bin()).join(name), mode: 0o755 };
     let mut items: Vec<Item> = programs()?.into_iter().map(program).collect();
-    let mut add = |source: PathBuf, target: Option<PathBuf>| -> Result<()> {
-        let target = target.with_context(|| format!("{} has no place to be installed", source.display()))?;
-        items.push(Item { source, target, mode: 0o644 });
-        Ok(())
-    };
     for source in dist()? {
         let target = layout.place(&source);
-        add(source, target)?;
+        items.push(plain(source, target)?);
     }
+    let target = Path::new(layout.bin()).join(MIGRATE);
+    items.push(Item { source: project().join("xtask/assets").join(MIGRATE), target, mode: 0o755 });
     for source in manual.map(files).transpose()?.unwrap_or_default() {
         let below = manual.and_then(|manual| source.strip_prefix(manual).ok());
         let target = below.and_then(|below| layout.place_of_manual(below));
-        add(source, target)?;
+        items.push(plain(source, target)?);
     }
     Ok(items)
+}
+
+/// A file for all to read.
+fn plain(source: PathBuf, target: Option<PathBuf>) -> Result<Item> {
+    let target = target.with_context(|| format!("{} has no place to be installed", source.display()))?;
+    Ok(Item { source, target, mode: 0o644 })
 }
 
 /// Every file in the packages' `dist` folders, and in folders in there.
@@ -187,11 +196,18 @@ mod tests {
             let is_configuration = target == Path::new("etc/phobos/phobos.toml");
             assert!(target.starts_with("usr") || is_configuration, "{}", target.display());
             assert!(!target.starts_with("usr/local"), "{}", target.display());
-            if item.source.exists() && !is_configuration {
+            if item.mode == 0o644 && !is_configuration {
                 let text = content(Layout::Package, &Item { source: item.source, target, mode: 0 }).unwrap();
                 assert!(!String::from_utf8(text).unwrap().contains("/usr/local/"));
             }
         }
+    }
+
+    #[test]
+    fn the_private_folders_are_made_at_boot_too() {
+        let text = fs::read_to_string(project().join("phobos-ext/dist/tmpfiles.d/phobos.conf")).unwrap();
+        let made: Vec<String> = text.lines().filter(|line| line.starts_with("d ")).map(str::to_owned).collect();
+        assert_eq!(made, PRIVATE.map(|folder| format!("d /{folder} 0700 root root -")));
     }
 
     #[test]

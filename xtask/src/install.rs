@@ -97,7 +97,7 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         line.extend(args.compat.iter().map(|folder| format!("--compat={}", text(folder))));
         return again_as_root(sh, &line.iter().map(String::as_str).collect::<Vec<_>>());
     }
-    if here && tree.join("usr/bin/phobos-ext").exists() {
+    if here && package_is_in(&tree) {
         say("the Debian package of phobos is here too: units in /etc come before its own; remove one of the two");
     }
     let changed = apply(sh, &tree, &files::items(Layout::Local, &folder, manual.as_deref())?, args.place.dry_run)?;
@@ -117,6 +117,11 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the Debian package is installed in the tree, too.
+fn package_is_in(tree: &Path) -> bool {
+    tree.join(Layout::Package.bin()).join("phobos-ext").exists()
 }
 
 /// Installs everything into another tree than this machine's, with the programs of the folder `programs`.
@@ -280,6 +285,10 @@ impl Work<'_> {
     fn remove_gone(&mut self) -> Result<()> {
         for (target, hash) in self.last.iter().filter(|(target, _)| !self.now.contains_key(*target)) {
             let path = self.tree.join(target);
+            if target.starts_with("etc/phobos") && package_is_in(self.tree) {
+                say(&format!("kept       {}: the Debian package has it too", path.display()));
+                continue;
+            }
             let action = decide(&look(self.sh, self.tree, target)?, Some(hash), None, false);
             tell(action, &path);
             if action == Action::Remove {

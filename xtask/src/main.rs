@@ -1,11 +1,14 @@
 //! The project's chores, one module each: `cargo xtask CHORE`.
 
 mod bench;
+mod deb;
 mod demo;
 mod files;
 mod fuzz;
 mod install;
 mod man;
+mod metadata;
+mod migrate;
 mod mutants;
 mod nas;
 mod setup;
@@ -48,6 +51,10 @@ enum Chore {
     Delay(bench::delay::Args),
     /// Write the man pages and completions into target/manual
     Man(man::Args),
+    /// Make a Debian package of all that `install` installs
+    Deb(deb::Args),
+    /// Have units that call the original's scripts call phobos: shown first, written with `--apply`
+    Migrate(migrate::Args),
     /// Build the programs and install them with units, udev rules, man pages and a sample configuration
     Install(install::Args),
     /// Remove what `install` installed and nobody changed since
@@ -76,6 +83,8 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Delay(args) => bench::delay::run(&args),
         Chore::Man(args) => man::run(&sh, &args),
+        Chore::Deb(args) => deb::run(&sh, &args),
+        Chore::Migrate(args) => migrate::run(&sh, &args),
         Chore::Install(args) => install::run(&sh, &args),
         Chore::Uninstall(args) => install::uninstall(&sh, &args),
     }

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 38] = [
+const NEEDS: [Need; 40] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -51,6 +51,8 @@ const NEEDS: [Need; 38] = [
     need("procps", "sysctl", "what runs in tests"),
     need("man-db", "man", "shows the man pages"),
     need("groff-base", "groff", "formats the man pages"),
+    need("dpkg-dev", "dpkg-shlibdeps", "which libraries the Debian package needs"),
+    need("lintian", "lintian", "finds what is wrong in the Debian package"),
     need("mandoc", "mandoc", "finds what is wrong in the man pages"),
     need(
         "systemd-container",

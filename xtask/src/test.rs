@@ -116,8 +116,11 @@ fn check(sh: &Shell, parts: &mut Parts) {
 
 /// The stories on a NAS in miniature, and what they have at hand.
 fn shell(sh: &Shell) -> Result<()> {
-    let scripts =
-        cmd!(sh, "git ls-files --cached --others --exclude-standard tests/host/story tests/host/*.sh").read()?;
+    let scripts = cmd!(
+        sh,
+        "git ls-files --cached --others --exclude-standard tests/host/story tests/host/*.sh xtask/assets/phobos-migrate"
+    )
+    .read()?;
     Ok(cmd!(sh, "shellcheck").args(scripts.lines()).run()?)
 }
 

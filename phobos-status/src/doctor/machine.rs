@@ -126,7 +126,7 @@ pub(super) fn scripts(signs: &Signs) -> Found {
                 if let Some((script, program)) = known {
                     faults.push(fault(
                         format!("{unit} calls {script}"),
-                        format!("have it call /usr/local/bin/{program} instead"),
+                        format!("`phobos-migrate` shows how it can call {program}"),
                     ));
                 }
             }

@@ -103,7 +103,7 @@ const CASES: [Case; 24] = [
     (
         "scripts",
         |signs| signs.units.push(("a.service".into(), "ExecStartPre=/home/jon/bin/mkbackupns\n".into())),
-        "a.service calls mkbackupns; have it call /usr/local/bin/phobos-ns",
+        "a.service calls mkbackupns; `phobos-migrate` shows how it can call phobos-ns",
     ),
     (
         "scripts",
@@ -201,7 +201,7 @@ fn a_check_can_be_run_alone_and_is_read_by_people_and_programs() {
 namespace  there is no namespace
            -> systemctl enable --now phobos-ns.service
 scripts    \\u{1b}[2J.service calls mkbackupns
-           -> have it call /usr/local/bin/phobos-ns instead
+           -> `phobos-migrate` shows how it can call phobos-ns
 clock      ok: the clock is set by the network
 ";
     assert_eq!(text, want);

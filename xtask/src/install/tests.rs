@@ -193,6 +193,17 @@ fn what_phobos_has_no_more_is_removed_unless_it_was_changed() {
 }
 
 #[test]
+fn what_the_package_has_too_is_left_to_it() {
+    let scratch = Scratch::new();
+    scratch.apply(&[("etc/phobos/phobos.toml", "x", 0o644), ("usr/local/bin/x", "x", 0o755)], false);
+    fs::create_dir_all(scratch.tree.join("usr/bin")).unwrap();
+    scratch.change("usr/bin/phobos-ext", "the package's");
+    scratch.apply(&[], false);
+    assert_eq!(scratch.files(), ["etc/phobos/phobos.toml 644 x", "usr/bin/phobos-ext 644 the package's"]);
+    assert!(!scratch.tree.join(MANIFEST).exists());
+}
+
+#[test]
 fn a_failure_half_way_forgets_nothing() {
     let scratch = Scratch::new();
     scratch.install("p1", "u1");
