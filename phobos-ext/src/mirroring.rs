@@ -213,7 +213,14 @@ impl Mirroring<'_> {
             spaces::distrust(root, &verdict.seen.spaces, before.since, &mut self.monitor().handler())?;
         }
         let believed = &verdict.seen.believed;
-        spaces::distrust_damaged(&source.place.root, root, believed, damaged, &source.place.inner)?;
+        spaces::distrust_damaged(
+            &source.place.root,
+            root,
+            believed,
+            damaged,
+            &source.place.inner,
+            &mut self.monitor().handler(),
+        )?;
 
         // What is not in place is of no use to anybody.
         let copied = self.copy(&verdict, is_rest_alike, (&run, began), source, session);
@@ -262,7 +269,8 @@ impl Mirroring<'_> {
         record.write(root)?;
         let has_written = write_guide(root)?;
         if done.has_copied || has_written {
-            Sealing { root, inner, lists: &done.lists, generation: generation.as_deref(), damaged }.seal()?;
+            Sealing { root, inner, lists: &done.lists, generation: generation.as_deref(), damaged }
+                .seal(&mut self.monitor().handler())?;
         }
         if done.has_copied {
             // All that counts is written, and until the run's own record is taken back none of it is believed.
@@ -270,7 +278,7 @@ impl Mirroring<'_> {
             session.renew_checked()?;
             let root = session.root()?;
             self.look_at_what_is_kept(source, root, inner, &[])?;
-            sealing::prove(root, &record)?;
+            sealing::prove(root, &record, &mut self.monitor().handler())?;
             RunRecord::take_back(root)?;
         }
         let root = session.root()?;

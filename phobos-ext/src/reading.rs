@@ -22,7 +22,7 @@ use phobos_site::ledger::{self, Position};
 
 use crate::checksums::{self, List};
 use crate::gate;
-use crate::proof::SegmentProof;
+use crate::proof::{Bare, SegmentProof};
 use crate::record::{DRIVE, DriveRecord, FOLDER, GENERATION};
 use crate::seal::Seal;
 
@@ -79,6 +79,8 @@ pub(crate) struct Damaged {
 enum Cut {
     /// There is no more time.
     Time,
+    /// It is known to be damaged.
+    Wrong,
     Halt(Halt),
 }
 
@@ -335,7 +337,13 @@ impl Go<'_, '_> {
                 wrong = proof.feed(piece).err();
             }
             handler(CopyEvent::Progress(Progress::new(before.saturating_add(sum.size()), None, begun.elapsed())))?;
-            if is_over() { Err(Cut::Time) } else { Ok(()) }
+            if wrong.is_some() {
+                Err(Cut::Wrong)
+            } else if is_over() {
+                Err(Cut::Time)
+            } else {
+                Ok(())
+            }
         });
         self.reading.bytes = self.reading.bytes.saturating_add(sum.size());
         let why = match read {
@@ -344,6 +352,7 @@ impl Go<'_, '_> {
                 self.reading.halted = Some(halt);
                 return None;
             }
+            Err(Cut::Wrong) => wrong,
             Ok(Err(error)) => Some(cannot_read(&error)),
             Ok(Ok(())) => wrong.or_else(|| match wanted {
                 Wanted::Sum(wanted) if wanted == sum.checksum() => None,
@@ -416,19 +425,6 @@ impl Reading {
     /// How many files are damaged.
     pub(crate) fn count(&self) -> u64 {
         u64::try_from(self.damaged.len()).unwrap_or(u64::MAX).saturating_add(self.more)
-    }
-}
-
-/// A segment of which no more is known than itself.
-struct Bare(Checker);
-
-impl Proof for Bare {
-    fn feed(&mut self, bytes: &[u8]) -> Result<(), String> {
-        self.0.feed(bytes).map_err(|error| error.to_string())
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), String> {
-        self.0.finish().map(drop).map_err(|error| error.to_string())
     }
 }
 

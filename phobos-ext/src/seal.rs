@@ -7,6 +7,7 @@ use std::path::Path;
 
 use phobos_core::copy::{Checksum, CopyError, Summing, read_from_disk};
 use phobos_core::fs::{Dir, Durability, FsError};
+use phobos_core::progress::{CopyEvent, Handler};
 use serde::{Deserialize, Serialize};
 
 use crate::record::FOLDER;
@@ -16,6 +17,9 @@ pub(crate) const SEAL: &str = "seal.json";
 
 /// The most that is read of it, in bytes.
 const LIMIT: u64 = 4 * 1024 * 1024;
+
+/// The largest file that phobos keeps on a drive, in bytes: a list of a hundred million files.
+pub(crate) const LARGEST: u64 = 16 * 1024 * 1024 * 1024;
 
 const VERSION: u32 = 1;
 
@@ -69,9 +73,9 @@ impl Seal {
     }
 
     /// Adds a file as the disk has it, if it is there.
-    pub(crate) fn add_as_it_is(&mut self, root: &Dir, path: &Path) -> Result<(), CopyError> {
+    pub(crate) fn add_as_it_is(&mut self, root: &Dir, path: &Path, handler: Handler<'_>) -> Result<(), CopyError> {
         if root.stat(path)?.is_some() {
-            self.add(path, checksum(root, path)?);
+            self.add(path, checksum(root, path, handler)?);
         }
         Ok(())
     }
@@ -105,13 +109,22 @@ impl Seal {
     }
 }
 
-/// The checksum of a file as the disk has it.
-pub(crate) fn checksum(root: &Dir, path: &Path) -> Result<Checksum, CopyError> {
+/// The checksum of a file that phobos keeps, as the disk has it. One on a drive may say that it is of any size.
+pub(crate) fn checksum(root: &Dir, path: &Path, handler: Handler<'_>) -> Result<Checksum, CopyError> {
+    let size = root.stat(path)?.map_or(0, |stat| stat.size);
+    if size > LARGEST {
+        return Err(FsError::TooLarge { path: root.path().join(path), limit: LARGEST }.into());
+    }
+    checksum_of_any(root, path, handler)
+}
+
+/// The same of any file, whatever its size.
+pub(crate) fn checksum_of_any(root: &Dir, path: &Path, handler: Handler<'_>) -> Result<Checksum, CopyError> {
     let file = root.open_file(path)?;
     let mut sum = Summing::default();
     let read = read_from_disk(&file, &mut |piece: &[u8]| -> Result<(), CopyError> {
         sum.feed(piece);
-        Ok(())
+        Ok(handler(CopyEvent::Tick)?)
     })?;
     read.map_err(|source| CopyError::Read { path: root.path().join(path), source })?;
     Ok(sum.checksum())
@@ -129,8 +142,8 @@ mod tests {
         assert!(Seal::read(&root).unwrap().is_none());
         let mut seal = Seal::default();
         fs::write(folder.path().join("guide"), "how").unwrap();
-        seal.add_as_it_is(&root, Path::new("guide")).unwrap();
-        seal.add_as_it_is(&root, Path::new("not there")).unwrap();
+        seal.add_as_it_is(&root, Path::new("guide"), &mut |_| Ok(())).unwrap();
+        seal.add_as_it_is(&root, Path::new("not there"), &mut |_| Ok(())).unwrap();
         seal.damaged.insert("bad".to_owned());
         seal.write(&root).unwrap();
         let read = Seal::read(&root).unwrap().unwrap();

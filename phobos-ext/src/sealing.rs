@@ -7,6 +7,7 @@ use phobos_core::borg::config::MAX_CONFIG;
 use phobos_core::copy::{Checksum, CopyError, Make, Plan, Written};
 use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, Durability};
+use phobos_core::progress::Handler;
 
 use crate::checksums::{self, Draft, Drafted, List};
 use crate::gate;
@@ -17,7 +18,7 @@ use crate::seal::{self, Seal};
 const CONFIGS: usize = 1000;
 
 /// The lists on a drive that can be believed: those that its seal vouches for.
-pub(crate) fn believed(root: &Dir) -> BTreeSet<List> {
+pub(crate) fn believed(root: &Dir, handler: Handler<'_>) -> Result<BTreeSet<List>, CopyError> {
     let seal = match Seal::read(root) {
         Ok(seal) => seal.unwrap_or_default(),
         Err(error) => {
@@ -25,13 +26,20 @@ pub(crate) fn believed(root: &Dir) -> BTreeSet<List> {
             Seal::default()
         }
     };
-    List::ALL.into_iter().filter(|list| is_vouched_for(root, &seal, *list)).collect()
+    let mut believed = BTreeSet::new();
+    for list in List::ALL {
+        if is_vouched_for(root, &seal, list, handler)? {
+            believed.insert(list);
+        }
+    }
+    Ok(believed)
 }
 
-fn is_vouched_for(root: &Dir, seal: &Seal, list: List) -> bool {
-    let Some(wanted) = seal.of(&list.path()) else { return false };
-    match seal::checksum(root, &list.path()) {
+fn is_vouched_for(root: &Dir, seal: &Seal, list: List, handler: Handler<'_>) -> Result<bool, CopyError> {
+    let Some(wanted) = seal.of(&list.path()) else { return Ok(false) };
+    Ok(match seal::checksum(root, &list.path(), handler) {
         Ok(found) if found == wanted => true,
+        Err(error @ (CopyError::Interrupted(_) | CopyError::Stopped(_))) => return Err(error),
         Ok(_) => {
             log::warn!("{} on the drive is damaged; it is recorded anew", list.path().display());
             false
@@ -40,7 +48,7 @@ fn is_vouched_for(root: &Dir, seal: &Seal, list: List) -> bool {
             log::warn!("{}; it is recorded anew", Chain(&error));
             false
         }
-    }
+    })
 }
 
 /// The checksums that a list has for `paths`.
@@ -71,13 +79,13 @@ pub(crate) fn unproved(
 
 /// Gives the copy its `config` back, where the list says that it is damaged and the source's is what it was: without it nothing of
 /// the copy can be judged. A copy of it is made like any other later.
-pub(crate) fn restore_config(root: &Dir, inner: &Path, source: &Dir) -> Result<(), CopyError> {
+pub(crate) fn restore_config(root: &Dir, inner: &Path, source: &Dir, handler: Handler<'_>) -> Result<(), CopyError> {
     let (name, path) = (Path::new("config"), inner.join("config"));
     let Some(wanted) = of(root, List::Repository, &BTreeSet::from([path.clone()]))?.remove(&path) else {
         return Ok(());
     };
     // What is no file there is not what a disk that rots makes.
-    let is_damaged = match seal::checksum(root, &path) {
+    let is_damaged = match seal::checksum(root, &path, handler) {
         Ok(found) => found != wanted,
         Err(error) => matches!(error, CopyError::Read { .. }),
     };
@@ -119,7 +127,7 @@ pub(crate) fn of_repository(
 }
 
 /// Proves that the drive has kept the record, the lists and their seal.
-pub(crate) fn prove(root: &Dir, record: &DriveRecord) -> Result<(), anyhow::Error> {
+pub(crate) fn prove(root: &Dir, record: &DriveRecord, handler: Handler<'_>) -> Result<(), anyhow::Error> {
     let lost = |path: &Path| CopyError::Lost { path: root.path().join(path) };
     let path = Path::new(FOLDER).join(seal::SEAL);
     let seal = Seal::read(root)?.ok_or_else(|| lost(&path))?;
@@ -128,7 +136,7 @@ pub(crate) fn prove(root: &Dir, record: &DriveRecord) -> Result<(), anyhow::Erro
     }
     for path in List::ALL.map(List::path).iter().map(PathBuf::as_path).chain([Path::new(GUIDE)]) {
         if let Some(wanted) = seal.of(path) {
-            if seal::checksum(root, path)? != wanted {
+            if seal::checksum(root, path, handler)? != wanted {
                 return Err(lost(path).into());
             }
         }
@@ -155,12 +163,12 @@ impl Sealing<'_> {
     /// # Errors
     ///
     /// When something cannot be read or written; then no list is believed by the next mirror.
-    pub(crate) fn seal(&self) -> Result<(), anyhow::Error> {
+    pub(crate) fn seal(&self, handler: Handler<'_>) -> Result<(), anyhow::Error> {
         let root = self.root;
         let old = Seal::read(root).ok().flatten().unwrap_or_default();
         let mut seal = Seal::default();
         match self.generation {
-            Some(generation) => self.add_generation(&mut seal, &old, generation)?,
+            Some(generation) => self.add_generation(&mut seal, &old, generation, handler)?,
             None => self.keep_generation(&mut seal, &old)?,
         }
         for list in self.lists {
@@ -171,12 +179,12 @@ impl Sealing<'_> {
         for list in List::ALL {
             let path = list.path();
             match self.lists.iter().find(|drafted| drafted.list == list) {
-                Some(drafted) if seal::checksum(root, &path)? == drafted.sum => seal.add(&path, drafted.sum),
+                Some(drafted) if seal::checksum(root, &path, handler)? == drafted.sum => seal.add(&path, drafted.sum),
                 Some(_) => return Err(CopyError::Lost { path: root.path().join(path) }.into()),
                 None => old.of(&path).into_iter().for_each(|sum| seal.add(&path, sum)),
             }
         }
-        seal.add_as_it_is(root, Path::new(GUIDE))?;
+        seal.add_as_it_is(root, Path::new(GUIDE), handler)?;
         let configs = folder.join(crate::exchange::CONFIGS);
         if root.stat(&configs)?.is_some() {
             for entry in root.open_dir(&configs)?.listing()?.take(CONFIGS) {
@@ -187,7 +195,7 @@ impl Sealing<'_> {
                 }
                 match old.of(&path) {
                     Some(sum) => seal.add(&path, sum),
-                    None => seal.add_as_it_is(root, &path)?,
+                    None => seal.add_as_it_is(root, &path, handler)?,
                 }
             }
         }
@@ -195,8 +203,14 @@ impl Sealing<'_> {
     }
 
     /// What the list said of the copy that is the generation now.
-    fn add_generation(&self, seal: &mut Seal, old: &Seal, generation: &Path) -> Result<(), CopyError> {
-        if is_vouched_for(self.root, old, List::Repository) {
+    fn add_generation(
+        &self,
+        seal: &mut Seal,
+        old: &Seal,
+        generation: &Path,
+        handler: Handler<'_>,
+    ) -> Result<(), CopyError> {
+        if is_vouched_for(self.root, old, List::Repository, handler)? {
             for found in List::Repository.read(self.root)? {
                 let (path, sum) = found?;
                 let Ok(inside) = path.strip_prefix(self.inner) else { continue };

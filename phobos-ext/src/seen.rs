@@ -118,9 +118,9 @@ impl<'a> Looking<'a> {
         damaged: &BTreeSet<PathBuf>,
     ) -> Result<Seen, anyhow::Error> {
         let (inner, from) = (place.inner.as_path(), &place.root);
-        let believed = sealing::believed(root);
+        let believed = sealing::believed(root, &mut self.monitor().handler())?;
         if !self.cli.dry_run && believed.contains(&List::Repository) {
-            sealing::restore_config(root, inner, &place.dir)?;
+            sealing::restore_config(root, inner, &place.dir, &mut self.monitor().handler())?;
         }
         let copy = match root.stat(inner)? {
             None => None,

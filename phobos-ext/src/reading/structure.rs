@@ -8,7 +8,8 @@ use phobos_core::borg::state::{State, path_of};
 use phobos_core::error::Chain;
 use phobos_core::fs::Dir;
 
-use super::{Bare, Go, Wanted};
+use super::{Go, Wanted};
+use crate::proof::Bare;
 
 impl Go<'_, '_> {
     /// What the repository `repo` says of itself, where nothing contradicts it; else the segments that do are told.

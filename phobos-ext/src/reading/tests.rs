@@ -43,7 +43,7 @@ impl Drive {
         }
         list.close().unwrap().put_in_place(&root).unwrap();
         let mut seal = Seal::default();
-        seal.add_as_it_is(&root, &List::Spaces.path()).unwrap();
+        seal.add_as_it_is(&root, &List::Spaces.path(), &mut |_| Ok(())).unwrap();
         seal.write(&root).unwrap();
     }
 

@@ -17,10 +17,10 @@ use crate::{seal, sealing};
 /// The marks of pulls: `noted` with the checksums that they have on the drive. What they say changes with each pull.
 pub(crate) fn note_marks(copy: &Dir, holding: &Path, noted: Noted<'_>, handler: Handler<'_>) -> Result<(), CopyError> {
     let marks = holding.join(MARKS);
-    let mut see = |pair: &Pair<'_>, _: Handler<'_>| {
+    let mut see = |pair: &Pair<'_>, handler: Handler<'_>| {
         let path = marks.join(pair.path);
         let is_file = pair.copy.is_some_and(|stat| stat.kind == Kind::File);
-        if is_file { noted(&path, seal::checksum(copy, &path)?) } else { Ok(()) }
+        if is_file { noted(&path, seal::checksum(copy, &path, handler)?) } else { Ok(()) }
     };
     walk((None, Some(copy)), &marks, &Cell::new(false), &mut see, handler)
 }
@@ -39,6 +39,7 @@ pub(crate) fn distrust_damaged(
     believed: &BTreeSet<List>,
     damaged: &BTreeSet<PathBuf>,
     repository: &Path,
+    handler: Handler<'_>,
 ) -> Result<(), anyhow::Error> {
     let own = |path: &PathBuf| path.starts_with(repository) || path.starts_with(FOLDER);
     let damaged: BTreeSet<PathBuf> = damaged.iter().filter(|path| !own(path)).cloned().collect();
@@ -48,7 +49,7 @@ pub(crate) fn distrust_damaged(
     for (path, wanted) in sealing::of(copy, List::Spaces, &damaged)? {
         let (new, old) = (source.stat(&path)?, copy.stat(&path)?);
         let is_other = new.zip(old).is_none_or(|(new, old)| new.size != old.size || !same_time(new.mtime, old.mtime));
-        if !is_other && seal::checksum(source, &path)? != wanted {
+        if !is_other && seal::checksum_of_any(source, &path, handler)? != wanted {
             let text = format!(
                 "{} is damaged on the drive, and the source's is not what it was either, though size and time are the same; \
                  restore it from an archive, or touch it if it is right",

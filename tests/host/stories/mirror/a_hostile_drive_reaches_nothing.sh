@@ -3,7 +3,7 @@
 # shellcheck source=../../miniature.sh
 . "$HOST/miniature.sh"
 
-backup_disk; drive A; ext; mkdir victim; echo mine >victim/drive.json; echo mine >victim/x
+backup_disk; EXT4="-b 4096" drive A; ext; mkdir victim; echo mine >victim/drive.json; echo mine >victim/x
 digest() { find victim -type f | sort | xargs sha256sum; ls -lR victim; }
 before=$(digest)
 hostile() {
@@ -22,6 +22,12 @@ hostile refused "printf '{\"version\":1,\"repository\":\"\\\\u001b[2J\",\"drive\
 hostile refused "rm -r borg/data; ln -s $STORY/victim borg/data"
 hostile refused "rm -r borg; ln -s $STORY/victim borg"
 hostile refused "rm borg/config; mkfifo borg/config"
+hostile refused "truncate -s 15T borg/config"
+hostile refused "rm -r .phobos/checksums; ln -s $STORY/victim .phobos/checksums"
+hostile refused "ln -s $STORY/victim .phobos/config"
+hostile green "truncate -s 15T .phobos/checksums/spaces .phobos/checksums/repository"
+hostile green "rm .phobos/checksums/*; mkfifo .phobos/checksums/spaces .phobos/checksums/repository"
+hostile green "ln -sf $STORY/victim/x .phobos/seal.json; ln -s $STORY/victim/x .phobos/checksums/spaces.new"
 hostile green "ln -s $STORY/victim .phobos/incoming; rm -f HOW-TO-RESTORE.txt; ln -s $STORY/victim/x HOW-TO-RESTORE.txt"
 hostile green "ln -s $STORY/victim/x .phobos/run.json.new; rm -rf .phobos/generation; ln -s $STORY/victim .phobos/generation"
 ext; sound A
