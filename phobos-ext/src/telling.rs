@@ -93,6 +93,13 @@ fn body(subject: &str, new: &[String], standings: &[Standing]) -> String {
     )
 }
 
+/// Ends a failure, such as that of a run that could not begin: it has been made good.
+pub(crate) fn forgive(board: &Board, light: &str) {
+    if let Err(error) = board.make_good(light) {
+        log::warn!("cannot take the failure of {light} off the light: {}", Chain(&error));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,7 +26,7 @@ use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
 use super::close::{Closing, Open, Scope};
-use super::hold;
+use super::{hold, verify};
 use crate::checksums;
 use crate::drive;
 use crate::gate;
@@ -129,7 +129,10 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
-                forgive(&frame.board);
+                // What a reading has found is mended, or it could not begin.
+                [JOB, verify::JOB, &verify::light(&target)]
+                    .into_iter()
+                    .for_each(|light| telling::forgive(&frame.board, light));
             }
             let text = format!("the drive {} is safe to take away", target.name);
             systemd.status(&text);
@@ -281,13 +284,6 @@ fn remember(
         }
     });
     written.map_err(|error| log::warn!("{}", Chain(&error))).ok()
-}
-
-/// Ends the failure of a run that could not begin: it has been made good.
-fn forgive(board: &Board) {
-    if let Err(error) = board.make_good(JOB) {
-        log::warn!("cannot take the failure of {JOB} off the light: {}", Chain(&error));
-    }
 }
 
 /// The name under which the program was called: an administrator may keep the original's name as a link.

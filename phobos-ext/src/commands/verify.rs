@@ -38,7 +38,7 @@ use crate::session::{Place, Session};
 use crate::{Cli, TABLES, boxed, opened, standing, telling};
 
 /// The job's name in the history and, with the drive's name, on the light.
-const JOB: &str = "verify";
+pub(super) const JOB: &str = "verify";
 
 /// The version of what is printed as JSON.
 const SCHEMA_VERSION: u32 = 1;
@@ -119,7 +119,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let spec = Spec {
         name: JOB,
         object: target.name.as_str(),
-        light: format!("{JOB}-{}", target.name),
+        light: light(&target),
         working: format!("reading the drive {} again", target.name),
         visibility: Visibility::All,
         expected_end: None,
@@ -155,6 +155,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     });
     match &result {
         Ok(reading) => {
+            telling::forgive(&frame.board, JOB);
             let text = format!("the drive {} is safe to take away", target.name);
             systemd.status(&text);
             job.end(&Ending { bytes: Some(reading.bytes), text, ..Ending::default() });
@@ -162,6 +163,11 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         Err(error) => job.end(&Ending::failed(error.as_ref())),
     }
     result.map(drop)
+}
+
+/// The job's name on the light.
+pub(super) fn light(target: &Target) -> String {
+    format!("{JOB}-{}", target.name)
 }
 
 /// Reads the configuration, finds the drive and takes its lock.
@@ -173,7 +179,7 @@ fn begin(cli: &Cli, args: &Args, frame: &mut Frame<'_>) -> Result<(Config, Targe
     exec::require(&["mount", "umount"].into_iter().chain(cryptsetup).collect::<Vec<_>>())?;
     let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
     frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &format!("{JOB}-{}", target.name), None)?;
+    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &light(&target), None)?;
     Ok((config, target, lock))
 }
 
