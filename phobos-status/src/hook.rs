@@ -65,13 +65,13 @@ struct RunTold {
 pub(crate) fn news(memory: Option<&Memory>, model: &Model) -> (Vec<Told>, Memory) {
     let mut now = Memory::default();
     let mut told = Vec::new();
+    let names: BTreeSet<String> = names(model).map(clean).collect();
     for job in &model.jobs {
         let Some(last) = &job.last else { continue };
         let light = light_name(&Key::new(&job.job, &job.object));
         let before = memory.and_then(|memory| memory.jobs.get(&light));
         if memory.is_some() && before.is_none_or(|(end, _)| *end != last.end) {
-            let failed_before = before.is_some_and(|(_, exit)| *exit != 0 && *exit != ABSENT);
-            let events: &[Event] = match (last.exit, failed_before) {
+            let events: &[Event] = match (last.exit, failed_before(before)) {
                 (0, true) => &[Event::Resolved, Event::Ok],
                 (0, false) => &[Event::Ok],
                 // A host that was not there is missed once its copy is stale.
@@ -80,11 +80,17 @@ pub(crate) fn news(memory: Option<&Memory>, model: &Model) -> (Vec<Told>, Memory
             };
             told.extend(events.iter().map(|event| of_run(*event, job, model)));
         }
-        now.jobs.insert(light, (last.end, last.exit));
+        // That a host was not there makes no failure good.
+        let exit = if last.exit == ABSENT && failed_before(before) {
+            before.map_or(last.exit, |(_, exit)| *exit)
+        } else {
+            last.exit
+        };
+        now.jobs.insert(light, (last.end, exit));
     }
     for finding in model.findings.iter().filter(|finding| finding.severity == Severity::Attention) {
         // How long it lasts by now is nothing new.
-        let key: String = finding.what.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let key = without_numbers(&finding.what, &names);
         if memory.is_some_and(|memory| !memory.findings.contains(&key)) {
             let is_overdue = model
                 .drives
@@ -108,6 +114,25 @@ pub(crate) fn news(memory: Option<&Memory>, model: &Model) -> (Vec<Told>, Memory
         now.findings.insert(key);
     }
     (told, now)
+}
+
+fn failed_before(before: Option<&(DateTime<Utc>, u8)>) -> bool {
+    before.is_some_and(|(_, exit)| *exit != 0 && *exit != ABSENT)
+}
+
+/// What findings may be about.
+fn names(model: &Model) -> impl Iterator<Item = &str> {
+    let jobs = model.jobs.iter().flat_map(|job| [&job.name, &job.job, &job.object]);
+    jobs.chain(model.drives.iter().map(|drive| &drive.name)).map(String::as_str)
+}
+
+/// A sentence without its numbers, but for those in `names`: one host is not another.
+fn without_numbers(text: &str, names: &BTreeSet<String>) -> String {
+    let is_name = |word: &str| names.contains(word.trim_matches(|c: char| c.is_ascii_punctuation()));
+    let words = text.split(' ').map(|word| {
+        if is_name(word) { word.to_owned() } else { word.chars().filter(|c| !c.is_ascii_digit()).collect() }
+    });
+    words.collect::<Vec<String>>().join(" ")
 }
 
 fn of_run(event: Event, job: &Job, model: &Model) -> Told {
@@ -224,6 +249,36 @@ mod tests {
         );
         machine.facts.room.as_mut().unwrap().free -= 7_000_000_000;
         assert_eq!(said(&news(Some(&memory), &machine.model()).0), [""; 0]);
+    }
+
+    #[test]
+    fn a_failure_is_made_good_however_long_the_host_is_away_meanwhile() {
+        let mut machine = Machine::quiet();
+        let (_, mut memory) = news(None, &machine.model());
+        let mut said_after = |minutes, exit| {
+            let start = Machine::empty().now + TimeDelta::minutes(minutes);
+            machine.add(Run { exit, ..Run::new("pull", "luv", start) });
+            let (told, now) = news(Some(&memory), &machine.model());
+            memory = now;
+            said(&told)
+        };
+        assert_eq!(said_after(1, 1), ["Failed luv failed"]);
+        assert_eq!((said_after(2, ABSENT), said_after(3, ABSENT)), (vec![], vec![]));
+        assert_eq!(said_after(4, 0), ["Resolved luv works again", "Ok luv went well"]);
+        assert_eq!(said_after(5, 0), ["Ok luv went well"]);
+    }
+
+    #[test]
+    fn numbers_pass_and_names_that_have_some_stay() {
+        let names = ["pi1", "pi2", "2"].map(str::to_owned).into();
+        let key = |text| without_numbers(text, &names);
+        assert_eq!(key("pull of pi1 is stale: 3 days"), key("pull of pi1 is stale: 14 days"));
+        for (one, other) in
+            [("pull of pi1 is stale", "pull of pi2 is stale"), ("the drive 2 is overdue", "the drive 3 is overdue")]
+        {
+            assert_ne!(key(one), key(other));
+        }
+        assert_eq!(key("(pi2), 7GB"), "(pi2), GB");
     }
 
     #[test]
