@@ -1,12 +1,13 @@
 //! What a complete mirror leaves for whoever reads the drive again: its lists of checksums, and a new seal.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use phobos_core::borg::config::MAX_CONFIG;
 use phobos_core::copy::{Checksum, CopyError, Make, Plan, Written};
 use phobos_core::error::Chain;
-use phobos_core::fs::{Dir, Durability};
+use phobos_core::fs::{Dir, Durability, FsError};
 use phobos_core::progress::Handler;
 
 use crate::checksums::{self, Draft, Drafted, List};
@@ -87,6 +88,10 @@ pub(crate) fn restore_config(root: &Dir, inner: &Path, source: &Dir, handler: Ha
     // What is no file there is not what a disk that rots makes.
     let is_damaged = match seal::checksum(root, &path, handler) {
         Ok(found) => found != wanted,
+        // One that a check of the file system has taken away is gone for good.
+        Err(CopyError::Fs(FsError::Io { source, .. })) if source.kind() == ErrorKind::NotFound => {
+            root.stat(&inner.join("data"))?.is_some()
+        }
         Err(error) => matches!(error, CopyError::Read { .. }),
     };
     if !is_damaged {
@@ -94,7 +99,7 @@ pub(crate) fn restore_config(root: &Dir, inner: &Path, source: &Dir, handler: Ha
     }
     match source.read(name, MAX_CONFIG)? {
         Some(config) if wanted == Checksum::of(&config) => {
-            log::warn!("{} on the drive is damaged; it is copied again", path.display());
+            log::warn!("{} on the drive is damaged or gone; it is copied again", path.display());
             Ok(root.replace(&path, &config, 0o600, Durability::Synced)?)
         }
         _ => Ok(()),

@@ -204,7 +204,14 @@ impl<'a> Looking<'a> {
                 ));
             }
             if copy.has_files() && !is_known {
-                return refused(format!("the copy on the drive is not one of the repository {id}, as its config says"));
+                return refused(match &copy.id {
+                    Some(_) => format!("the copy on the drive is not one of the repository {id}, as its config says"),
+                    None => format!(
+                        "the copy on the drive has no `config` that can be read; the newest in {FOLDER}/{} on the drive, or the \
+                         repository's own, put in its place, makes it whole again",
+                        crate::exchange::CONFIGS
+                    ),
+                });
             }
             let there = root.entries()?.into_iter().map(|entry| entry.name).collect();
             names::prove_ours(&there, tops, &names::of(&record.names))?;

@@ -37,6 +37,9 @@ ext drives | tr '\n' ' ' | grep "the drive A rots"
 # What a mirror itself finds, it mends as well.
 rots 5; ext; verify --all >found; test -z "$(found)"; sound A
 rots 1 borg/config; ext; verify --all >found; test -z "$(found)"; sound A
+mount "$A" disk.A; rm disk.A/borg/config disk.A/borg/README disk.A/borg/index.* disk.A/holding/luv/photo; umount disk.A
+expect 65 "borg/config (cannot open" ext verify --all
+ext; verify --all >found; test -z "$(found)"; sound A
 
 # A source that has the same damage mends nothing.
 inside sh -c 'cp -p /backup/holding/luv/photo /run/photo; printf x | dd of=/backup/holding/luv/photo conv=notrunc; touch -r /run/photo /backup/holding/luv/photo'
