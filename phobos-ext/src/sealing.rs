@@ -117,10 +117,11 @@ pub(crate) fn of_repository(
     let mut draft = Draft::new(root, List::Repository)?;
     let listed = |path: &Path| gate::segment_of(path).is_none();
     if is_believed {
+        let is_written = |path: &Path| written.iter().any(|file| file.path == path);
         let kept: BTreeSet<PathBuf> = plan
             .steps
             .iter()
-            .filter(|step| step.make == Make::Keep && listed(&step.path))
+            .filter(|step| step.make == Make::Keep && listed(&step.path) && !is_written(&step.path))
             .map(|step| inner.join(&step.path))
             .collect();
         draft.keep(root, &mut |path| Ok(kept.contains(path)))?;

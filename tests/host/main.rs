@@ -47,6 +47,7 @@ stories! {
         rot_in_the_repository_itself_is_known_before_it_matters,
         a_reading_that_is_killed_crowded_or_not_heard_leaves_the_drive_closed,
         other_file_systems_are_drives_or_refused_with_a_remedy,
+        subvolumes_of_btrfs_are_no_other_file_systems,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;
     endurance:

@@ -91,10 +91,18 @@ pub fn build<'p>(
     let mut written = Vec::new();
     let mut tools = Tools { buffer: Buffer::new(), pool: Pool::default(), meter: Meter::new(Some(plan.bytes())) };
     handler(CopyEvent::Phase(Phase::Copying))?;
+    // A subvolume of its own has no names elsewhere.
+    let mut old = old;
     for step in &plan.steps {
         match (step.make, old) {
             (Make::Folder, _) => drop(fresh.make_dir(&step.path, 0o700)?),
-            (Make::Keep, Some(old)) => keep(old, fresh, step)?,
+            (Make::Keep, Some(from)) => match keep(from, fresh, step) {
+                Err(CopyError::Write { source: error, .. }) if error.kind() == io::ErrorKind::CrossesDevices => {
+                    old = None;
+                    written.push(copy(source, fresh, step, proof(&step.path), &mut tools, handler)?);
+                }
+                kept => kept?,
+            },
             (Make::Copy, _) | (Make::Keep, None) => {
                 let proof = proof(&step.path);
                 written.push(copy(source, fresh, step, proof, &mut tools, handler)?);
