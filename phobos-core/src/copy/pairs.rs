@@ -299,17 +299,26 @@ impl<'p> Pair<'p> {
         Ok(true)
     }
 
-    /// How the two sides differ, by kind, and for files by size and time.
+    /// How the two sides differ, by kind, and for files by size and time; a time that the copy's file system cannot keep is the
+    /// last that it can.
     pub fn difference(&self) -> Option<Difference> {
         let (source, copy) = match (self.source, self.copy) {
             (Some(source), Some(copy)) => (source, copy),
             (Some(_), None) => return Some(Difference::New),
             _ => return Some(Difference::Gone),
         };
-        let differs = source.kind != copy.kind
-            || (source.kind == Kind::File && (source.size != copy.size || !same_time(source.mtime, copy.mtime)));
+        let is_then = same_time(source.mtime, copy.mtime) || is_out_of_range(source.mtime.0, copy.mtime.0);
+        let differs = source.kind != copy.kind || (source.kind == Kind::File && (source.size != copy.size || !is_then));
         differs.then_some(Difference::Other)
     }
+}
+
+/// Whether a time, in seconds since 1970, is one that the copy's file system cannot keep, so that the kernel has kept the last one that
+/// it can: with 32 bits, as ext4 with small inodes and old xfs have them, or with ext4's 34.
+fn is_out_of_range(source: i64, copy: i64) -> bool {
+    let first = i64::from(i32::MIN);
+    let lasts = [i64::from(i32::MAX), i64::from(i32::MAX).saturating_add(3 << 32)];
+    (source < first && copy == first) || lasts.iter().any(|last| source > *last && copy == *last)
 }
 
 #[cfg(test)]

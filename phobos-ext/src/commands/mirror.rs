@@ -130,9 +130,9 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         Ok(stats) => {
             if !cli.dry_run {
                 // What a reading has found is mended, or it could not begin.
-                [JOB, verify::JOB, &verify::light(&target)]
-                    .into_iter()
-                    .for_each(|light| telling::forgive(&frame.board, light));
+                for light in [JOB, verify::JOB, &verify::light(&target)] {
+                    telling::forgive(&frame.board, light);
+                }
             }
             let text = format!("the drive {} is safe to take away", target.name);
             systemd.status(&text);

@@ -298,3 +298,21 @@ fn how_a_name_differs_is_told_by_kind_size_and_time() {
         assert_eq!(pair.difference(), wanted, "{source:?} {copy:?}");
     }
 }
+
+#[test]
+fn a_time_beyond_what_a_file_system_keeps_is_its_last() {
+    let (first, last, longer) = (-2_147_483_648, 2_147_483_647, 0x3_7fff_ffff);
+    for (source, copy, is) in [
+        (4_102_444_800, last, true),
+        (longer + 1, longer, true),
+        (-2_524_608_000, first, true),
+        (last, last - 1, false),
+        (last, 0, false),
+        (4_102_444_800, last - 1, false),
+        (4_102_444_800, 0, false),
+        (0, last, false),
+        (0, first, false),
+    ] {
+        assert_eq!(is_out_of_range(source, copy), is, "{source} {copy}");
+    }
+}

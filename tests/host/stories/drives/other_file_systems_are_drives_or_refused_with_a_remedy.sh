@@ -4,9 +4,16 @@
 . "$HOST/miniature.sh"
 
 backup_disk; drive C 400
+# Dates of files that not all of them can keep.
+mount "$bdisk" disk.bdisk; for year in 1850 2039 2100 2500; do touch -d $year-06-01 disk.bdisk/holding/luv/$year; done; umount disk.bdisk
 mounted() { cat /proc/[0-9]*/mountinfo | grep " $C "; }
-for kind in btrfs xfs; do
-    case $kind in btrfs) mkfs.btrfs -q -f "$C";; *) mkfs.xfs -q -f "$C";; esac
+for kind in btrfs xfs old-xfs old-ext4; do
+    case $kind in
+        btrfs) mkfs.btrfs -q -f "$C" ;;
+        xfs) mkfs.xfs -q -f "$C" ;;
+        old-xfs) mkfs.xfs -q -f -m bigtime=0 "$C" ;;
+        *) mkfs.ext4 -q -F -I 128 "$C" ;;
+    esac
     ext; never mounted; sound C
     inside borg create /backup/borg::$kind /etc/hostname; ext; never mounted; sound C
     inside mount "$C" /extbackup
