@@ -34,6 +34,14 @@ const PROBE: &str = ".phobos-probe";
 /// Where the superblock of ext2, ext3 and ext4 has its state, in bytes from the beginning of the device.
 const EXT_STATE: u64 = 1024 + 0x3a;
 
+/// Where it has its magic, and what that is.
+const EXT_MAGIC_AT: u64 = 1024 + 0x38;
+const EXT_MAGIC: [u8; 2] = [0x53, 0xef];
+
+/// Where it has the features that whoever mounts it has to know, and the one that says that the journal is to be replayed.
+const EXT_INCOMPATIBLE: u64 = 1024 + 0x60;
+const EXT_RECOVER: u32 = 4;
+
 /// The bit of that state that says that errors were found.
 const EXT_ERRORS: u16 = 2;
 
@@ -57,6 +65,21 @@ pub(crate) fn of_device(device: &Path) -> Result<(), Stop> {
         return Err(Stop::new(Exit::Refused, text));
     }
     Ok(())
+}
+
+/// Whether the journal of an ext file system has what its structures have not: whoever mounts it without replaying that sees neither
+/// the new nor the old state, but some of both.
+pub(crate) fn has_to_be_replayed(device: &Path) -> bool {
+    let mut word = [0; 4];
+    let is_ext = |file: &File| {
+        let mut magic = [0; 2];
+        file.read_exact_at(&mut magic, EXT_MAGIC_AT).is_ok() && magic == EXT_MAGIC
+    };
+    File::open(device).is_ok_and(|file| {
+        is_ext(&file)
+            && file.read_exact_at(&mut word, EXT_INCOMPATIBLE).is_ok()
+            && u32::from_le_bytes(word) & EXT_RECOVER != 0
+    })
 }
 
 /// Refuses a file system that cannot keep what a mirror consists of.
@@ -87,6 +110,11 @@ pub(crate) fn of_names(root: &Dir, access: Access) -> Result<(), anyhow::Error> 
     };
     for entry in entries {
         let Some(name) = entry.name.to_str() else { continue };
+        if name == PROBE && access == Access::Write {
+            // A power cut has left it.
+            root.remove(Path::new(PROBE))?;
+            continue;
+        }
         asked |= is_twofold(root, name)?;
     }
     if !asked && access == Access::Write {

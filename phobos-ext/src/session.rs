@@ -103,6 +103,11 @@ impl<'e> Session<'e> {
         self.mount.root().ok_or_else(|| anyhow!("the drive is not mounted"))
     }
 
+    /// Whether what is seen of the drive is neither its new nor its old state, because it is only looked at.
+    pub(crate) fn is_between_states(&self) -> bool {
+        self.access == Access::Look && fitness::has_to_be_replayed(&self.device)
+    }
+
     /// Proves that the drive is still mounted, and nothing over it.
     pub(crate) fn prove(&self) -> Result<(), anyhow::Error> {
         Ok(self.mount.prove(&self.device)?)

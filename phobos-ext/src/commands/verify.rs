@@ -211,6 +211,10 @@ impl Verifying<'_> {
         from: Option<Position>,
     ) -> Result<Reading, anyhow::Error> {
         let root = session.root()?;
+        if session.is_between_states() {
+            let text = "the drive was not unmounted when it was unplugged, so that nothing on it can be told; mirror to it first";
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
         // What was sealed says that there was a mirror, whatever has become of the record.
         let is_sealed = root.stat(&Path::new(FOLDER).join(SEAL))?.is_some();
         let record = DriveRecord::read(root);
