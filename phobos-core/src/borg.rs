@@ -3,6 +3,7 @@
 //! The formats are those of Borg 1.x (`docs/internals/data-structures.rst`): `config` names the repository, `hints.N`
 //! and `index.N` are written after the transaction that ended in segment N, `data/D/N` are the segments.
 
+pub mod archive;
 pub mod config;
 pub mod descent;
 pub mod hints;

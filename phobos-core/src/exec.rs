@@ -184,6 +184,20 @@ pub trait Exec: fmt::Debug + Sync {
     /// As for [`Exec::run`].
     fn stream(&self, invocation: &Invocation, observer: &mut dyn Observer) -> Result<Finished, ExecError>;
 
+    /// Runs `invocation` to its end and passes its output to `heard` as it comes, byte by byte as it was written.
+    ///
+    /// # Streams
+    ///
+    /// As for [`Exec::run`], but standard output goes to `heard`, however much it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Exec::run`].
+    fn pour(&self, invocation: &Invocation, heard: &mut dyn FnMut(&[u8])) -> Result<(), ExecError> {
+        heard(&self.run(invocation)?.stdout);
+        Ok(())
+    }
+
     /// Runs `invocation` to its end with this process's own standard streams, as a shell would, and passes on the signals
     /// that are caught; SIGINT and SIGQUIT only where they do not come from a terminal, which sends them to both.
     ///

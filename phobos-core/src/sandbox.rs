@@ -26,6 +26,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User, getppid, setgroups, setresgid, setresuid};
 
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
+
 use crate::error::{Class, Classified};
 use crate::exec::Invocation;
 
@@ -88,6 +90,9 @@ pub struct Sandbox {
     pub control: Option<PathBuf>,
     /// The process that it must not outlive.
     pub parent: Option<u32>,
+    /// Whether it may read what its user may not, within [`Sandbox::read`] and what every program reads: files of others that are
+    /// only to be read.
+    pub reads_all: bool,
 }
 
 /// A user and a group without a name in the system's files.
@@ -202,6 +207,7 @@ impl Sandbox {
         words.extend(self.control.iter().flat_map(|folder| ["--control".into(), folder.into()]));
         words.extend(self.lookup.word().into_iter().flat_map(|word| ["--lookup".into(), word.into()]));
         words.extend(self.parent.iter().flat_map(|parent| ["--parent".into(), parent.to_string().into()]));
+        words.extend(self.reads_all.then(|| "--reads-all".into()));
         words
     }
 
@@ -238,7 +244,7 @@ impl Sandbox {
         let rules = self.rules()?;
         // As root and by path; the program itself only ever sees its working directory.
         std::env::set_current_dir(&self.folder).map_err(|source| open(&self.folder, source))?;
-        become_user(&user, self.parent)?;
+        become_user(&user, self.parent, self.reads_all)?;
         // What must be readable is tried as the user: a key that is not would be told as a failed login.
         for path in &self.read {
             let kind = fs::metadata(path).map_err(|source| open(path, source))?;
@@ -371,12 +377,23 @@ pub fn end_all(id: u32) -> Result<(), SandboxError> {
     }
 }
 
-fn become_user(user: &User, parent: Option<u32>) -> Result<(), SandboxError> {
+fn become_user(user: &User, parent: Option<u32>, reads_all: bool) -> Result<(), SandboxError> {
     let failed = |source| SandboxError::Become { user: user.name.clone(), source };
+    let missing = |error: rustix::io::Errno| failed(Errno::from_raw(error.raw_os_error()));
+    if reads_all {
+        thread::set_keep_capabilities(true).map_err(missing)?;
+    }
     setgroups(&[]).map_err(failed)?;
     let (uid, gid): (Uid, Gid) = (user.uid, user.gid);
     setresgid(gid, gid, gid).map_err(failed)?;
     setresuid(uid, uid, uid).map_err(failed)?;
+    if reads_all {
+        // The one that reads past permissions, and no other; the program that this process becomes keeps it.
+        let one = CapabilitySet::DAC_READ_SEARCH;
+        let sets = CapabilitySets { effective: one, permitted: one, inheritable: one };
+        thread::set_capabilities(None, sets).map_err(missing)?;
+        thread::configure_capability_in_ambient_set(one, true).map_err(missing)?;
+    }
     if let Some(parent) = parent {
         // Only now: with a change of user the kernel forgets whom this process must not outlive.
         prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed)?;

@@ -11,6 +11,8 @@ use phobos_site::namespace;
 
 pub(crate) mod adopt;
 pub(crate) mod close;
+pub(crate) mod confined;
+pub(crate) mod drill;
 pub(crate) mod drives;
 mod enrol;
 pub(crate) mod hold;

@@ -4,6 +4,7 @@
 
 mod checksums;
 mod commands;
+mod drill;
 mod drive;
 mod exchange;
 mod fitness;
@@ -89,6 +90,11 @@ enum Command {
     Adopt(commands::adopt::Args),
     /// Unmount and lock a drive, whatever has left it open, and say whether it may be unplugged
     Close(commands::close::Args),
+    /// Restore a sample of files from a drive, and say whether they are what they have to be
+    Drill(commands::drill::Args),
+    /// Become another program, confined
+    #[command(hide = true)]
+    Confined(commands::confined::Args),
     /// List the drives: where each is, what its copy is worth, and when it is due
     Drives(commands::drives::Args),
     /// Let no drive that is plugged in be mirrored to for a while; a mirror that is asked for by hand is made all the same
@@ -115,6 +121,8 @@ pub fn main(cli: &Cli) -> ExitCode {
             None => commands::mirror::run(cli),
             Some(Command::Adopt(args)) => commands::adopt::run(cli, args),
             Some(Command::Close(args)) => commands::close::run(cli, args),
+            Some(Command::Confined(args)) => commands::confined::run(args),
+            Some(Command::Drill(args)) => commands::drill::run(cli, args),
             Some(Command::Drives(args)) => commands::drives::run(cli, args),
             Some(Command::Hold(args)) => commands::hold::run(args),
             Some(Command::Open(args)) => commands::open::run(cli, args),

@@ -1,7 +1,7 @@
 //! What is known of the drives as people read it, on a terminal of 80 columns.
 
 use phobos_core::human;
-use phobos_site::ledger::{Mirror, Round, Rounds};
+use phobos_site::ledger::{Drills, Mirror, Round, Rounds};
 use phobos_site::rotation::{Attention, Place, Standing};
 
 /// How wide a line may be.
@@ -63,6 +63,7 @@ fn lines(standing: &Standing) -> Vec<String> {
         None => lines.push("never mirrored to".to_owned()),
     }
     lines.extend(read(&drive.entry.rounds));
+    lines.extend(drilled(&drive.entry.drills));
     lines
 }
 
@@ -82,6 +83,15 @@ fn read(rounds: &Rounds) -> Option<String> {
         (Some(whole), Some(current)) => Some(format!("{whole}; {current}")),
         (whole, current) => whole.or(current),
     }
+}
+
+/// When files were last restored from it, and how many.
+fn drilled(drills: &Drills) -> Option<String> {
+    let drill = drills.good.as_ref()?;
+    let (day, size) = (human::day(drill.at), human::size(drill.bytes));
+    let archived = human::day(drill.archived);
+    let what = if drill.full { "everything was".to_owned() } else { format!("{} files were", drill.files) };
+    Some(format!("last drill {day}: {what} restored from it, {size}, archived {archived} or later"))
 }
 
 fn mirrored(mirror: &Mirror) -> String {

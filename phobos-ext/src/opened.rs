@@ -14,6 +14,10 @@ const FOLDER: &str = "open";
 /// What the mappings' names begin with.
 const PREFIX: &str = "phobos-open-";
 
+/// The same for drills.
+const DRILLED: &str = "drilled";
+const DRILLED_PREFIX: &str = "phobos-drill-";
+
 /// Where the drive is mounted, in the namespace alone.
 pub(crate) fn folder(paths: &Paths, drive: &Word) -> PathBuf {
     paths.runtime.join(FOLDER).join(drive.as_str())
@@ -23,6 +27,16 @@ pub(crate) fn folder(paths: &Paths, drive: &Word) -> PathBuf {
 pub(crate) fn mapping(drive: &Word) -> Result<MapperName, anyhow::Error> {
     // A mapping from crypttab may have dots in its name, for a lock; a mapping's name may not.
     Ok(MapperName::try_from(format!("{PREFIX}{}", drive.as_str().replace('.', "_")))?)
+}
+
+/// Where a drill has the drive mounted: nobody has asked for it to stay, so that what one has left there is in nobody's way.
+pub(crate) fn drilled_folder(paths: &Paths, drive: &Word) -> PathBuf {
+    paths.runtime.join(DRILLED).join(drive.as_str())
+}
+
+/// The name of its mapping then.
+pub(crate) fn drilled_mapping(drive: &Word) -> Result<MapperName, anyhow::Error> {
+    Ok(MapperName::try_from(format!("{DRILLED_PREFIX}{}", drive.as_str().replace('.', "_")))?)
 }
 
 /// Whether the drive is open; asked in the namespace.

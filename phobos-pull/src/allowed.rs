@@ -40,6 +40,7 @@ pub(crate) fn confinement(
         lookup: lookup(host, origin),
         control: control.map(Path::to_owned),
         parent: Some(std::process::id()),
+        reads_all: false,
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
     let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
     let alias = alias.zip(passwd).map(|(id, passwd)| Alias { id, passwd });
     let lookup = lookup.unwrap_or(Lookup::None);
-    Sandbox { user, alias, folder, read, ports, lookup, control, parent }.enter()?;
+    Sandbox { user, alias, folder, read, ports, lookup, control, parent, reads_all: false }.enter()?;
     Err(exec::replace(&Invocation::new(program).args(rest)).into())
 }
 

@@ -9,6 +9,7 @@ use crate::config::ConfigError;
 use crate::spare;
 use phobos_core::block::DiskError;
 use phobos_core::borg::BorgError;
+use phobos_core::borg::archive::ArchiveError;
 use phobos_core::borg::state::StateError;
 use phobos_core::copy::CopyError;
 use phobos_core::error::{Chain, Class, Classified};
@@ -168,6 +169,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
         };
     }
     first_of!(
+        ArchiveError,
         BorgError,
         ConfigError,
         SandboxError,

@@ -9,6 +9,7 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
+mod drills;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use phobos_core::fs::{Dir, Durability, FsError, make_shared};
 use phobos_core::schema::SchemaVersion;
 use serde::{Deserialize, Serialize};
 
+pub use self::drills::{BadDrill, Drill, Drills};
 pub use self::rounds::{Damage, Go, Position, Round, Rounds};
 
 /// The most that is read of it, in bytes.
@@ -77,6 +79,9 @@ pub struct Entry {
     /// How far it has been read again.
     #[serde(default)]
     pub rounds: Rounds,
+    /// Whether it gives files back.
+    #[serde(default)]
+    pub drills: Drills,
 }
 
 /// A complete mirror: written, read back, and the drive closed.
@@ -171,6 +176,11 @@ impl Book {
     /// Takes note of one go at reading `drive` again.
     pub fn has_read(&mut self, drive: &str, go: Go) {
         self.entry(drive).rounds.note(go);
+    }
+
+    /// What drills of `drive` have shown, to be changed.
+    pub fn drills(&mut self, drive: &str) -> &mut Drills {
+        &mut self.entry(drive).drills
     }
 
     /// Takes note that `drive` is plugged in, and over what it says of its last complete mirror, if it says anything: that may be

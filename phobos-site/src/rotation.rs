@@ -7,7 +7,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::human;
 
-use crate::ledger::{Damage, Entry, Mirror, Room};
+use crate::ledger::{BadDrill, Damage, Entry, Mirror, Room};
 
 /// How long two drives may be plugged in together.
 const TOGETHER: TimeDelta = TimeDelta::days(1);
@@ -103,6 +103,15 @@ pub enum Attention {
         /// When that was last found.
         at: DateTime<Utc>,
     },
+    /// It did not give back what was to be restored from it, the last time that was tried.
+    NotRestored {
+        /// The drive.
+        drive: String,
+        /// When that was tried.
+        at: DateTime<Utc>,
+        /// What was wrong.
+        error: String,
+    },
 }
 
 impl Standing {
@@ -130,6 +139,7 @@ impl Attention {
             }
             Self::Overdue { drive, .. } => format!("overdue {drive}"),
             Self::Rots { drive, at, .. } => format!("rots {drive} {}", at.timestamp()),
+            Self::NotRestored { drive, at, .. } => format!("not-restored {drive} {}", at.timestamp()),
         }
     }
 }
@@ -157,6 +167,9 @@ impl fmt::Display for Attention {
                 let found =
                     if *files == 1 { "a damaged file was".to_owned() } else { format!("{files} damaged files were") };
                 write!(f, "the drive {drive} rots: {found} found on it, last on {}; replace it", human::day(*at))
+            }
+            Self::NotRestored { drive, at, error } => {
+                write!(f, "the drive {drive} did not pass its drill on {}: {error}", human::day(*at))
             }
         }
     }
@@ -200,6 +213,9 @@ pub fn judge(drives: Vec<Drive>, overdue: TimeDelta, now: DateTime<Utc>) -> Vec<
         if let Some(Damage { at, files, .. }) = drive.entry.rounds.damage {
             attention.push(Attention::Rots { drive: name(), files, at });
         }
+        if let Some(BadDrill { at, error }) = drive.entry.drills.bad.clone() {
+            attention.push(Attention::NotRestored { drive: name(), at, error });
+        }
         attention.sort_by(|one, other| other.cmp(one));
         Standing { drive, turn, due_by, full_by, attention }
     };
@@ -220,7 +236,7 @@ pub fn attention(standings: &[Standing]) -> Vec<Attention> {
 /// How bad it is.
 fn rank(standing: &Standing) -> u8 {
     match standing.attention.first() {
-        Some(Attention::Rots { .. }) => 5,
+        Some(Attention::Rots { .. } | Attention::NotRestored { .. }) => 5,
         Some(Attention::Overdue { .. }) => 4,
         _ if standing.drive.failure.is_some() => 3,
         Some(_) => 2,

@@ -157,6 +157,15 @@ impl Exec for System<'_> {
         result.map(|()| Finished::default())
     }
 
+    fn pour(&self, invocation: &Invocation, heard: &mut dyn FnMut(&[u8])) -> Result<(), ExecError> {
+        let mut child = self.start(invocation, Input::Bytes)?;
+        let mut never = |bytes: &[u8]| {
+            heard(bytes);
+            false
+        };
+        self.attend(&mut child, invocation, &mut Listener { heard: &mut never, content: false })
+    }
+
     fn attach(&self, invocation: &Invocation) -> Result<Status, ExecError> {
         let failed = |source| ExecError::Start { invocation: invocation.call(), source };
         let program = self.locate(invocation)?;

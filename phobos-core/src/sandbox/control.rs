@@ -25,6 +25,9 @@ const LOG: &str = "log";
 /// How large the place is, and how many names it has room for: it is in memory, and a hostile program may fill it.
 const SIZE: &str = "size=64k,nr_inodes=16";
 
+/// The same where a program keeps notes.
+const ROOMY: &str = "size=8m,nr_inodes=256";
+
 /// How much of the log is read at once.
 const MOST: u64 = 16 * 1024;
 
@@ -42,12 +45,25 @@ impl Control {
     ///
     /// When the folder cannot be made, or the system does not mount it; nothing is mounted then.
     pub fn new(folder: &Path, owner: u32) -> io::Result<Self> {
+        Self::with_room(folder, owner, SIZE)
+    }
+
+    /// The same with room for a program's own notes, such as those that Borg makes of each repository that it reads.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Control::new`].
+    pub fn for_notes(folder: &Path, owner: u32) -> io::Result<Self> {
+        Self::with_room(folder, owner, ROOMY)
+    }
+
+    fn with_room(folder: &Path, owner: u32, room: &str) -> io::Result<Self> {
         folder.parent().map_or(Ok(()), make_passage)?;
         let mut control = Self { folder: Some(folder.to_owned()) };
         control.clear()?;
         make_private(folder)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        let options = format!("mode=700,uid={owner},gid={owner},{SIZE}");
+        let options = format!("mode=700,uid={owner},gid={owner},{room}");
         mount(Some("phobos"), folder, Some("tmpfs"), flags, Some(options.as_str()))?;
         control.folder = Some(folder.to_owned());
         Ok(control)

@@ -14,13 +14,14 @@ fn the_words_before_a_program_say_what_it_may_do() {
         ports: vec![22],
         control: Some("/run/control".into()),
         parent: Some(7),
+        reads_all: true,
     };
     let words = confinement.words(Path::new("/usr/local/bin/puller"));
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     assert_eq!(
         words.join(" "),
         "/usr/local/bin/puller confined --user puller --alias 70001 --passwd /run/users --folder /backup/holding/luv \
-         --read /etc/keys/luv.key --connect 22 --control /run/control --lookup servers --parent 7"
+         --read /etc/keys/luv.key --connect 22 --control /run/control --lookup servers --parent 7 --reads-all"
     );
     let call = confinement.confine(Path::new("/no/puller"), Invocation::new("true"));
     assert_eq!(call.to_string(), "true", "messages show the program that counts");

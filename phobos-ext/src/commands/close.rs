@@ -118,7 +118,8 @@ impl Closing<'_> {
     pub(crate) fn close(&self, drive: &Open, scope: Scope) -> Result<(), anyhow::Error> {
         let usual = &self.config.external.mapping;
         let active = drive.uuid.as_ref().map(|_| luks::active(Path::new("/sys"))).transpose()?.unwrap_or_default();
-        let is_meant = |name: &str| scope == Scope::All || name == usual.as_str();
+        let drilled = opened::drilled_mapping(&drive.name)?;
+        let is_meant = |name: &str| scope == Scope::All || [usual.as_str(), drilled.as_str()].contains(&name);
         let mappings: Vec<_> = active
             .into_iter()
             .filter(|active| drive.uuid.as_ref().is_some_and(|uuid| active.is_of(uuid)) && is_meant(&active.name))
@@ -148,6 +149,8 @@ impl Closing<'_> {
     fn unmount(&self, drive: &Open, numbers: &[String], scope: Scope) -> Result<bool, anyhow::Error> {
         let place: &Path = &self.config.external.mount;
         let opened = opened::folder(self.paths, &drive.name);
+        let drilled = opened::drilled_folder(self.paths, &drive.name);
+        let is_a_runs = |target: &Path| target == place || target == drilled;
         let mut patience = Patience::until(Instant::now() + namespace::WAIT)
             .on_wait(|whom| log::info!("waiting for {whom}"))
             .interrupted_by(self.interrupted);
@@ -169,14 +172,14 @@ impl Closing<'_> {
         let is_outside =
             |entry: &Entry| outside.iter().any(|other| other.target == entry.target && other.number == entry.number);
         let mut targets: Vec<_> = table.iter().rev().filter(|entry| is_ours(entry) && !is_outside(entry)).collect();
-        targets.retain(|entry| scope == Scope::All || entry.target == place);
+        targets.retain(|entry| scope == Scope::All || is_a_runs(&entry.target));
         for entry in targets {
             // Several that lie upon each other went with the first.
             if !mount::table()?.iter().any(|now| now.target == entry.target && is_ours(now)) {
                 continue;
             }
-            if entry.target == place {
-                log::warn!("unmounting {}, which a run has left mounted", place.display());
+            if is_a_runs(&entry.target) {
+                log::warn!("unmounting {}, which a run has left mounted", entry.target.display());
             } else {
                 log::info!("unmounting {}", entry.target.display());
             }

@@ -65,6 +65,8 @@ struct Line<'a> {
     read_until: Option<DateTime<Utc>>,
     /// How many damaged files were found, as long as that counts.
     damaged: Option<u64>,
+    /// When files were last restored from it and were what they had to be.
+    drilled: Option<DateTime<Utc>>,
     /// How many drives have their turn before it.
     turn: usize,
     due_by: Option<DateTime<Utc>>,
@@ -139,6 +141,7 @@ impl<'a> From<&'a Standing> for Line<'a> {
             read_since: rounds.whole.as_ref().map(|round| round.began),
             read_until: rounds.whole.as_ref().map(|round| round.ended),
             damaged: rounds.damage.as_ref().map(|damage| damage.files),
+            drilled: standing.drive.entry.drills.good.as_ref().map(|drill| drill.at),
             turn: standing.turn,
             due_by: standing.due_by,
             overdue: standing.is_overdue(),

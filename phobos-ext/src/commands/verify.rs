@@ -211,22 +211,7 @@ impl Verifying<'_> {
         from: Option<Position>,
     ) -> Result<Reading, anyhow::Error> {
         let root = session.root()?;
-        if session.is_between_states() {
-            let text = "the drive was not unmounted when it was unplugged, so that nothing on it can be told; mirror to it first";
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        // What was sealed says that there was a mirror, whatever has become of the record.
-        let is_sealed = root.stat(&Path::new(FOLDER).join(SEAL))?.is_some();
-        let record = DriveRecord::read(root);
-        if !is_sealed && record.is_ok_and(|record| record.is_none_or(|record| record.mirrored.is_none())) {
-            let text = format!("no mirror has been made to the drive {} yet", self.target.name);
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
-        if RunRecord::read(root)?.is_some() {
-            let text =
-                "the last mirror to this drive did not end well, so that nothing on it can be told; mirror to it first";
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
+        require_mirror(session, self.target)?;
         let config = &self.config.backup;
         let inner = config.repository.strip_prefix(&config.mount).context("the repository is not below its mount")?;
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);
@@ -238,6 +223,29 @@ impl Verifying<'_> {
         }
         Ok(reading)
     }
+}
+
+/// Refuses a drive that no mirror was made to, or none that is whole.
+pub(super) fn require_mirror(session: &Session<'_>, target: &Target) -> Result<(), anyhow::Error> {
+    if session.is_between_states() {
+        let text =
+            "the drive was not unmounted when it was unplugged, so that nothing on it can be told; mirror to it first";
+        return Err(Stop::new(Exit::Refused, text).into());
+    }
+    let root = session.root()?;
+    // What was sealed says that there was a mirror, whatever has become of the record.
+    let is_sealed = root.stat(&Path::new(FOLDER).join(SEAL))?.is_some();
+    let record = DriveRecord::read(root);
+    if !is_sealed && record.is_ok_and(|record| record.is_none_or(|record| record.mirrored.is_none())) {
+        let text = format!("no mirror has been made to the drive {} yet", target.name);
+        return Err(Stop::new(Exit::Refused, text).into());
+    }
+    if RunRecord::read(root)?.is_some() {
+        let text =
+            "the last mirror to this drive did not end well, so that nothing on it can be told; mirror to it first";
+        return Err(Stop::new(Exit::Refused, text).into());
+    }
+    Ok(())
 }
 
 impl<'a> Printed<'a> {

@@ -37,6 +37,10 @@ pub struct External {
     pub overdue: Span,
     /// For how long the drive is read again at the end of a mirror.
     pub verify_time: Span,
+    /// For how long a drill restores files.
+    pub drill_time: Span,
+    /// How old the newest archive of a host on a drive may be when it is drilled.
+    pub drill_age: Span,
     /// Whether a good mirror is told by mail, with the drive that is to be brought next.
     pub notice: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
@@ -145,6 +149,8 @@ impl Default for External {
             holding: true,
             overdue: Span(Duration::from_secs(35 * 24 * 60 * 60)),
             verify_time: Span(Duration::from_secs(10 * 60)),
+            drill_time: Span(Duration::from_secs(10 * 60)),
+            drill_age: Span(Duration::from_secs(30 * 24 * 60 * 60)),
             notice: false,
             drive: Vec::new(),
         }

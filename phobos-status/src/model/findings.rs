@@ -128,6 +128,12 @@ fn drives(standings: &[Standing], findings: &mut Findings) {
             Attention::Rots { .. } => {
                 "put a new drive in its place; until then each mirror mends what it finds".to_owned()
             }
+            Attention::NotRestored { drive, .. } => {
+                format!(
+                    "mirror to it and run `phobos-ext drill {}` again; until that passes, count on another drive",
+                    clean(drive)
+                )
+            }
             Attention::Twice { .. } | Attention::Together { .. } => String::new(),
         };
         findings.add(Severity::Attention, clean(&attention.to_string()), remedy);

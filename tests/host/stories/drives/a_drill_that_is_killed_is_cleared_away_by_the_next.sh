@@ -1,0 +1,18 @@
+# A drill that is killed or stopped at any moment leaves nothing that the next one does not close.
+#
+# shellcheck source=../../drill.sh
+. "$HOST/drill.sh"
+
+house repokey 4; ext; before=$(sha256sum <"$A")
+for number in 1 2 3; do
+    phobos-ext --config "$CONFIG" drill & job=$!
+    sleep "$(python3 -c "import random; print(random.Random($SEED + $number).uniform(0, 2.5))")"
+    kill -9 $job || true; wait $job || true
+done
+# Borg ends with it.
+for _ in $(seq 100); do pgrep -x borg || break; sleep 0.1; done; never pgrep -x borg
+expect 0 "5 files restored from A" ext drill; bare
+# One that is asked to end closes the drive itself.
+phobos-ext --config "$CONFIG" drill >out 2>&1 & job=$!
+until pgrep -x borg; do kill -0 $job; sleep 0.01; done; kill -TERM $job
+code=0; wait $job || code=$?; cat out; test $code = 143; bare; test "$before" = "$(sha256sum <"$A")"
