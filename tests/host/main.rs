@@ -49,6 +49,7 @@ stories! {
         a_drill_restores_files_in_turn_and_writes_nothing,
         a_drill_names_wrong_chunks_a_changed_key_and_an_old_archive,
         a_drill_that_is_killed_is_cleared_away_by_the_next,
+        a_borg_that_a_drive_has_taken_over_reaches_nothing,
         other_file_systems_are_drives_or_refused_with_a_remedy,
         subvolumes_of_btrfs_are_no_other_file_systems,
         what_a_power_cut_leaves_between_two_states_is_not_read_as_rot,
