@@ -17,6 +17,7 @@ mod passes;
 mod pull;
 mod remote;
 mod reserve;
+mod restore;
 mod scope;
 mod screen;
 mod secrets;
@@ -94,6 +95,8 @@ enum Command {
     Trust(trust::Args),
     /// Show when each host was pulled last, how that went, and when it is pulled next
     List(list::Args),
+    /// Give files back from a host's holding space
+    Restore(restore::Args),
     /// Confine this process and become a program
     #[command(hide = true)]
     Confined(confined::Args),
@@ -125,6 +128,7 @@ fn run(cli: &Cli, command: Command) -> Result<(), anyhow::Error> {
         Command::Authorize(args) => authorize::run(&config()?, &args),
         Command::Check(args) => check::run(&config()?, &args),
         Command::Trust(args) => trust::run(&config()?, &args),
+        Command::Restore(args) => restore::run(cli, &config()?, &args),
         Command::Confined(args) => confined::run(args),
         Command::Sweep(args) => confined::sweep(&args),
     }

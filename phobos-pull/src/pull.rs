@@ -33,7 +33,7 @@ use crate::screen::Screen;
 use crate::{Cli, TABLES, unbegun};
 
 /// The commands that a host's name may be meant for.
-const COMMANDS: [&str; 4] = ["authorize", "check", "trust", "list"];
+const COMMANDS: [&str; 5] = ["authorize", "check", "trust", "list", "restore"];
 
 /// How many hosts a line names.
 const NAMED: usize = 5;

@@ -27,7 +27,7 @@ use crate::scope::Scope;
 use crate::walk::{self, Step};
 
 /// How many hosts can have a user of their own; the number after theirs is that of checks.
-const HOSTS: u32 = 999;
+pub(crate) const HOSTS: u32 = 999;
 
 /// The permissions of a space.
 const MODE: Mode = Mode::RWXU;

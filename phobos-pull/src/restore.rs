@@ -1,0 +1,229 @@
+//! `phobos-pull restore`: gives files back from a host's holding space, with the owners, modes and links that it keeps beside them.
+//!
+//! rsync writes into a folder of root's own below the one that was named, where nobody else gets in; what is whole and was looked
+//! at is then put in place by renames, relative to descriptors, and never over anything.
+
+mod asked;
+mod kept;
+mod place;
+mod stage;
+mod told;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+use phobos_core::exec::{self, Invocation, System};
+use phobos_core::fs::Dir;
+use phobos_core::progress::{Backoff, CopyEvent};
+use phobos_core::rsync;
+use phobos_core::signal::Signals;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::job::{Ending, Frame, Spec, Visibility};
+use phobos_site::led::Board;
+use phobos_site::lock::Mode;
+use phobos_site::paths::Paths;
+use phobos_site::pull::{Host, HostName};
+
+use self::asked::Asked;
+use self::place::Placed;
+use self::stage::Stage;
+use crate::ending::Complaints;
+use crate::mark::{Mark, Marks};
+use crate::screen::Screen;
+use crate::{Cli, pull, users};
+
+/// The job's name in the history and, with the host's name, on the light.
+const NAME: &str = "restore";
+
+/// The width of a bar in characters.
+const BAR_WIDTH: u8 = 20;
+
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub(crate) struct Args {
+    /// The host
+    #[arg(value_name = "HOST")]
+    host: HostName,
+    /// Give these back: paths on the host, such as /home/anna/photos
+    #[arg(value_name = "PATH", required_unless_present = "list")]
+    paths: Vec<PathBuf>,
+    /// Put them into this folder, each by its last name
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    to: PathBuf,
+    /// Show what there is instead
+    #[arg(long, conflicts_with_all = ["to", "overwrite", "privileged", "dry_run"])]
+    list: bool,
+    /// Put them in place of files that are there already
+    #[arg(long)]
+    overwrite: bool,
+    /// Give devices back too, and programs that run as their owner
+    #[arg(long)]
+    privileged: bool,
+    /// Say what would be given back, and change nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Gives files back, or shows what there is.
+///
+/// # Errors
+///
+/// When what is asked for is not there, or could not be given back as a whole; no file has its final name then that is not whole.
+pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow::Error> {
+    let host = pull::find(config, &args.host)?;
+    let asked = asked::checked(&args.paths, args.list)?;
+    exec::require(&["rsync", "mount", "setpriv"])?;
+    // Before the namespace is entered: it is a folder of the machine outside.
+    let target = (!args.list).then(|| place::open(&args.to)).transpose()?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let system = System::new(&signals);
+    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
+    let deadline = Instant::now().checked_add(wait).context("the lock wait is too long")?;
+    let paths = Paths::from_environment();
+    let caught = || signals.caught();
+    let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
+    pull::enter_namespace(config, &system, &signals, &frame.locks)?;
+    let light = format!("{NAME}-{}", host.name);
+    // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull.
+    let _lock = frame.lock(&host.lock(), Mode::Shared, &light, None)?;
+    let space = open_space(config, &host)?;
+    let found = asked::found(&space, &host.name, asked)?;
+    if args.list {
+        return told::list(&space, &found, args.json);
+    }
+    let Some(target) = target else { return Ok(()) };
+    if args.dry_run {
+        return told::rehearse(&found, &target, args.overwrite, args.json);
+    }
+    let screen = Screen::new();
+    let say = |text: &str| screen.say(log::Level::Info, &host.name, text);
+    let visibility = if screen.is_watched() { Visibility::All } else { Visibility::Failures };
+    let spec =
+        Spec { name: NAME, object: host.name.as_str(), light, working: String::new(), visibility, expected_end: None };
+    // A mistake in what was asked for has been told by now, to whom it concerns: it is no failure of a job.
+    let job = frame.begin(spec, None, &say);
+    let restore = Restore { config, host: &host, system: &system, screen: &screen, args };
+    let result = restore.give_back(&space, &found, &target);
+    screen.end(&host.name);
+    let ending = match &result {
+        Ok(placed) => Ending { bytes: Some(placed.bytes), ..Ending::default() },
+        Err(error) => Ending::failed(error.as_ref()),
+    };
+    job.end(&ending);
+    let placed = result?;
+    screen.conclude(&placed.summary());
+    log::info!("{}: {}", host.name, placed.summary());
+    if args.json { told::print(&placed.printed()) } else { Ok(()) }
+}
+
+/// What a restore works with.
+struct Restore<'a> {
+    config: &'a Config,
+    host: &'a Host,
+    system: &'a System<'a>,
+    screen: &'a Screen,
+    args: &'a Args,
+}
+
+impl Restore<'_> {
+    /// Copies what was found beside its place, looks at it, and puts it in place.
+    fn give_back(&self, space: &Dir, found: &[Asked], target: &Dir) -> Result<Placed, anyhow::Error> {
+        let owner = space.stat_self()?.uid;
+        let base = self.config.backup.uid_base;
+        if (base..base.saturating_add(crate::space::HOSTS)).contains(&owner) {
+            // Nobody of the host's own user may change what is read.
+            let program = std::env::current_exe().context("cannot find this program")?;
+            users::sweep(self.system, &program, owner)?;
+        }
+        let stage = Stage::make(target)?;
+        let bytes = self.copy(found, &stage)?;
+        let held_back = if self.args.privileged { Vec::new() } else { stage.disarm()? };
+        // Nothing has its final name before it is on the disk.
+        stage.tree().sync_file_system()?;
+        let mut placed = Placed { bytes, held_back, ..Placed::default() };
+        let overwrite = if self.args.overwrite { place::Over::Files } else { place::Over::Nothing };
+        placed.put(stage.tree(), target, overwrite)?;
+        stage.close()?;
+        target.sync_file_system()?;
+        placed.tell(&self.host.name);
+        Ok(placed)
+    }
+
+    /// Copies into the stage; returns how many bytes.
+    fn copy(&self, found: &[Asked], stage: &Stage) -> Result<u64, anyhow::Error> {
+        let marks = Marks::new(&self.config.backup.holding);
+        let mark = marks.read(&self.host.name);
+        let call = Invocation::new("rsync").args(self.arguments(mark.as_ref())).arg("--");
+        let call = call.args(found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));
+        let call = call.arg(by_descriptor(stage.tree().as_fd(), Path::new(""))).bound().only_env(&["PATH"]);
+        let (mut complaints, mut backoff) = (Complaints::default(), Backoff::default());
+        let fetched = rsync::fetch(self.system, &call, &mut |event| {
+            match event {
+                CopyEvent::Progress(progress) => {
+                    if self.screen.is_watched() {
+                        let bar = progress.bar(BAR_WIDTH);
+                        self.screen.show(&self.host.name, &format!("{bar} copied {}", progress.words()));
+                    } else if backoff.is_due() {
+                        let text = format!("copied {}", progress.words());
+                        self.screen.show(&self.host.name, &text);
+                        self.screen.say(log::Level::Info, &self.host.name, &text);
+                    }
+                }
+                CopyEvent::Warning(line) => complaints.add(line),
+                _ => {}
+            }
+            Ok(())
+        })
+        .with_context(|| format!("cannot copy what {} has; nothing was put in place", self.host.name))?;
+        if fetched.code != 0 {
+            let why = rsync::meaning(fetched.code).unwrap_or("rsync has failed");
+            let text = format!(
+                "cannot copy what {} has: {why} ({}); nothing was put in place",
+                self.host.name,
+                complaints.summary()
+            );
+            return Err(Stop::new(Exit::Failed, text).into());
+        }
+        Ok(fetched.stats.bytes_transferred)
+    }
+
+    fn arguments(&self, mark: Option<&Mark>) -> Vec<String> {
+        let mut args: Vec<String> =
+            ["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--sparse", "--modify-window=-1"]
+                .map(str::to_owned)
+                .to_vec();
+        if !self.host.is_local() {
+            // What was kept beside the files is undone on the way.
+            args.extend(["--fake-super", "-M--super"].map(str::to_owned));
+        }
+        // What a pull that was killed has left is not the host's.
+        let scratch = mark.map(|mark| [mark.scratch.temporary(), mark.scratch.partial()]);
+        args.extend(scratch.into_iter().flatten().map(|name| format!("--exclude={name}/")));
+        args.extend(rsync::told(true).map(str::to_owned));
+        args
+    }
+}
+
+/// The holding space of `host`.
+fn open_space(config: &Config, host: &Host) -> Result<Dir, anyhow::Error> {
+    let holding: &Path = &config.backup.holding;
+    let name = Path::new(host.name.as_str());
+    let above = Dir::open(holding).with_context(|| format!("cannot open {}", holding.display()))?;
+    if above.stat(name)?.is_none() {
+        return Err(Stop::new(Exit::Absent, format!("{} has no holding space: it was never pulled", host.name)).into());
+    }
+    Ok(above.open_dir(name)?)
+}
+
+/// `name` in a folder that is held open, for a program of ours: it gets there whatever the folder is called by now, and in
+/// whichever mount namespace it is.
+fn by_descriptor(folder: BorrowedFd<'_>, name: &Path) -> PathBuf {
+    // With nothing behind it, it ends in a slash: what is in the folder.
+    Path::new("/proc").join(std::process::id().to_string()).join("fd").join(folder.as_raw_fd().to_string()).join(name)
+}
