@@ -24,28 +24,28 @@ const LIMIT: Duration = Duration::from_secs(300);
 /// A passphrase.
 pub(crate) type Secret = Zeroizing<Vec<u8>>;
 
-/// Keeps what this process will know out of core files, other processes' sight and swap, as far as it may.
+/// Keeps what this process will know out of core files and other processes' sight, as far as it may.
 pub(crate) fn harden() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     let done = set_dumpable_behavior(DumpableBehavior::NotDumpable).and_then(|()| setrlimit(Resource::Core, none));
     if let Err(error) = done {
         log::warn!("cannot forbid core files: {error}");
     }
+}
+
+/// Room for a passphrase, which never moves and is never swapped out, as far as it may be locked.
+fn room() -> Secret {
+    let mut room = vec![0; LONGEST];
+    room.clear();
     let limit = getrlimit(Resource::Memlock);
     let raised = setrlimit(Resource::Memlock, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    // With less, each thread that is started later could fail.
+    // With less, each thread that is started later could fail: then it is only what is there now, this room among it.
     let has_room =
         raised.is_ok() && limit.maximum.is_none_or(|most| most >= ENOUGH) || rustix::process::geteuid().is_root();
     let flags = if has_room { MlockAllFlags::CURRENT | MlockAllFlags::FUTURE } else { MlockAllFlags::CURRENT };
     if let Err(error) = mlockall(flags | MlockAllFlags::ONFAULT) {
         log::warn!("the passphrase may be swapped out: memory cannot be locked ({error})");
     }
-}
-
-/// Room for a passphrase, which never moves.
-fn room() -> Secret {
-    let mut room = vec![0; LONGEST];
-    room.clear();
     Zeroizing::new(room)
 }
 
