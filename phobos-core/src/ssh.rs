@@ -99,18 +99,26 @@ pub fn known_as(address: &str, port: u16) -> String {
 ///
 /// [`SshError::NoKeys`] if nobody answers.
 pub fn scan(exec: &dyn Exec, address: &str, port: u16) -> Result<Vec<HostKey>, SshError> {
-    let nobody = || SshError::NoKeys { host: address.to_owned(), port };
-    let call = Invocation::new("ssh-keyscan").args(["-T", SCAN_SECS, "-p", &port.to_string(), "--", address]);
-    let shown = match exec.run(&call) {
-        Ok(finished) => finished.text(),
-        Err(ExecError::Failed { .. }) => return Err(nobody()),
-        Err(source) => return Err(SshError::Tool { verb: "ask for the host keys of", object: address.into(), source }),
-    };
-    let keys: Vec<String> = shown.lines().filter_map(key_of_line).collect();
+    let mut keys = ask(exec, address, port, &[])?;
+    // A slow server does not answer all questions that are asked at once, and this is the last of them.
+    if !keys.is_empty() && !keys.iter().any(|key| key.starts_with("ssh-ed25519 ")) {
+        keys.extend(ask(exec, address, port, &["-t", "ed25519"])?);
+    }
     if keys.is_empty() {
-        return Err(nobody());
+        return Err(SshError::NoKeys { host: address.to_owned(), port });
     }
     fingerprints(exec, address, keys)
+}
+
+/// The keys that a host shows to ssh-keyscan with these options; none if nobody answers.
+fn ask(exec: &dyn Exec, address: &str, port: u16, options: &[&str]) -> Result<Vec<String>, SshError> {
+    let call = Invocation::new("ssh-keyscan").args(["-T", SCAN_SECS]).args(options);
+    let call = call.args(["-p", &port.to_string(), "--", address]);
+    match exec.run(&call) {
+        Ok(finished) => Ok(finished.text().lines().filter_map(key_of_line).collect()),
+        Err(ExecError::Failed { .. }) => Ok(Vec::new()),
+        Err(source) => Err(SshError::Tool { verb: "ask for the host keys of", object: address.into(), source }),
+    }
 }
 
 /// The entries of a known-hosts file for a host; none if there is no such file.
@@ -320,6 +328,16 @@ mod tests {
         let calls = script.calls();
         assert_eq!(calls[0], "ssh-keyscan -T 15 -p 2222 -- luv");
         assert_eq!(calls[1], "ssh-keygen -l -f -");
+    }
+
+    #[test]
+    fn a_slow_host_is_asked_once_more_for_the_key_that_counts() {
+        let scanned = include_str!("../fixtures/ssh-keyscan-9.2.txt");
+        let (ecdsa, ed25519): (Vec<_>, Vec<_>) = scanned.lines().partition(|line| !line.contains(" ssh-ed25519 "));
+        let prints = include_str!("../fixtures/ssh-keygen-l-9.2.txt");
+        let script = Script::new().says(&ecdsa.join("\n")).says(&ed25519.join("\n")).says(prints);
+        assert_eq!(scan(&script, "luv", 2222).unwrap().len(), 2);
+        assert_eq!(script.calls()[1], "ssh-keyscan -T 15 -t ed25519 -p 2222 -- luv");
     }
 
     #[test]

@@ -29,8 +29,10 @@ pub(crate) enum Seen {
     Nobody,
     /// The system of this stage, by its pinned key.
     System(Stage),
-    /// One with other keys than those that are pinned.
+    /// One with another key of a kind that is pinned.
     Stranger(Vec<HostKey>),
+    /// One that shows keys of other kinds only: a slow one, which does not answer all questions, or one that was set up anew.
+    Unclear(Vec<HostKey>),
 }
 
 /// What came of a passphrase.
@@ -70,15 +72,19 @@ impl View<'_> {
             Err(ssh::SshError::NoKeys { .. }) => return Ok(Seen::Nobody),
             shown => shown?,
         };
-        for stage in [Stage::BeforeBoot, Stage::Booted] {
-            let server = self.machine.server(stage);
+        // A slow server does not show all of its keys to somebody who asks for all kinds at once.
+        let mut is_other = true;
+        for stage in
+            [Stage::BeforeBoot, Stage::Booted].into_iter().filter(|other| self.machine.server(*other) == server)
+        {
             let name = ssh::known_as(&server.host, server.port);
             let known = ssh::known(self.exec, &self.place.pins(self.name, stage), &name)?.keys;
             if known.iter().any(|key| shown.contains(key)) {
                 return Ok(Seen::System(stage));
             }
+            is_other &= known.iter().any(|known| shown.iter().any(|key| key.kind == known.kind));
         }
-        Ok(Seen::Stranger(shown))
+        Ok(if is_other { Seen::Stranger(shown) } else { Seen::Unclear(shown) })
     }
 
     /// Gives the passphrase to the machine that waits for it.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use phobos_core::human;
+use phobos_core::ssh::HostKey;
 use phobos_core::terminal;
 use phobos_site::exit::{Exit, Stop};
 
@@ -36,8 +37,16 @@ pub(crate) fn run(view: &View<'_>, wait: Duration, interrupted: &dyn Fn() -> Opt
             return Err(Stop::new(Exit::Refused, text).into());
         }
     }
-    let mut unlocking =
-        Unlocking { view, interrupted, secret: None, tries: 0, given: None, begun: Instant::now(), wait };
+    let mut unlocking = Unlocking {
+        view,
+        interrupted,
+        secret: None,
+        tries: 0,
+        given: None,
+        unclear: Vec::new(),
+        begun: Instant::now(),
+        wait,
+    };
     while !unlocking.step()? {
         unlocking.pause()?;
     }
@@ -52,6 +61,8 @@ struct Unlocking<'a> {
     tries: u32,
     /// When the last one was taken.
     given: Option<Instant>,
+    /// What something showed last that is neither the machine nor certainly another one.
+    unclear: Vec<HostKey>,
     begun: Instant,
     wait: Duration,
 }
@@ -74,6 +85,12 @@ impl Unlocking<'_> {
             }
             Seen::System(Stage::BeforeBoot) if self.given.is_none_or(|given| given.elapsed() >= LINGERING) => {
                 self.give()?;
+            }
+            Seen::Unclear(shown) => {
+                if self.unclear.is_empty() {
+                    log::debug!("what answers for {name} shows no key of a kind that is pinned");
+                }
+                self.unclear = shown;
             }
             Seen::System(Stage::BeforeBoot) | Seen::Nobody => {}
         }
@@ -151,6 +168,9 @@ impl Unlocking<'_> {
                     human::duration(machine.boot)
                 ),
             )),
+            None if self.begun.elapsed() >= self.wait && !self.unclear.is_empty() => {
+                Err(Stop::new(Exit::Refused, stranger(name, Stage::BeforeBoot, &self.unclear)))
+            }
             None if self.begun.elapsed() >= self.wait => {
                 let server = machine.server(Stage::BeforeBoot);
                 Err(Stop::new(

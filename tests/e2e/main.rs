@@ -7,3 +7,4 @@ mod mirror;
 mod owner;
 mod prepare;
 mod rig;
+mod unlock;

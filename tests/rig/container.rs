@@ -63,6 +63,16 @@ impl Container {
         Ok(container)
     }
 
+    /// Where this machine has what was written to the file `path` in the container.
+    pub(crate) fn written(&self, path: &str) -> PathBuf {
+        self.folder.path().join("written").join(path.trim_start_matches('/'))
+    }
+
+    /// The file of a disk.
+    pub(crate) fn disk(&self, name: &str) -> PathBuf {
+        self.folder.path().join("disks").join(name)
+    }
+
     fn wait_for_boot(&mut self) -> Result<()> {
         let began = Instant::now();
         while self.leader == 0 {

@@ -32,6 +32,7 @@
 //! * `light`: the fake BlinkStick (`tests/fake-blinkstick/`) is a USB device in the machine. It writes down every report it
 //!   gets, and how mappings, mounts and holders stood while the sender waited for its answer, to a port that ends in a
 //!   file on the host.
+//! * `waiting`: the same machine, before it boots.
 //! * `main`: the same machine to play with, `cargo run -p phobos-tests --bin rig`.
 //! * `nas`: the words in which scenarios are written.
 
@@ -45,6 +46,7 @@ mod nas;
 mod programs;
 mod qemu;
 mod qmp;
+mod waiting;
 
 pub use container::Container;
 pub use image::PASSPHRASE;
@@ -52,6 +54,7 @@ pub use light::{Light, Report, Witness};
 pub use machine::{Machine, make_ready};
 pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, booted, minutes, seconds, story};
 pub use programs::packages;
+pub use waiting::Waiting;
 
 /// Tells the person who runs the tests something.
 #[expect(clippy::print_stderr, reason = "a test's standard error is where its reader looks")]

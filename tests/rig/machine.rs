@@ -286,7 +286,7 @@ fn booted_key(image: &Image, accelerator: Accelerator, prepare: &str) -> Result<
 }
 
 /// Waits until fewer than [`SLOTS`] machines run on this host, in this process or another, and takes the place.
-fn slot() -> Result<(usize, Flock<File>)> {
+pub(crate) fn slot() -> Result<(usize, Flock<File>)> {
     let folder = Path::new("/run/lock");
     let began = Instant::now();
     loop {

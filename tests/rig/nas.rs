@@ -169,6 +169,18 @@ pub const fn minutes(count: u64) -> Duration {
     Duration::from_secs(60 * count)
 }
 
+impl Nas<Container> {
+    /// Where the development machine has what was written to the file `path`.
+    pub fn written(&self, path: &str) -> PathBuf {
+        self.stage.written(path)
+    }
+
+    /// The file on the development machine with the content of the drive `name`.
+    pub fn disk(&self, name: &str) -> PathBuf {
+        self.stage.disk(name)
+    }
+}
+
 impl<S: Stage> Nas<S> {
     /// Runs `script` as root, outside every namespace of phobos's, and returns what it wrote to its standard output.
     ///

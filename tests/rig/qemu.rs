@@ -34,6 +34,13 @@ pub(crate) enum Start<'a> {
     Boot,
     /// It goes on from the state saved in this file.
     State(&'a Path),
+    /// It boots from an initramfs of its own, which waits for the passphrase of an encrypted disk.
+    Waiting {
+        /// The initramfs.
+        initrd: &'a Path,
+        /// The disk, qcow2.
+        disk: &'a Path,
+    },
 }
 
 /// The disks of one machine.
@@ -57,6 +64,8 @@ pub(crate) struct Qemu {
     pub(crate) qmp: Qmp,
     /// The port on loopback behind which the machine's sshd listens.
     pub(crate) port: u16,
+    /// The one behind which it waits for a passphrase, if it does.
+    pub(crate) waiting: u16,
     _sockets: TempDir,
 }
 
@@ -99,7 +108,8 @@ impl Qemu {
         let sockets = tempfile::Builder::new().prefix("phobos-rig-").tempdir()?;
         let socket = sockets.path().join("qmp");
         // The port is free again for the moment that QEMU takes to bind it.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let free = || Ok::<_, std::io::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+        let (port, waiting) = (free()?, free()?);
 
         let mut args: Vec<String> =
             ["-nodefaults", "-no-user-config", "-display", "none", "-m", "1024", "-smp", "1"].map(str::to_owned).into();
@@ -119,7 +129,11 @@ impl Qemu {
         add("-rtc", "base=utc".to_owned());
         add("-qmp", format!("unix:{},server=on,wait=off", socket.display()));
         add("-kernel", image.kernel().display().to_string());
-        add("-initrd", image.initrd().display().to_string());
+        let initrd = match start {
+            Start::Waiting { initrd, .. } => initrd.to_owned(),
+            Start::Boot | Start::State(_) => image.initrd(),
+        };
+        add("-initrd", initrd.display().to_string());
         add(
             "-append",
             "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on \
@@ -137,7 +151,12 @@ impl Qemu {
             add("-blockdev", disk.to_string());
             add("-device", format!("virtio-blk-pci,id=disk-{id},drive={id},serial={id}"));
         }
-        add("-netdev", format!("user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:22"));
+        if let Start::Waiting { disk, .. } = start {
+            add("-blockdev", virtio_disk("vault", disk).to_string());
+            add("-device", "virtio-blk-pci,id=disk-vault,drive=vault,serial=vault".to_owned());
+        }
+        let ports = format!("hostfwd=tcp:127.0.0.1:{port}-:22,hostfwd=tcp:127.0.0.1:{waiting}-:2222");
+        add("-netdev", format!("user,id=net,restrict=on,{ports}"));
         add("-device", "virtio-net-pci,netdev=net".to_owned());
         add("-device", "virtio-rng-pci".to_owned());
         add("-device", "qemu-xhci,id=xhci,p2=8,p3=8".to_owned());
@@ -156,7 +175,7 @@ impl Qemu {
         });
         match qmp {
             Ok(qmp) => {
-                let mut qemu = Self { child, qmp, port, _sockets: sockets };
+                let mut qemu = Self { child, qmp, port, waiting, _sockets: sockets };
                 qemu.wait_until_running(&log)?;
                 Ok(qemu)
             }
