@@ -46,6 +46,8 @@ client() {
 server() {
     ip netns exec "$1" sh -c \
         "mount --bind '$STORY/$1/home' /home; ${ON_MOUNT:-:}; exec /usr/sbin/sshd -f '$STORY/$1.sshd' -E '$STORY/$1.log'"
+    # It is in the background before it has said by which number.
+    until [ -s "$STORY/$1.pid" ]; do sleep 0.02; done
 }
 
 # restart NAME: its sshd anew.

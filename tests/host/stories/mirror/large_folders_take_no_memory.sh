@@ -4,7 +4,7 @@
 . "$HOST/miniature.sh"
 
 EXT4='-N 500000'; backup_disk; drive A 1200; EXT4=
-small() { expect "$1" "$2" within 24576 phobos-ext --config "$CONFIG" "${@:3}"; }
+small() { expect "$1" "$2" within 20480 phobos-ext --config "$CONFIG" "${@:3}"; }
 # names FOLDER COUNT: that many, which differ in the end only.
 names() { mkdir -p "$1"; python3 -c 'import os, sys; os.chdir(sys.argv[1]); [os.mknod("n" * 240 + str(n)) for n in range(int(sys.argv[2]))]' "$@"; }
 ns

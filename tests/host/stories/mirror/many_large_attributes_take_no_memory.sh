@@ -9,4 +9,4 @@ import os
 for number in range(180): os.setxattr("/backup/holding/luv/photo", f"user.{number}", bytes([number % 251]) * 65000)'
 ext
 # Both sides are alike, so that each attribute is looked at.
-expect 0 "copied 0 files" within 24576 phobos-ext --config "$CONFIG"
+expect 0 "copied 0 files" within 20480 phobos-ext --config "$CONFIG"
