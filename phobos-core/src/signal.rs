@@ -8,8 +8,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::libc::SIGXFSZ;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -87,6 +89,26 @@ impl Signals {
         match self.caught.load(Ordering::SeqCst) {
             0 => None,
             signal => i32::try_from(signal).ok(),
+        }
+    }
+
+    /// Waits until a signal is caught that asks this process to end, or until `limit` is over; which one it was.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let it wait.
+    pub fn wait(&self, limit: Duration) -> io::Result<Option<i32>> {
+        let until = Instant::now().checked_add(limit);
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if self.caught().is_some() || left.is_some_and(|left| left.is_zero()) {
+                return Ok(self.caught());
+            }
+            let left = left.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
+            match poll(&mut [PollFd::new(&self.wake, PollFlags::IN)], left.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

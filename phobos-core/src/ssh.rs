@@ -7,6 +7,7 @@
 )]
 
 mod login;
+mod options;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
 
 pub use self::login::{Login, is_away, login, without_place};
+pub use self::options::strict_options;
 
 /// How long a host may take to show its keys, in seconds.
 const SCAN_SECS: &str = "15";

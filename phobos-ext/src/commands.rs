@@ -10,6 +10,7 @@ use phobos_site::lock::{Lock, LockName, Locks, Mode, Patience};
 use phobos_site::namespace;
 
 pub(crate) mod adopt;
+mod at_drive;
 pub(crate) mod close;
 pub(crate) mod confined;
 pub(crate) mod drill;

@@ -97,20 +97,19 @@ impl DriveRecord {
 
     /// What the drive says that it is; `None` for one that is nobody's yet.
     pub(crate) fn read(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
-        let record: Option<Self> = read(root, DRIVE)?;
-        record.map(|record| known(record.version, DRIVE).map(|()| record)).transpose()
+        let Some(bytes) = bytes(root, DRIVE)? else { return Ok(None) };
+        let record: Self = understood(&bytes, DRIVE)?;
+        known(record.version, DRIVE).map(|()| Some(record))
     }
 
     /// The same, where the copy itself says whose the drive is: a record that cannot be understood is none.
     pub(crate) fn read_or_forget(root: &Dir) -> Result<Option<Self>, anyhow::Error> {
-        let damaged = bytes(root, DRIVE)?.and_then(|bytes| understood::<Self>(&bytes, DRIVE).err());
-        match damaged {
-            Some(_) => {
-                log::warn!("{FOLDER}/{DRIVE} on the drive is damaged; it is written anew");
-                Ok(None)
-            }
-            None => Self::read(root),
-        }
+        let Some(bytes) = bytes(root, DRIVE)? else { return Ok(None) };
+        let Ok(record) = understood::<Self>(&bytes, DRIVE) else {
+            log::warn!("{FOLDER}/{DRIVE} on the drive is damaged; it is written anew");
+            return Ok(None);
+        };
+        known(record.version, DRIVE).map(|()| Some(record))
     }
 
     /// Writes it so that a power cut leaves the old one or the new one, with a checksum of its own.
@@ -201,10 +200,6 @@ pub(crate) fn times(root: &Dir) -> Result<Times, anyhow::Error> {
         Some(_) => Ok(root.open_dir(Path::new(FOLDER))?.times()?),
         None => Ok(Times::Seconds),
     }
-}
-
-fn read<T: DeserializeOwned>(root: &Dir, name: &str) -> Result<Option<T>, anyhow::Error> {
-    Ok(bytes(root, name)?.map(|bytes| understood(&bytes, name)).transpose()?)
 }
 
 fn bytes(root: &Dir, name: &str) -> Result<Option<Vec<u8>>, FsError> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use phobos_core::sandbox::Control;
+use phobos_core::ssh;
 use phobos_site::pull::{Host, Jump, KNOWN_HOSTS};
 
 /// Where the files are that ssh reads.
@@ -79,18 +80,7 @@ pub(crate) fn whom(host: &Host, jump: &Jump) -> String {
 
 /// What must hold: ssh takes the first value that it finds.
 fn must(files: Files<'_>) -> Vec<String> {
-    vec![
-        "BatchMode=yes".to_owned(),
-        "StrictHostKeyChecking=yes".to_owned(),
-        format!("UserKnownHostsFile={}", quoted_path(files.known_hosts)),
-        "GlobalKnownHostsFile=/dev/null".to_owned(),
-        "UpdateHostKeys=no".to_owned(),
-        format!("IdentityFile={}", quoted_path(files.identity)),
-        "IdentitiesOnly=yes".to_owned(),
-        "ForwardAgent=no".to_owned(),
-        "ClearAllForwardings=yes".to_owned(),
-        "PermitLocalCommand=no".to_owned(),
-    ]
+    ssh::strict_options(files.known_hosts, Some(files.identity))
 }
 
 fn words(options: Vec<String>, port: Option<u16>, files: Files<'_>) -> Vec<String> {
@@ -100,11 +90,6 @@ fn words(options: Vec<String>, port: Option<u16>, files: Files<'_>) -> Vec<Strin
     words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
     words.extend(port.into_iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
     words
-}
-
-/// A path as ssh's configuration takes it: it splits at spaces, and expands `%` and `${…}`.
-fn quoted_path(path: &Path) -> String {
-    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
 
 /// A word as a shell takes it.

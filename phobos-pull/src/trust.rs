@@ -1,7 +1,7 @@
 //! `phobos-pull trust HOST`: shows the keys that a host's ssh server has, and pins them when somebody has compared them.
 
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName};
+use phobos_site::trust::{Question, list};
 
 use crate::client::{self, Server};
 use crate::ending::{self, Ending};
@@ -21,6 +22,10 @@ use crate::remote::{self, Files};
 
 /// How long a host behind another one may take to show its key.
 const LIMIT: Duration = Duration::from_secs(90);
+
+/// With what keys are to be compared.
+const HOW: &str =
+    "what this says on the host itself:\n  for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -64,7 +69,8 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
             log::info!("the host key of {name} is known: {}", list(&known.keys));
             continue;
         }
-        let trusted = choose(&server, &shown, &known.keys, &args.fingerprint)?;
+        let question = Question { name: &name, who: &name, how: HOW, shown: &shown, known: &known.keys };
+        let trusted = question.ask(&args.fingerprint, &|| None).context("cannot read the answer")??;
         pin(&known_hosts, &server, &known, &trusted)?;
         log::info!("trusted from now on for {name}: {}", list(&trusted));
     }
@@ -126,50 +132,6 @@ fn is_settled(shown: &[HostKey], known: &[HostKey], fingerprints: &[String]) -> 
     !known.is_empty() && known.iter().all(|key| shown.contains(key)) && fingerprints.iter().all(wanted)
 }
 
-/// The keys that somebody trusts, of those that the server shows.
-fn choose(
-    server: &Server,
-    shown: &[HostKey],
-    known: &[HostKey],
-    fingerprints: &[String],
-) -> Result<Vec<HostKey>, anyhow::Error> {
-    let name = server.known_as();
-    if !fingerprints.is_empty() {
-        let same = |key: &&HostKey| fingerprints.contains(&key.fingerprint);
-        let trusted: Vec<_> = shown.iter().filter(same).cloned().collect();
-        return if trusted.is_empty() {
-            let message = format!(
-                "{name} shows none of the keys that you trust, but {}: somebody else may be answering in its place",
-                list(shown)
-            );
-            Err(Stop::new(Exit::Refused, message).into())
-        } else {
-            Ok(trusted)
-        };
-    }
-    if !known.is_empty() {
-        client::say(&format!("{name} had other keys until now: {}\n", list(known)))?;
-    }
-    let lines = shown.iter().map(|key| format!("  {key}\n")).collect::<Vec<_>>().concat();
-    client::say(&format!(
-        "{name} shows these keys; compare them with what this says on the host itself:\n  \
-         for key in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $key; done\n{lines}"
-    ))?;
-    if !io::stdin().is_terminal() {
-        let message =
-            format!("nobody is here to compare the keys of {name}; give the right one with --fingerprint SHA256:…");
-        return Err(Stop::new(Exit::Refused, message).into());
-    }
-    client::say("Are they the same? [yes/no] ")?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
-    if answer.trim() == "yes" {
-        Ok(shown.to_vec())
-    } else {
-        Err(Stop::new(Exit::Refused, format!("the keys of {name} are not trusted; nothing was changed")).into())
-    }
-}
-
 /// Makes `keys` the only ones of the server in the known-hosts file, which everybody can read.
 fn pin(known_hosts: &Path, server: &Server, known: &Known, keys: &[HostKey]) -> Result<(), anyhow::Error> {
     let text = match fs::read_to_string(known_hosts) {
@@ -180,10 +142,6 @@ fn pin(known_hosts: &Path, server: &Server, known: &Known, keys: &[HostKey]) -> 
     // Those who talk to the hosts read it.
     replace(known_hosts, text.as_bytes(), 0o644, Durability::Synced)
         .with_context(|| format!("cannot write {}", known_hosts.display()))
-}
-
-fn list(keys: &[HostKey]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -204,19 +162,5 @@ mod tests {
         };
         assert!(settled(std::slice::from_ref(&a), &[]) && settled(&both, &["SHA256:b"]));
         assert!(!settled(&[], &[]) && !settled(&[key("SHA256:old")], &[]) && !settled(&[a], &["SHA256:b"]));
-    }
-
-    #[test]
-    fn only_a_key_with_the_given_fingerprint_is_trusted() {
-        let key = |fingerprint: &str| HostKey {
-            key: "ssh-ed25519 AAAA".into(),
-            fingerprint: fingerprint.into(),
-            kind: "ED25519".into(),
-        };
-        let server = Server { address: "luv".into(), port: 22 };
-        let shown = [key("SHA256:a"), key("SHA256:b")];
-        assert_eq!(choose(&server, &shown, &[], &["SHA256:b".into()]).unwrap(), [key("SHA256:b")]);
-        let error = choose(&server, &shown, &[], &["SHA256:c".into()]).unwrap_err();
-        assert!(error.to_string().starts_with("luv shows none of the keys that you trust, but SHA256:a (ED25519), "));
     }
 }

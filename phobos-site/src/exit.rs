@@ -210,6 +210,11 @@ impl Stop {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
+
+    /// The error of work that this signal has ended.
+    pub fn by_signal(signal: i32) -> Self {
+        Self::new(Exit::Signal(signal), format!("stopped by signal {signal}"))
+    }
 }
 
 impl fmt::Display for Stop {

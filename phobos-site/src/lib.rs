@@ -20,5 +20,6 @@ pub mod paths;
 pub mod pull;
 pub mod rotation;
 pub mod spare;
+pub mod trust;
 pub mod usage;
 pub mod values;

@@ -223,15 +223,10 @@ fn write(file: Option<&Path>, text: &str) -> Result<(), anyhow::Error> {
 
 /// Draws the screen again and again, until a signal ends that.
 fn watch(reading: &Reading<'_>, colours: bool, signals: &Signals) -> Result<(), anyhow::Error> {
-    const STEP: std::time::Duration = std::time::Duration::from_millis(100);
     let clear = if std::io::stdout().is_terminal() { "\u{1b}[H\u{1b}[2J" } else { "" };
     while signals.caught().is_none() {
         logging::result(&format!("{clear}{}", screen::draw(&reading.model(AHEAD), colours)))?;
-        let mut slept = std::time::Duration::ZERO;
-        while slept < EVERY && signals.caught().is_none() {
-            std::thread::sleep(STEP);
-            slept = slept.saturating_add(STEP);
-        }
+        signals.wait(EVERY).context("cannot wait")?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let view = View { name, machine: &machine, place: &place, exec: &system };
     match &cli.command {
         Some(Command::Trust(args)) => trust::run(&view, args, &caught),
-        _ => unlock::run(&view, cli.wait.unwrap_or(machine.wait), &caught),
+        _ => unlock::run(&view, cli.wait.unwrap_or(machine.wait), &signals),
     }
 }
 

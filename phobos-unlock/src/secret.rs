@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, Invocation};
 use phobos_core::terminal::{self, End};
-use phobos_site::exit::{Exit, Stop};
+use phobos_site::exit::Stop;
 use phobos_site::logging;
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
@@ -65,7 +65,7 @@ pub(crate) fn ask(name: &str, interrupted: &dyn Fn() -> Option<i32>) -> Result<S
         End::OfInput => {
             Err(anyhow!("nobody gives a passphrase: standard input has none, and no `passphrase-command` is set"))
         }
-        End::Interrupted(signal) => Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")).into()),
+        End::Interrupted(signal) => Err(Stop::by_signal(signal).into()),
     }
 }
 

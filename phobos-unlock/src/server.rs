@@ -180,24 +180,10 @@ pub(crate) fn greeting(server: &Server) -> Option<String> {
 
 /// ssh to the server, which trusts its pinned keys only, asks nobody and gives it nothing of this machine.
 fn ssh_to(machine: &Machine, server: &Server, pins: &Path) -> Invocation {
-    let quoted = |path: &Path| format!("\"{}\"", path.display().to_string().replace('%', "%%"));
-    let mut options = vec![
-        "BatchMode=yes".to_owned(),
-        "StrictHostKeyChecking=yes".to_owned(),
-        format!("UserKnownHostsFile={}", quoted(pins)),
-        "GlobalKnownHostsFile=/dev/null".to_owned(),
-        "UpdateHostKeys=no".to_owned(),
-        "ForwardAgent=no".to_owned(),
-        "ClearAllForwardings=yes".to_owned(),
-        "PermitLocalCommand=no".to_owned(),
-        "LogLevel=ERROR".to_owned(),
-        "ConnectTimeout=15".to_owned(),
-        "ServerAliveInterval=5".to_owned(),
-        "ServerAliveCountMax=6".to_owned(),
-    ];
-    if let Some(identity) = &machine.identity {
-        options.extend([format!("IdentityFile={}", quoted(identity)), "IdentitiesOnly=yes".to_owned()]);
-    }
+    let mut options = ssh::strict_options(pins, machine.identity.as_deref());
+    options.extend(
+        ["LogLevel=ERROR", "ConnectTimeout=15", "ServerAliveInterval=5", "ServerAliveCountMax=6"].map(str::to_owned),
+    );
     Invocation::new("ssh")
         .args(["-F", "none", "-T", "-p", &server.port.to_string(), "-l", &machine.user])
         .args(options.into_iter().flat_map(|option| ["-o".to_owned(), option]))

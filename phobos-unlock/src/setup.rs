@@ -67,13 +67,10 @@ pub(crate) fn run(exec: &dyn Exec, args: &Args, port: u16) -> Result<(), anyhow:
     if kernels.is_empty() {
         return Err(anyhow!("no kernel with an initramfs is in {BOOT}"));
     }
-    let before: Vec<_> = changes
-        .iter()
-        .map(|change| Ok(Change { text: read(Path::new("/"), &change.path)?, ..change.clone() }))
-        .collect::<Result<_, anyhow::Error>>()?;
     let work = write(&changes).and_then(|()| renew(exec, &kernels, wanted.as_ref()));
     if let Err(error) = work {
         // A later kernel would have an initramfs that nobody has proved.
+        let before: Vec<_> = changes.iter().map(Change::undone).collect();
         write(&before).context("the files in /etc cannot be put back as they were")?;
         return Err(error);
     }
@@ -246,8 +243,7 @@ fn renew(exec: &dyn Exec, kernels: &[String], wanted: Option<&Wanted>) -> Result
 fn show(changes: &[Change], kernels: &[String]) -> Result<(), anyhow::Error> {
     let mut text = String::new();
     for change in changes {
-        let before = read(Path::new("/"), &change.path)?.unwrap_or_default();
-        let after = change.text.clone().unwrap_or_default();
+        let [before, after] = [&change.before, &change.text].map(|text| text.as_deref().unwrap_or_default());
         text.push_str(&["/", &change.path, "\n"].concat());
         for line in before.lines().filter(|line| !after.lines().any(|other| other == *line)) {
             text.push_str(&["  - ", line, "\n"].concat());

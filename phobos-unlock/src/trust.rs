@@ -5,9 +5,8 @@ use std::path::Path;
 use anyhow::Context;
 use phobos_core::fs::{Durability, make_private, replace};
 use phobos_core::ssh::{self, HostKey, SshError};
-use phobos_core::terminal::{self, Answer, Echo};
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::logging;
+use phobos_site::trust::{Question, list};
 
 use crate::server::{View, greeting};
 use crate::settings::Stage;
@@ -56,7 +55,13 @@ pub(crate) fn run(view: &View<'_>, args: &Args, interrupted: &dyn Fn() -> Option
             log::info!("{}: its key is pinned: {}", stage.words(), list(&known));
             continue;
         }
-        let trusted = choose(view.name, stage, &shown, &known, args, interrupted)?;
+        let how = match stage {
+            Stage::BeforeBoot => "what `phobos-unlock setup` printed on the machine",
+            Stage::Booted => "what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the machine",
+        };
+        let who = format!("{} of {}", stage.words(), view.name);
+        let question = Question { name: view.name, who: &who, how, shown: &shown, known: &known };
+        let trusted = question.ask(&args.fingerprint, interrupted).context("cannot read the answer")??;
         pin(&pins, &name, &trusted)?;
         log::info!("pinned for {} of {}: {}", stage.words(), view.name, list(&trusted));
     }
@@ -71,51 +76,6 @@ pub(crate) fn run(view: &View<'_>, args: &Args, interrupted: &dyn Fn() -> Option
     Ok(())
 }
 
-/// The keys that somebody trusts, of those that are shown.
-fn choose(
-    name: &str,
-    stage: Stage,
-    shown: &[HostKey],
-    known: &[HostKey],
-    args: &Args,
-    interrupted: &dyn Fn() -> Option<i32>,
-) -> Result<Vec<HostKey>, anyhow::Error> {
-    let refused = |text: String| Err(Stop::new(Exit::Refused, text).into());
-    if !args.fingerprint.is_empty() {
-        let trusted: Vec<_> = shown.iter().filter(|key| args.fingerprint.contains(&key.fingerprint)).cloned().collect();
-        if trusted.is_empty() {
-            return refused(format!(
-                "{} of {name} shows none of the keys that you trust, but {}: somebody else may be answering in its place",
-                stage.words(),
-                list(shown)
-            ));
-        }
-        return Ok(trusted);
-    }
-    let before = if known.is_empty() { String::new() } else { format!("until now it had {}\n", list(known)) };
-    let how = match stage {
-        Stage::BeforeBoot => "compare them with what `phobos-unlock setup` printed on the machine",
-        Stage::Booted => {
-            "compare them with what `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` says on the machine"
-        }
-    };
-    let lines = shown.iter().map(|key| format!("  {key}\n")).collect::<Vec<_>>().concat();
-    logging::result(&format!("{} of {name} shows these keys; {how}:\n{before}{lines}", stage.words()))?;
-    if !terminal::is_there() {
-        return refused(format!(
-            "nobody is here to compare the keys of {name}; give the right one with --fingerprint SHA256:…"
-        ));
-    }
-    logging::draw("Are they the same? [yes/no] ");
-    match terminal::line(Echo::On, interrupted).context("cannot read the answer")? {
-        Answer::Line(answer) if answer.trim() == "yes" => Ok(shown.to_vec()),
-        Answer::Line(_) | Answer::End => refused(format!("the keys of {name} are not trusted; nothing was changed")),
-        Answer::Interrupted(signal) => {
-            Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")).into())
-        }
-    }
-}
-
 /// Makes these the only keys of the file.
 fn pin(pins: &Path, name: &str, keys: &[HostKey]) -> Result<(), anyhow::Error> {
     let text = keys.iter().map(|key| format!("{name} {}\n", key.key)).collect::<Vec<_>>().concat();
@@ -123,8 +83,4 @@ fn pin(pins: &Path, name: &str, keys: &[HostKey]) -> Result<(), anyhow::Error> {
     make_private(folder)
         .and_then(|()| replace(pins, text.as_bytes(), 0o600, Durability::Synced))
         .with_context(|| format!("cannot write {}", pins.display()))
-}
-
-fn list(keys: &[HostKey]) -> String {
-    keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

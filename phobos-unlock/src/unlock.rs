@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use phobos_core::human;
+use phobos_core::signal::Signals;
 use phobos_core::ssh::HostKey;
 use phobos_core::terminal;
 use phobos_site::exit::{Exit, Stop};
@@ -26,7 +28,7 @@ const LINGERING: Duration = Duration::from_secs(20);
 ///
 /// When it is not there (66), when it or what answers in its place is not to be trusted, or no passphrase opens it (65), when it
 /// does not let our key in (77); and when it does not come up (1).
-pub(crate) fn run(view: &View<'_>, wait: Duration, interrupted: &dyn Fn() -> Option<i32>) -> Result<(), anyhow::Error> {
+pub(crate) fn run(view: &View<'_>, wait: Duration, signals: &Signals) -> Result<(), anyhow::Error> {
     let name = view.name;
     for stage in [Stage::BeforeBoot, Stage::Booted] {
         if !view.place.pins(name, stage).is_file() {
@@ -39,7 +41,7 @@ pub(crate) fn run(view: &View<'_>, wait: Duration, interrupted: &dyn Fn() -> Opt
     }
     let mut unlocking = Unlocking {
         view,
-        interrupted,
+        signals,
         secret: None,
         tries: 0,
         given: None,
@@ -55,7 +57,7 @@ pub(crate) fn run(view: &View<'_>, wait: Duration, interrupted: &dyn Fn() -> Opt
 
 struct Unlocking<'a> {
     view: &'a View<'a>,
-    interrupted: &'a dyn Fn() -> Option<i32>,
+    signals: &'a Signals,
     secret: Option<Secret>,
     /// How many passphrases were wrong.
     tries: u32,
@@ -149,7 +151,7 @@ impl Unlocking<'_> {
     fn obtain(&mut self) -> Result<(), anyhow::Error> {
         let command = &self.view.machine.passphrase_command;
         let secret = if command.is_empty() {
-            secret::ask(self.view.name, self.interrupted)?
+            secret::ask(self.view.name, &|| self.signals.caught())?
         } else {
             secret::of_command(self.view.exec, command)?
         };
@@ -187,14 +189,10 @@ impl Unlocking<'_> {
         }
     }
 
-    fn pause(&self) -> Result<(), Stop> {
-        let until = Instant::now() + EVERY;
-        while Instant::now() < until {
-            if let Some(signal) = (self.interrupted)() {
-                return Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")));
-            }
-            std::thread::sleep(Duration::from_millis(100));
+    fn pause(&self) -> Result<(), anyhow::Error> {
+        match self.signals.wait(EVERY).context("cannot wait")? {
+            Some(signal) => Err(Stop::by_signal(signal).into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -95,6 +95,18 @@ fn a_machine_waits_before_it_boots_and_is_unlocked_twice() -> Story {
     })
 }
 
+/// ssh to a port of the machine's, whatever its key is.
+fn ssh(key: &Path, port: u16, command: &str) -> Invocation {
+    let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"];
+    Invocation::new("ssh")
+        .args(["-F", "none", "-T"])
+        .args(options.iter().flat_map(|option| ["-o", option]))
+        .arg("-i")
+        .arg(key)
+        .args(["-p", &port.to_string(), "root@127.0.0.1", command])
+        .limit(minutes(5))
+}
+
 fn unlocked(laptop: &Laptop, machine: &mut Waiting, fingerprint: &str, booted_key: &str, key: &Path) -> Result<()> {
     laptop.configure(machine)?;
     laptop.trust(fingerprint)?;
@@ -102,23 +114,7 @@ fn unlocked(laptop: &Laptop, machine: &mut Waiting, fingerprint: &str, booted_ke
     let (code, said) = laptop.unlock(&["nas"], "wrong words")?;
     ensure!(code == 65 && said.contains("the passphrase is wrong"), "{code}: {said}");
     // The key does nothing else, whatever it is asked for.
-    let port = machine.ports()?.0.to_string();
-    let shell = Invocation::new("ssh")
-        .args([
-            "-F",
-            "none",
-            "-T",
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-            "-o",
-            "BatchMode=yes",
-        ])
-        .arg("-i")
-        .arg(key)
-        .args(["-p", &port, "root@127.0.0.1", "cat /etc/passwd; echo in"])
-        .limit(minutes(2));
+    let shell = ssh(key, machine.ports()?.0, "cat /etc/passwd; echo in");
     match System::default().run(&shell) {
         Err(ExecError::Failed { stderr, .. }) => ensure!(!stderr.contains("root:"), "{stderr}"),
         other => bail!("a command was run: {other:?}"),
@@ -126,27 +122,8 @@ fn unlocked(laptop: &Laptop, machine: &mut Waiting, fingerprint: &str, booted_ke
     for round in ["first", "second"] {
         let (code, said) = laptop.unlock(&["nas"], "right words")?;
         ensure!(code == 0, "{round}: {code}: {said}");
-        let open = Invocation::new("ssh")
-            .args([
-                "-q",
-                "-F",
-                "none",
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-                "-o",
-                "BatchMode=yes",
-            ])
-            .arg("-i")
-            .arg(machine.ssh_key())
-            .args([
-                "-p",
-                &machine.ports()?.1.to_string(),
-                "root@127.0.0.1",
-                "ls -l /dev/mapper/vault; systemctl is-system-running --wait",
-            ])
-            .limit(minutes(5));
+        let words = "ls -l /dev/mapper/vault; systemctl is-system-running --wait";
+        let open = ssh(&machine.ssh_key(), machine.ports()?.1, words);
         let open = System::default().run(&open).with_context(|| format!("{round}: {said}"))?;
         ensure!(open.text().ends_with("running"), "{}", open.text());
         if round == "first" {

@@ -13,7 +13,7 @@ use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::borg::archive::{ArchiveError, Archives};
 use phobos_core::error::Chain;
-use phobos_core::exec::{self, Exec, Secret, System};
+use phobos_core::exec::{Secret, System};
 use phobos_core::fs::{Dir, Kind, make_private, shown};
 use phobos_core::human;
 use phobos_core::mount::Access;
@@ -21,24 +21,20 @@ use phobos_core::notify::Notifier;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::{Config, DriveChoice};
-use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
 use phobos_site::led::Board;
 use phobos_site::ledger::{Drill, Ledger};
-use phobos_site::lock::{Lock, Mode};
 use phobos_site::logging;
-use phobos_site::namespace;
 use phobos_site::paths::Paths;
 use serde::Serialize;
 
 use self::restoring::{Restored, Restoring};
-use super::close::{Closing, Open, Scope};
+use super::at_drive::{AtDrive, Beginning, light};
 use super::verify::require_mirror;
-use crate::drive;
 use crate::progress::Monitor;
 use crate::session::{Place, Session};
-use crate::{Cli, TABLES, boxed, opened, standing, telling};
+use crate::{Cli, boxed, opened};
 
 /// The job's name in the history and, with the drive's name, on the light.
 const JOB: &str = "drill";
@@ -95,16 +91,6 @@ struct Line<'a> {
     why: &'a str,
 }
 
-/// What it works with.
-struct Drilling<'a> {
-    config: &'a Config,
-    target: &'a Target,
-    exec: &'a dyn Exec,
-    interrupted: &'a dyn Fn() -> Option<i32>,
-    systemd: &'a Notifier,
-    paths: &'a Paths,
-}
-
 /// Restores files from the drive.
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
@@ -114,13 +100,15 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let caught = || signals.caught();
     let board = Board::system().lit_by(cli.config.as_deref());
     let mut frame = Frame::new(&system, &caught, &paths, board, Instant::now());
-    let begun = begin(cli, args, &mut frame);
+    let drive = args.name.as_ref().or(cli.drive.as_ref());
+    let beginning = Beginning { job: JOB, drive, programs: &["borg", "mount", "umount"], until: |_, _| None };
+    let begun = beginning.begin(cli, &mut frame);
     let (config, target, _drive) = begun.inspect_err(|error| frame.failed_early(JOB, &Chain(error.as_ref())))?;
     let name = target.name.as_str();
     let spec = Spec {
         name: JOB,
         object: name,
-        light: format!("{JOB}-{name}"),
+        light: light(JOB, &target),
         working: format!("restoring files from the drive {name}"),
         visibility: Visibility::All,
         expected_end: None,
@@ -128,26 +116,22 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let systemd = Notifier::from_environment();
     systemd.status(&spec.working);
     let job = frame.begin(spec, Some(&config.led), &|text| log::info!("{text}"));
-    let (exec, interrupted): (&dyn Exec, &dyn Fn() -> Option<i32>) = (&system, &caught);
-    let drilling = Drilling { config: &config, target: &target, exec, interrupted, systemd: &systemd, paths: &paths };
+    let at_drive = AtDrive {
+        config: &config,
+        target: &target,
+        exec: &system,
+        interrupted: &caught,
+        systemd: &systemd,
+        paths: &paths,
+    };
     let ledger = Ledger::new(&paths.ledger());
-    let entered = job.waiting(Instant::now() + namespace::WAIT, |patience| {
-        namespace::enter(&system, &config.backup, &frame.locks, job.light(), patience)
-    });
-    let closing = Closing { exec, config: &config, paths: &paths, locks: &frame.locks, interrupted };
-    let result = entered.map_err(anyhow::Error::from).and_then(|_| {
-        opened::refuse(&paths, &target.name)?;
-        closing.close(&Open::from(&target), Scope::Leftovers)?;
-        drilling.drill(&ledger, args)
-    });
+    let result = at_drive.enter(&frame, &job).and_then(|()| at_drive.drill(&ledger, args));
     let result = result.and_then(|restored| {
         print(args, name, &restored);
         judge(&config, name, &restored).map(|()| restored)
     });
-    let book = drilling.note(&ledger, &result);
-    let standings = standing::now(&config.external, &book, &frame.history);
-    telling::in_journal(&standings);
-    telling::by_mail(&system, cli.config.as_deref(), &ledger, &book, &standings, None);
+    let book = at_drive.note(&ledger, &result);
+    at_drive.tell(cli, &frame, &ledger, &book);
     match &result {
         Ok(restored) => {
             let text = format!("the drive {name} restores, and is safe to take away");
@@ -159,20 +143,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     result.map(drop)
 }
 
-/// Reads the configuration, finds the drive and takes its lock.
-fn begin(cli: &Cli, args: &Args, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
-    let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let name = args.name.as_ref().or(cli.drive.as_ref());
-    let target = drive::find(&config.external, Path::new(CRYPTTAB), name, &frame.history)?;
-    let cryptsetup = target.uuid().is_some().then_some("cryptsetup");
-    exec::require(&["borg", "mount", "umount"].into_iter().chain(cryptsetup).collect::<Vec<_>>())?;
-    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
-    frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &format!("{JOB}-{}", target.name), None)?;
-    Ok((config, target, lock))
-}
-
-impl Drilling<'_> {
+impl AtDrive<'_> {
     /// Opens the drive read-only, restores, and closes it.
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
         let passphrase = opening::passphrase(self.config, self.interrupted)?;

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use chrono::Utc;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::error::Chain;
-use phobos_core::exec::{self, Exec, System};
+use phobos_core::exec::{Exec, System};
 use phobos_core::fs::Dir;
 use phobos_core::human;
 use phobos_core::notify::Notifier;
@@ -21,10 +21,11 @@ use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board, State};
 use phobos_site::ledger::{Book, Go, Ledger, Mirror, Rounds};
-use phobos_site::lock::{Lock, LockName, Mode};
+use phobos_site::lock::{LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
 
+use super::at_drive::{Beginning, light};
 use super::close::{Closing, Open, Scope};
 use super::{hold, verify};
 use crate::checksums;
@@ -33,7 +34,7 @@ use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::seen::{Looking, Opened};
 use crate::source;
-use crate::{Cli, JOB, TABLES, boxed, opened, say, standing, telling};
+use crate::{Cli, JOB, boxed, opened, say, standing, telling};
 
 /// What a run needs all the time.
 struct Run<'a> {
@@ -67,7 +68,13 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let caught = || signals.caught();
     let mut frame = Frame::new(&system, &caught, &paths, board, Instant::now());
     // Until the drive's lock is held, the drive's own light and the history are those of the run that holds it.
-    let begun = begin(cli, &mut frame);
+    let beginning = Beginning {
+        job: JOB,
+        drive: cli.drive.as_ref(),
+        programs: &["borg", "rsync", "mount", "umount", "setpriv"],
+        until: |history, target| history.expected_end(JOB, target.name.as_str(), Utc::now()),
+    };
+    let begun = beginning.begin(cli, &mut frame);
     let (config, target, _drive) = begun.inspect_err(|error| {
         if !cli.dry_run {
             frame.failed_early(JOB, &Chain(error.as_ref()));
@@ -83,15 +90,15 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
             human::local(until)
         );
         log::warn!("{text}");
-        led::tell(&system, &frame.board, &light(&target), State::Attention, &text);
+        led::tell(&system, &frame.board, &light(JOB, &target), State::Attention, &text);
         // What systemd has unlocked for this run nobody else would lock.
         let closed = closing.close(&Open::from(&target), Scope::Leftovers);
-        return closed.inspect_err(|error| frame.failed_early(&light(&target), &Chain(error.as_ref())));
+        return closed.inspect_err(|error| frame.failed_early(&light(JOB, &target), &Chain(error.as_ref())));
     }
     let spec = Spec {
         name: JOB,
         object: target.name.as_str(),
-        light: light(&target),
+        light: light(JOB, &target),
         working: format!("mirroring to the drive {}", target.name),
         visibility: if cli.dry_run { Visibility::Nothing } else { Visibility::All },
         expected_end: None,
@@ -130,7 +137,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         Ok(stats) => {
             if !cli.dry_run {
                 // What a reading has found is mended, or it could not begin.
-                for light in [JOB, verify::JOB, &verify::light(&target)] {
+                for light in [JOB, verify::JOB, &light(verify::JOB, &target)] {
                     telling::forgive(&frame.board, light);
                 }
             }
@@ -161,21 +168,6 @@ fn tell(cli: &Cli, config: &Config, frame: &Frame<'_>, target: &Target, ledger: 
     telling::take_back(frame.exec, &frame.board, &standings);
     let notice = external.notice.then(|| telling::notice(target.name.as_str(), &standings));
     telling::by_mail(frame.exec, cli.config.as_deref(), ledger, book, &standings, notice.as_deref());
-}
-
-/// Reads the configuration, finds the drive, makes sure that every program is here, and takes the drive's lock, before
-/// anything is done.
-fn begin(cli: &Cli, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
-    let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let target = drive::find(&config.external, Path::new(CRYPTTAB), cli.drive.as_ref(), &frame.history)?;
-    let cryptsetup = target.uuid().is_some().then_some("cryptsetup");
-    let programs: Vec<_> = ["borg", "rsync", "mount", "umount", "setpriv"].into_iter().chain(cryptsetup).collect();
-    exec::require(&programs)?;
-    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
-    frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let until = frame.history.expected_end(JOB, target.name.as_str(), Utc::now());
-    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &light(&target), until)?;
-    Ok((config, target, lock))
 }
 
 impl Run<'_> {
@@ -257,11 +249,6 @@ impl Run<'_> {
 /// Whether systemd has started this because a drive was plugged in, and not a person.
 fn is_plug_in() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
-}
-
-/// The job's name on the light.
-fn light(target: &Target) -> String {
-    format!("{JOB}-{}", target.name)
 }
 
 /// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.

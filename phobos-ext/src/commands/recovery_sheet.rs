@@ -109,7 +109,7 @@ fn asked(
             return Err(Stop::new(Exit::Usage, text).into());
         }
         terminal::Answer::Interrupted(signal) => {
-            return Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")).into());
+            return Err(Stop::by_signal(signal).into());
         }
     };
     if typed.words().is_empty() {

@@ -9,33 +9,30 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, Utc};
 use phobos_core::error::Chain;
-use phobos_core::exec::{self, Exec, System};
+use phobos_core::exec::System;
 use phobos_core::fs::{make_private, shown};
 use phobos_core::human;
 use phobos_core::mount::Access;
 use phobos_core::notify::Notifier;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
-use phobos_site::config::{Config, DriveChoice};
-use phobos_site::drives::{CRYPTTAB, Target};
+use phobos_site::config::DriveChoice;
+use phobos_site::drives::Target;
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
 use phobos_site::led::Board;
 use phobos_site::ledger::{Book, Ledger, Position, Rounds};
-use phobos_site::lock::{Lock, Mode};
 use phobos_site::logging;
-use phobos_site::namespace;
 use phobos_site::paths::Paths;
 use serde::Serialize;
 
-use super::close::{Closing, Open, Scope};
-use crate::drive;
+use super::at_drive::{AtDrive, Beginning, light};
 use crate::progress::Monitor;
 use crate::reading::{Damaged, Reader, Reading, Timed};
 use crate::record::{DriveRecord, FOLDER, RunRecord};
 use crate::seal::SEAL;
 use crate::session::{Place, Session};
-use crate::{Cli, TABLES, boxed, opened, standing, telling};
+use crate::{Cli, boxed, opened, telling};
 
 /// The job's name in the history and, with the drive's name, on the light.
 pub(super) const JOB: &str = "verify";
@@ -92,16 +89,6 @@ struct Line {
     why: String,
 }
 
-/// What it works with.
-struct Verifying<'a> {
-    config: &'a Config,
-    target: &'a Target,
-    exec: &'a dyn Exec,
-    interrupted: &'a dyn Fn() -> Option<i32>,
-    systemd: &'a Notifier,
-    paths: &'a Paths,
-}
-
 /// Reads the drive.
 pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     exit::require_root()?;
@@ -114,12 +101,14 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let caught = || signals.caught();
     let board = Board::system().lit_by(cli.config.as_deref());
     let mut frame = Frame::new(&system, &caught, &paths, board, Instant::now());
-    let begun = begin(cli, args, &mut frame);
+    let drive = args.name.as_ref().or(cli.drive.as_ref());
+    let beginning = Beginning { job: JOB, drive, programs: &["mount", "umount"], until: |_, _| None };
+    let begun = beginning.begin(cli, &mut frame);
     let (config, target, _drive) = begun.inspect_err(|error| frame.failed_early(JOB, &Chain(error.as_ref())))?;
     let spec = Spec {
         name: JOB,
         object: target.name.as_str(),
-        light: light(&target),
+        light: light(JOB, &target),
         working: format!("reading the drive {} again", target.name),
         visibility: Visibility::All,
         expected_end: None,
@@ -127,7 +116,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let systemd = Notifier::from_environment();
     systemd.status(&spec.working);
     let job = frame.begin(spec, Some(&config.led), &|text| log::info!("{text}"));
-    let verifying = Verifying {
+    let at_drive = AtDrive {
         config: &config,
         target: &target,
         exec: &system,
@@ -136,21 +125,11 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         paths: &paths,
     };
     let ledger = Ledger::new(&paths.ledger());
-    let entered = job.waiting(Instant::now() + namespace::WAIT, |patience| {
-        namespace::enter(&system, &config.backup, &frame.locks, job.light(), patience)
-    });
-    let closing = Closing { exec: &system, config: &config, paths: &paths, locks: &frame.locks, interrupted: &caught };
-    let result = entered.map_err(anyhow::Error::from).and_then(|_| {
-        opened::refuse(&paths, &target.name)?;
-        closing.close(&Open::from(&target), Scope::Leftovers)?;
-        verifying.read(&ledger, args)
-    });
+    let result = at_drive.enter(&frame, &job).and_then(|()| at_drive.read(&ledger, args));
     let result = result.and_then(|(reading, book)| {
         let rounds = book.drives.get(target.name.as_str()).map(|entry| &entry.rounds);
         print(args, &Printed::new(target.name.as_str(), &reading, rounds));
-        let standings = standing::now(&config.external, &book, &frame.history);
-        telling::in_journal(&standings);
-        telling::by_mail(&system, cli.config.as_deref(), &ledger, &book, &standings, None);
+        at_drive.tell(cli, &frame, &ledger, &book);
         judge(&target, &reading).map(|()| reading)
     });
     match &result {
@@ -165,25 +144,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     result.map(drop)
 }
 
-/// The job's name on the light.
-pub(super) fn light(target: &Target) -> String {
-    format!("{JOB}-{}", target.name)
-}
-
-/// Reads the configuration, finds the drive and takes its lock.
-fn begin(cli: &Cli, args: &Args, frame: &mut Frame<'_>) -> Result<(Config, Target, Lock), anyhow::Error> {
-    let config = Config::load(cli.config.as_deref(), &TABLES)?;
-    let name = args.name.as_ref().or(cli.drive.as_ref());
-    let target = drive::find(&config.external, Path::new(CRYPTTAB), name, &frame.history)?;
-    let cryptsetup = target.uuid().is_some().then_some("cryptsetup");
-    exec::require(&["mount", "umount"].into_iter().chain(cryptsetup).collect::<Vec<_>>())?;
-    let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
-    frame.deadline = Instant::now().checked_add(wait).ok_or_else(|| anyhow!("the lock wait is too long"))?;
-    let lock = frame.lock(&target.lock_name(), Mode::Exclusive, &light(&target), None)?;
-    Ok((config, target, lock))
-}
-
-impl Verifying<'_> {
+impl AtDrive<'_> {
     /// Opens the drive read-only, reads, closes it, and writes down how far it has come.
     fn read(&self, ledger: &Ledger, args: &Args) -> Result<(Reading, Book), anyhow::Error> {
         let (name, now) = (self.target.name.as_str(), Timed::begin());

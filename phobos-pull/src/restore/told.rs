@@ -1,7 +1,7 @@
 //! What there is in a holding space, and what would be given back, as lines and as JSON.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use chrono::{DateTime, Local};
@@ -77,67 +77,68 @@ pub(super) fn list(space: &Dir, found: &[Asked], json: bool) -> Result<(), anyho
 ///
 /// As for [`list`].
 pub(super) fn rehearse(found: &[Asked], target: &Dir, overwrite: bool, json: bool) -> Result<(), anyhow::Error> {
-    let mut lines = Vec::new();
+    let mut rehearsal = Rehearsal { overwrite, lines: Vec::new() };
     for asked in found {
         if asked.last.as_os_str().is_empty() {
-            within(&asked.above, Path::new(""), Some(target), overwrite, DEEPEST, &mut lines)?;
+            rehearsal.within(&asked.above, Path::new(""), Some(target), DEEPEST)?;
         } else {
-            one(&asked.above, &asked.last, Path::new(""), Some(target), overwrite, DEEPEST, &mut lines)?;
+            rehearsal.one(&asked.above, &asked.last, Path::new(""), Some(target), DEEPEST)?;
         }
     }
-    print_lines(&lines, json)
+    print_lines(&rehearsal.lines, json)
 }
 
-fn within(
-    folder: &Dir,
-    below: &Path,
-    target: Option<&Dir>,
+/// What would be given back, as far as it was looked at.
+struct Rehearsal {
     overwrite: bool,
-    depth: usize,
-    lines: &mut Vec<Line>,
-) -> Result<(), anyhow::Error> {
-    let Some(depth) = depth.checked_sub(1) else {
-        log::warn!("what is in {} is too deep to be listed", shown(below));
-        return Ok(());
-    };
-    let mut entries = folder.entries()?;
-    entries.sort_by(|one, two| one.name.cmp(&two.name));
-    for entry in entries {
-        one(folder, Path::new(&entry.name), below, target, overwrite, depth, lines)?;
-    }
-    Ok(())
+    lines: Vec<Line>,
 }
 
-fn one(
-    folder: &Dir,
-    name: &Path,
-    below: &Path,
-    target: Option<&Dir>,
-    overwrite: bool,
-    depth: usize,
-    lines: &mut Vec<Line>,
-) -> Result<(), anyhow::Error> {
-    let Some(stat) = folder.stat(name)? else { return Ok(()) };
-    let there = target.map(|target| target.stat(name)).transpose()?.flatten();
-    let (is_dir, path) = (stat.kind == Kind::Dir, below.join(name));
-    let mut line = line(folder, name, &stat, &path)?;
-    line.left =
-        there.is_some_and(|there| if is_dir { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !overwrite });
-    let is_left = line.left;
-    lines.push(line);
-    if is_dir && !is_left {
-        let target = target.filter(|_| there.is_some()).map(|target| target.open_dir(name)).transpose()?;
-        within(&folder.open_dir(name)?, &path, target.as_ref(), overwrite, depth, lines)?;
+impl Rehearsal {
+    /// Looks at what is in a folder that is called `below`, and in those in it, no deeper than `depth`.
+    fn within(&mut self, folder: &Dir, below: &Path, target: Option<&Dir>, depth: usize) -> Result<(), anyhow::Error> {
+        let Some(depth) = depth.checked_sub(1) else {
+            log::warn!("what is in {} is too deep to be listed", shown(below));
+            return Ok(());
+        };
+        let mut entries = folder.entries()?;
+        entries.sort_by(|one, two| one.name.cmp(&two.name));
+        for entry in entries {
+            self.one(folder, Path::new(&entry.name), below, target, depth)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Looks at `name` in a folder that is called `below`.
+    fn one(
+        &mut self,
+        folder: &Dir,
+        name: &Path,
+        below: &Path,
+        target: Option<&Dir>,
+        depth: usize,
+    ) -> Result<(), anyhow::Error> {
+        let Some(stat) = folder.stat(name)? else { return Ok(()) };
+        let there = target.map(|target| target.stat(name)).transpose()?.flatten();
+        let (is_dir, path) = (stat.kind == Kind::Dir, below.join(name));
+        let stays = |there: &Stat| {
+            if is_dir { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !self.overwrite }
+        };
+        let left = there.as_ref().is_some_and(stays);
+        self.lines.push(Line { left, ..line(folder, name, &stat, &path)? });
+        if is_dir && !left {
+            let target = target.filter(|_| there.is_some()).map(|target| target.open_dir(name)).transpose()?;
+            self.within(&folder.open_dir(name)?, &path, target.as_ref(), depth)?;
+        }
+        Ok(())
+    }
 }
 
 fn line(folder: &Dir, name: &Path, stat: &Stat, path: &Path) -> Result<Line, anyhow::Error> {
     let kept = kept::of(folder, name, stat);
     let target = if kept.kind == 'l' { kept::leads(folder, name, stat)? } else { None };
-    let path: PathBuf = path.to_owned();
     Ok(Line {
-        name: shown(&path),
+        name: shown(path),
         mode: kept.letters(),
         uid: kept.uid,
         gid: kept.gid,

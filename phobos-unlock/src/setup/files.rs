@@ -39,9 +39,18 @@ pub(crate) struct PublicKey(String);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) path: String,
+    /// What it says now.
+    pub(crate) before: Option<String>,
     pub(crate) text: Option<String>,
     /// Whether others may read it.
     pub(crate) mode: u32,
+}
+
+impl Change {
+    /// The way back.
+    pub(crate) fn undone(&self) -> Self {
+        Self { before: self.text.clone(), text: self.before.clone(), ..self.clone() }
+    }
 }
 
 impl PublicKey {
@@ -108,14 +117,15 @@ pub(crate) fn changes<E>(
             with_block(before.as_deref().unwrap_or_default(), block.as_deref().filter(|block| !block.is_empty()));
         let text = if text.is_empty() && before.is_none() { None } else { Some(text) };
         if text != before {
-            changes.push(Change { path, text, mode });
+            changes.push(Change { path, before, text, mode });
         }
     }
     let path = "etc/initramfs-tools/conf.d/phobos-unlock".to_owned();
     let text =
         own(format!("# Written by `phobos-unlock setup`: the network before the disks are open.\nIP={}\n", with.ip));
-    if read(&path)? != text {
-        changes.push(Change { path, text, mode: 0o644 });
+    let before = read(&path)?;
+    if text != before {
+        changes.push(Change { path, before, text, mode: 0o644 });
     }
     Ok(changes)
 }
@@ -203,6 +213,15 @@ mod tests {
         assert_eq!(apply(&mut files, None), 0);
         let mut none = BTreeMap::new();
         assert_eq!(apply(&mut none, None), 0);
+    }
+
+    #[test]
+    fn what_is_undone_says_what_it_said() {
+        let read = |path: &str| Ok::<_, Infallible>((path.ends_with("modules")).then(|| "# mine\n".to_owned()));
+        for change in changes(Some(&wanted()), &read).unwrap() {
+            assert_eq!(change.undone().text, read(&change.path).unwrap(), "{}", change.path);
+            assert_eq!(change.undone().undone(), change);
+        }
     }
 
     #[test]

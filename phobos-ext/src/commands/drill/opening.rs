@@ -61,9 +61,7 @@ pub(super) fn passphrase(config: &Config, interrupted: &dyn Fn() -> Option<i32>)
         terminal::Answer::End => {
             Err(Stop::new(Exit::Usage, "standard input has ended before the repository's passphrase").into())
         }
-        terminal::Answer::Interrupted(signal) => {
-            Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")).into())
-        }
+        terminal::Answer::Interrupted(signal) => Err(Stop::by_signal(signal).into()),
     }
 }
 

@@ -15,7 +15,7 @@ use phobos_core::mount::Access;
 use phobos_core::teardown;
 use phobos_site::config::{Config, Drive};
 use phobos_site::drives::Target;
-use phobos_site::exit::{Exit, Stop};
+use phobos_site::exit::Stop;
 use phobos_site::ledger::Ledger;
 use phobos_site::logging;
 use phobos_site::paths::Paths;
@@ -77,7 +77,7 @@ impl Doing<'_> {
 
     fn act(&self, act: &Act) -> Result<(), anyhow::Error> {
         if let Some(signal) = (self.interrupted)() {
-            return Err(Stop::new(Exit::Signal(signal), format!("stopped by signal {signal}")).into());
+            return Err(Stop::by_signal(signal).into());
         }
         let write = |path: &Path| format!("cannot write {}", path.display());
         match act {

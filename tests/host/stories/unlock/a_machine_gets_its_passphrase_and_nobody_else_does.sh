@@ -86,3 +86,8 @@ for process in /proc/[0-9]*; do
 done
 grep -x "Max core file size *0 *0 *bytes *" /proc/$job/limits; never grep -x "VmLck:[[:space:]]*0 kB" /proc/$job/status
 rm slow; wait $job; cat out; grep "nas is up" out; never grep -r "right words" out dropbear.log
+
+# A signal ends the waiting at once.
+off; phobos-unlock --config "$STORY/unlock.toml" nas >out 2>&1 </dev/null & job=$!
+until grep -q "waiting until nas asks" out; do kill -0 $job; sleep 0.05; done
+kill -TERM $job; code=0; wait $job || code=$?; cat out; test $code = 143; grep "error: stopped by signal 15" out
