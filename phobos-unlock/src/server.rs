@@ -161,13 +161,8 @@ pub(crate) fn stranger(name: &str, stage: Stage, shown: &[HostKey]) -> String {
 /// What a server says first, by which one can tell dropbear from OpenSSH; `None` if nobody answers.
 pub(crate) fn greeting(server: &Server) -> Option<String> {
     let read = || -> io::Result<String> {
-        let mut stream = None;
-        for address in (server.host.as_str(), server.port).to_socket_addrs()? {
-            stream = TcpStream::connect_timeout(&address, CONNECT).ok().or(stream);
-            if stream.is_some() {
-                break;
-            }
-        }
+        let mut addresses = (server.host.as_str(), server.port).to_socket_addrs()?;
+        let stream = addresses.find_map(|address| TcpStream::connect_timeout(&address, CONNECT).ok());
         let mut stream = stream.ok_or(io::ErrorKind::ConnectionRefused)?;
         stream.set_read_timeout(Some(CONNECT))?;
         // RFC 4253, 4.2: the version comes within 255 characters.

@@ -59,6 +59,8 @@ struct File {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     file: PathBuf,
+    /// Whether somebody has asked for just this file.
+    is_named: bool,
 }
 
 /// Which of the two systems of a machine is meant: each has an ssh server and keys of its own.
@@ -135,19 +137,21 @@ impl Place {
     /// The place that `--config` names, or the user's own.
     pub(crate) fn new(config: Option<&Path>) -> Result<Self, anyhow::Error> {
         if let Some(file) = config {
-            return Ok(Self { file: std::path::absolute(file).context("cannot tell the current folder")? });
+            let file = std::path::absolute(file).context("cannot tell the current folder")?;
+            return Ok(Self { file, is_named: true });
         }
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let folder = folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config")));
         let folder =
             folder.ok_or_else(|| anyhow!("neither HOME nor XDG_CONFIG_HOME is set; name the file with --config"))?;
-        Ok(Self { file: folder.join("phobos").join(FILE) })
+        Ok(Self { file: folder.join("phobos").join(FILE), is_named: false })
     }
 
     /// The machine called `name`: as its table says, or by its name alone where there is none.
     pub(crate) fn machine(&self, name: &str) -> Result<Machine, anyhow::Error> {
         let text = match fs::metadata(&self.file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.is_named => String::new(),
+            Err(error) => return Err(self.wrong(&format!("cannot read it: {error}")).into()),
             Ok(found) if found.len() > LIMIT || !found.is_file() => {
                 return Err(self.wrong("it is no file, or larger than any configuration").into());
             }
@@ -235,6 +239,15 @@ mod tests {
             let error = of(text, "nas").unwrap_err();
             assert!(error.starts_with(said) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn only_the_file_that_nobody_has_named_may_be_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = Place::new(Some(&folder.path().join("none.toml"))).unwrap();
+        let error = named.machine("nas").unwrap_err().to_string();
+        assert!(error.contains("none.toml: cannot read it: No such file"), "{error}");
+        assert!(Place { is_named: false, ..named }.machine("nas").is_ok());
     }
 
     #[test]

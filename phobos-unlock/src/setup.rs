@@ -4,14 +4,16 @@
 mod files;
 mod image;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use phobos_core::exec::{Exec, Invocation};
-use phobos_core::fs::{Durability, make_shared, replace};
+use phobos_core::flock;
+use phobos_core::fs::{Dir, Durability, make_private, make_shared, replace};
 use phobos_core::mount;
 use phobos_site::exit::{Exit, Stop, require_root};
 use phobos_site::logging;
@@ -28,6 +30,9 @@ const PACKAGES: [(&str, &str); 2] = [
 const LIMIT: u64 = 1024 * 1024;
 
 const BOOT: &str = "/boot";
+
+/// Where the lock is.
+const LOCKS: &str = "/run/phobos/unlock";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -59,6 +64,7 @@ pub(crate) fn run(exec: &dyn Exec, args: &Args, port: u16) -> Result<(), anyhow:
         return Err(Stop::new(Exit::Failed, text).into());
     }
     let wanted = if args.revert { None } else { Some(wanted(args, port)?) };
+    let _alone = (!args.dry_run).then(alone).transpose()?;
     let changes = changes(wanted.as_ref(), &|path| read(Path::new("/"), path))?;
     let kernels = image::kernels(Path::new(BOOT))?;
     if args.dry_run {
@@ -82,6 +88,14 @@ pub(crate) fn run(exec: &dyn Exec, args: &Args, port: u16) -> Result<(), anyhow:
     Ok(())
 }
 
+/// Keeps others from setting it up at the same time: each would take the other's initramfs away before it is proved.
+fn alone() -> Result<File, anyhow::Error> {
+    make_private(Path::new(LOCKS)).with_context(|| format!("cannot make {LOCKS}"))?;
+    let file = flock::open(&Dir::open(Path::new(LOCKS))?, Path::new("setup.lock"))?;
+    let taken = flock::within(file, Duration::ZERO).context("cannot lock")?;
+    Ok(taken.ok_or_else(|| Stop::new(Exit::Busy, "another `phobos-unlock setup` is at work; try later"))?)
+}
+
 /// Looks whether this machine can still be unlocked from afar.
 ///
 /// # Errors
@@ -94,8 +108,7 @@ pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
     let mut wrong = Vec::new();
     match (is_encrypted, own) {
         (false, None) => {
-            logging::say(format_args!("the root is not encrypted, and nothing waits for a passphrase"));
-            return Ok(());
+            return Ok(logging::result("the root is not encrypted, and nothing waits for a passphrase\n")?);
         }
         (true, None) => wrong.push(
             "the root is encrypted, and this machine waits for its passphrase at its own keyboard only; see `phobos-unlock setup`"
@@ -122,12 +135,9 @@ pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
         }
     }
     if wrong.is_empty() {
-        logging::say(format_args!("this machine can be unlocked from afar"));
-        return Ok(());
+        return Ok(logging::result("this machine can be unlocked from afar\n")?);
     }
-    for line in &wrong {
-        logging::say(format_args!("{line}"));
-    }
+    logging::result(&(wrong.join("\n") + "\n"))?;
     let count = wrong.len();
     Err(Stop::new(Exit::Failed, format!("{count} {} wrong", if count == 1 { "thing is" } else { "things are" })).into())
 }

@@ -45,6 +45,10 @@ right() { echo "right words" | "$@"; }
 wrong() { echo "wrong words" | "$@"; }
 printf '[unlock.nas]\nidentity = "%s"\nwait = "20s"\nboot = "20s"\n' "$STORY/keys/pull" >unlock.toml
 
+# A file that is named has to be there, and what was asked for has to be told.
+expect 78 "none.toml: cannot read it: No such file" phobos-unlock --config "$STORY/none.toml" nas
+code=0; phobos-unlock check >/dev/full || code=$?; test $code = 1
+
 # Nobody is trusted unseen, and each of the two systems only by its own key.
 waits
 expect 65 "no key of nas is pinned for the system that waits" right unlock nas
