@@ -3,7 +3,8 @@
 set -euo pipefail
 cd "$STORY"
 exec >said 2>&1
-trap 'echo "story: ${BASH_SOURCE[0]##*/} line $LINENO failed: $BASH_COMMAND"' ERR
+# Not on the output: a command whose output is being looked at may fail as well.
+trap 'echo "story: ${BASH_SOURCE[0]##*/} line $LINENO failed: $BASH_COMMAND" >&2' ERR
 
 # require PROGRAM…: ends the story if one of them is not on this machine.
 require() {

@@ -8,7 +8,8 @@ mkdir "luv/home/$name"; echo x >"luv/home/$name/x"
 echo "source = [$(printf 'root@luv:/home/%s/' "$name" | sed 's/"/\\"/g; s/.*/"&"/')]" >pull.d/luv.toml
 expect 0 "luv: copied 1 files" pull luv
 same luv
-test -z "$(find / -xdev -name "$hit" 2>/dev/null)"
+# What other stories take away while it looks is no failure of this one.
+test -z "$(find / -xdev -name "$hit" 2>/dev/null || true)"
 for i in 1 2 3; do echo $i >"luv/home/$name/$i"; done; expect 0 "" pull luv
 rm "luv/home/$name/1"; expect 0 "deleted 1" pull luv; same luv
 rm "luv/home/$name/"*; expect 65 "all 3 files in /home/$name (home/$name/x, " pull luv
