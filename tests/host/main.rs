@@ -56,8 +56,8 @@ stories! {
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;
     endurance:
-        ten_jobs_at_once_never_disturb_each_other,
-        two_hundred_thousand_small_files_are_pulled_and_then_left_alone;
+        many_small_files_are_pulled_and_then_left_alone,
+        ten_jobs_at_once_never_disturb_each_other;
     ext:
         a_mirror_is_whole_and_the_second_one_copies_only_what_is_new,
         metadata_of_the_holding_spaces_is_kept,

@@ -1,5 +1,5 @@
-# Ten jobs started at once, a thousand times over, each a real one: none runs beside one that it would disturb, none is left
-# waiting. `phobos-core/tests/locks.rs` does the same without the programs.
+# Ten jobs started at once, two hundred times over and with PHOBOS_LONG a thousand times, each a real one: none runs beside one that
+# it would disturb, none is left waiting. `phobos-core/tests/locks.rs` does the same without the programs.
 #
 # shellcheck source=../../miniature.sh
 . "$HOST/miniature.sh"
@@ -19,6 +19,8 @@ declare -A enemies=(
     [mirror-A]="pull-luv again-luv pull-nuhc pull-chew night check mirror-B drill-A" [drill-A]="mirror-A"
     [mirror-B]="pull-luv again-luv pull-nuhc pull-chew night check mirror-A drill-B" [drill-B]="mirror-B"
 )
+rounds=200
+if [ "$PHOBOS_LONG" ]; then rounds=1000; fi
 mkdir runs; for job in "${!locks[@]}"; do : >"runs/$job"; done
 # A job: it runs from the first line to the last, and looks around in between. All of it is the shell's own doing.
 work='job=$1; shift; echo x >"$job"
@@ -26,7 +28,7 @@ work='job=$1; shift; echo x >"$job"
         look=$((look + 1)); for other; do if [ -s "$other" ]; then echo "$job beside $other" >>../together; fi; done
     done
     : >"$job"; echo "$job" >>../done'
-for _ in $(seq 1000); do
+for _ in $(seq $rounds); do
     pids=
     for job in "${!locks[@]}"; do
         # shellcheck disable=SC2086 # several words
@@ -35,4 +37,4 @@ for _ in $(seq 1000); do
     for pid in $pids; do wait "$pid"; done
 done
 if [ -e together ]; then cat together; exit 1; fi
-test "$(grep -c . "done")" = 10000
+test "$(grep -c . "done")" = $((10 * rounds))
