@@ -40,17 +40,25 @@ pub struct Past {
     pub good: Option<DateTime<Utc>>,
 }
 
-/// The drives that are known.
+/// The drives that are known: the configured ones, and crypttab's where the configuration's own file names none.
 ///
 /// # Errors
 ///
 /// When none is configured and crypttab cannot be read, or names none.
 pub fn known(external: &External, crypttab: &Path) -> Result<Vec<Target>, Stop> {
-    if external.drive.is_empty() {
-        Ok(vec![from_crypttab(external, crypttab)?])
-    } else {
-        Ok(external.drive.iter().map(Target::from).collect())
+    let mut known: Vec<_> = external.drive.iter().map(Target::from).collect();
+    if known.is_empty() {
+        return Ok(vec![from_crypttab(external, crypttab)?]);
     }
+    if external.crypttab_counts {
+        match from_crypttab(external, crypttab) {
+            Ok(target) if known.iter().any(|other| other.uuid() == target.uuid() || other.name == target.name) => {}
+            Ok(target) => known.push(target),
+            // It need not name one.
+            Err(stop) => log::debug!("{stop}"),
+        }
+    }
+    Ok(known)
 }
 
 /// How each of the drives stands, worst first; `past` is asked by a drive's name.
@@ -146,10 +154,39 @@ impl From<&Drive> for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Config, Table};
 
     fn day(day: i64) -> DateTime<Utc> {
         DateTime::UNIX_EPOCH + TimeDelta::days(day)
+    }
+
+    /// The owner's drive is in crypttab alone; a second one gets a file of its own, by `phobos-ext prepare` or by hand.
+    #[test]
+    fn the_drive_in_crypttab_is_not_forgotten_when_another_gets_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, crypttab) = (folder.path().join("phobos.toml"), folder.path().join("crypttab"));
+        let uuid = |digit: &str| "00000000-0000-4000-8000-000000000000".replace('0', digit);
+        let own = |name: &str, digit: &str| {
+            format!("[[external.drive]]\nname = '{name}'\nuuid = '{}'\nkey-file = '/k'\n", uuid(digit))
+        };
+        let entry = |digit: &str| format!("extbackup UUID={} /k luks,noauto\n", uuid(digit));
+        fs::create_dir(folder.path().join("drives.d")).unwrap();
+        fs::write(&file, "").unwrap();
+        fs::write(folder.path().join("drives.d/B.toml"), own("B", "b")).unwrap();
+        let names = || {
+            let external = Config::load(Some(&file), &[Table::External]).unwrap().external;
+            known(&external, &crypttab).unwrap().iter().map(|target| target.name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(), ["B"], "there is no crypttab");
+        fs::write(&crypttab, "# none\n").unwrap();
+        assert_eq!(names(), ["B"]);
+        fs::write(&crypttab, entry("a")).unwrap();
+        assert_eq!(names(), ["B", "extbackup"]);
+        fs::write(&crypttab, entry("b")).unwrap();
+        assert_eq!(names(), ["B"], "it is the same drive");
+        fs::write(&crypttab, entry("a")).unwrap();
+        fs::write(&file, own("C", "c")).unwrap();
+        assert_eq!(names(), ["C", "B"], "the owner's list is whole");
     }
 
     #[test]

@@ -37,6 +37,7 @@ struct Drives {
 ///
 /// The first mistake in one of the files, or of how its drives fit to the others.
 pub(super) fn add(folder: &Path, external: &mut External, backup: &Backup) -> Result<(), ConfigError> {
+    external.crypttab_counts = external.drive.is_empty();
     for file in toml_files(&folder.join(FOLDER))?.into_iter().filter(|file| counts(file)) {
         let Some(text) = read_trusted(&file)? else { continue };
         let own: DropIn = understand(&file, &text)?;

@@ -45,6 +45,9 @@ pub struct External {
     pub notice: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
+    /// Whether all drives have files of their own, so that crypttab's entry is one more drive, as it was before the first of them.
+    #[serde(skip)]
+    pub crypttab_counts: bool,
 }
 
 /// `[[external.drive]]`: one off-site drive.
@@ -153,6 +156,7 @@ impl Default for External {
             drill_age: Span(Duration::from_secs(30 * 24 * 60 * 60)),
             notice: false,
             drive: Vec::new(),
+            crypttab_counts: false,
         }
     }
 }
