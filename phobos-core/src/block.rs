@@ -7,8 +7,10 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 
 mod disk;
+mod health;
 
 pub use self::disk::{Disk, DiskError, Held, Part, Signature, Table, Use, disk, has_udev, settle};
+pub use self::health::{Health, health, usb_resets};
 use crate::mount;
 
 /// Where udev keeps what it knows of a device, by the letter `b` and its number.

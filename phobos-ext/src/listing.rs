@@ -1,7 +1,7 @@
 //! What is known of the drives as people read it, on a terminal of 80 columns.
 
 use phobos_core::human;
-use phobos_site::ledger::{Drills, Mirror, Round, Rounds};
+use phobos_site::ledger::{Checkup, Drills, Mirror, Round, Rounds, State};
 use phobos_site::rotation::{Attention, Place, Standing};
 
 /// How wide a line may be.
@@ -62,9 +62,25 @@ fn lines(standing: &Standing) -> Vec<String> {
         }
         None => lines.push("never mirrored to".to_owned()),
     }
+    lines.extend(drive.entry.checkup.as_ref().map(said));
     lines.extend(read(&drive.entry.rounds));
     lines.extend(drilled(&drive.entry.drills));
     lines
+}
+
+/// What its disk said of itself.
+fn said(checkup: &Checkup) -> String {
+    let state = match checkup.state {
+        State::Good => "good".to_owned(),
+        State::Failing => format!("FAILING, {}", checkup.what),
+        State::Unknown => format!("unknown, {}", checkup.what),
+    };
+    let resets = match checkup.resets {
+        None | Some(0) => String::new(),
+        Some(1) => "; it was reset once on its bus".to_owned(),
+        Some(count) => format!("; it was reset {count} times on its bus"),
+    };
+    format!("its disk's health on {}: {state}{resets}", human::day(checkup.at))
 }
 
 /// When all of it was read again, and how far the round is that goes on.

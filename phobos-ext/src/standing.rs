@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
+use phobos_core::exec::Exec;
 use phobos_site::config::External;
 use phobos_site::drives::{self, CRYPTTAB, Past, Target};
 use phobos_site::history::{History, Run};
-use phobos_site::ledger::Book;
+use phobos_site::ledger::{Book, Checkup};
 use phobos_site::rotation::{Failure, Standing};
 
 use crate::{JOB, drive};
@@ -26,6 +27,12 @@ pub(crate) fn all(
 pub(crate) fn now(external: &External, book: &Book, history: &History) -> Vec<Standing> {
     let known = drive::known(external, Path::new(CRYPTTAB), None).unwrap_or_default();
     all(external, &known, book, &drive::runs(history), Utc::now())
+}
+
+/// What the disks of those drives that are plugged in say of themselves, by the drives' names.
+pub(crate) fn checkups(exec: &dyn Exec, known: &[Target], now: DateTime<Utc>) -> Vec<(String, Checkup)> {
+    let here = known.iter().filter(|drive| drive.device.exists());
+    here.map(|drive| (drive.name.to_string(), Checkup::of(exec, &drive.device, now))).collect()
 }
 
 fn past(runs: &[Run], name: &str) -> Past {

@@ -29,7 +29,7 @@ use crate::{led, mail};
 
 pub use self::backup::Backup;
 pub use self::drop_ins::FOLDER as DRIVES;
-pub use self::external::{BadDriveChoice, BadDriveName, Container, Drive, DriveChoice, DriveName, External};
+pub use self::external::{BadDriveChoice, BadDriveName, Container, Crypttab, Drive, DriveChoice, DriveName, External};
 pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::block;
 use phobos_core::luks::{self, Unlock, Uuid};
 
-use crate::config::{Container, Drive, DriveChoice, External};
+use crate::config::{Container, Crypttab, Drive, DriveChoice, External};
 use crate::exit::{Exit, Stop};
 use crate::ledger::{Book, Mirror};
 use crate::lock::{LockName, Word};
@@ -50,7 +50,7 @@ pub fn known(external: &External, crypttab: &Path) -> Result<Vec<Target>, Stop> 
     if known.is_empty() {
         return Ok(vec![from_crypttab(external, crypttab)?]);
     }
-    if external.crypttab_counts {
+    if external.crypttab == Crypttab::Beside {
         match from_crypttab(external, crypttab) {
             Ok(target) if known.iter().any(|other| other.uuid() == target.uuid() || other.name == target.name) => {}
             Ok(target) => known.push(target),

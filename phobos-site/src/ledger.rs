@@ -9,6 +9,7 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
+mod checkups;
 mod drills;
 mod rounds;
 
@@ -25,6 +26,7 @@ use phobos_core::fs::{Dir, Durability, FsError, make_shared};
 use phobos_core::schema::SchemaVersion;
 use serde::{Deserialize, Serialize};
 
+pub use self::checkups::{Checkup, State};
 pub use self::drills::{BadDrill, Drill, Drills};
 pub use self::rounds::{Damage, Go, Position, Round, Rounds};
 
@@ -82,6 +84,9 @@ pub struct Entry {
     /// Whether it gives files back.
     #[serde(default)]
     pub drills: Drills,
+    /// What its disk said of itself when it was last asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkup: Option<Checkup>,
 }
 
 /// A complete mirror: written, read back, and the drive closed.
@@ -150,6 +155,11 @@ impl Book {
     /// Takes note that `drive` is plugged in.
     pub fn saw(&mut self, drive: &str, now: DateTime<Utc>) {
         self.entry(drive).seen = Some(now);
+    }
+
+    /// Takes note of what the disk of `drive` has said of itself.
+    pub fn asked(&mut self, drive: &str, checkup: Checkup) {
+        self.entry(drive).checkup = Some(checkup);
     }
 
     /// Takes note of a complete mirror to `drive`, the last of all so far.

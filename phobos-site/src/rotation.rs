@@ -7,7 +7,7 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::human;
 
-use crate::ledger::{BadDrill, Damage, Entry, Mirror, Room};
+use crate::ledger::{BadDrill, Checkup, Damage, Entry, Mirror, Room};
 
 /// How long two drives may be plugged in together.
 const TOGETHER: TimeDelta = TimeDelta::days(1);
@@ -94,6 +94,13 @@ pub enum Attention {
         /// Until when.
         due_by: DateTime<Utc>,
     },
+    /// Its disk says that it fails.
+    Fails {
+        /// The drive.
+        drive: String,
+        /// What it complains of.
+        what: String,
+    },
     /// What was written to it and read back well was found damaged later.
     Rots {
         /// The drive.
@@ -138,6 +145,7 @@ impl Attention {
                 format!("together {}", all.join(" "))
             }
             Self::Overdue { drive, .. } => format!("overdue {drive}"),
+            Self::Fails { drive, .. } => format!("fails {drive}"),
             Self::Rots { drive, at, .. } => format!("rots {drive} {}", at.timestamp()),
             Self::NotRestored { drive, at, .. } => format!("not-restored {drive} {}", at.timestamp()),
         }
@@ -163,6 +171,7 @@ impl fmt::Display for Attention {
             Self::Overdue { drive, due_by } => {
                 write!(f, "the drive {drive} is overdue: it was to be brought by {}", human::day(*due_by))
             }
+            Self::Fails { drive, what } => write!(f, "the disk of the drive {drive} fails: {what}; replace it"),
             Self::Rots { drive, files, at } => {
                 let found =
                     if *files == 1 { "a damaged file was".to_owned() } else { format!("{files} damaged files were") };
@@ -210,6 +219,9 @@ pub fn judge(drives: Vec<Drive>, overdue: TimeDelta, now: DateTime<Utc>) -> Vec<
         if let Some(room) = own.and_then(|own| own.room).filter(|room| is_nearly_full(*room, &drive.entry)) {
             attention.push(Attention::NearlyFull { drive: name(), free: room.free });
         }
+        if let Some(what) = drive.entry.checkup.as_ref().and_then(Checkup::complaint) {
+            attention.push(Attention::Fails { drive: name(), what: what.to_owned() });
+        }
         if let Some(Damage { at, files, .. }) = drive.entry.rounds.damage {
             attention.push(Attention::Rots { drive: name(), files, at });
         }
@@ -236,7 +248,7 @@ pub fn attention(standings: &[Standing]) -> Vec<Attention> {
 /// How bad it is.
 fn rank(standing: &Standing) -> u8 {
     match standing.attention.first() {
-        Some(Attention::Rots { .. } | Attention::NotRestored { .. }) => 5,
+        Some(Attention::Fails { .. } | Attention::Rots { .. } | Attention::NotRestored { .. }) => 5,
         Some(Attention::Overdue { .. }) => 4,
         _ if standing.drive.failure.is_some() => 3,
         Some(_) => 2,

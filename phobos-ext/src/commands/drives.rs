@@ -13,7 +13,7 @@ use phobos_site::drives::CRYPTTAB;
 use phobos_site::exit;
 use phobos_site::history::History;
 use phobos_site::led::Board;
-use phobos_site::ledger::Ledger;
+use phobos_site::ledger::{Ledger, State};
 use phobos_site::logging;
 use phobos_site::paths::Paths;
 use phobos_site::rotation::{Place, Standing};
@@ -67,6 +67,10 @@ struct Line<'a> {
     damaged: Option<u64>,
     /// When files were last restored from it and were what they had to be.
     drilled: Option<DateTime<Utc>>,
+    /// What its disk said of itself when it was last here: `good`, `failing` or `unknown`, why, and how often it was reset.
+    health: Option<State>,
+    health_detail: Option<&'a str>,
+    usb_resets: Option<u64>,
     /// How many drives have their turn before it.
     turn: usize,
     due_by: Option<DateTime<Utc>>,
@@ -124,6 +128,7 @@ impl<'a> From<&'a Standing> for Line<'a> {
     fn from(standing: &'a Standing) -> Self {
         let (mirror, room) = (standing.mirror(), standing.mirror().and_then(|mirror| mirror.room));
         let rounds = &standing.drive.entry.rounds;
+        let checkup = standing.drive.entry.checkup.as_ref();
         let (plugged_in, since) = match standing.drive.place {
             Place::PluggedIn(since) => (true, since),
             Place::Away(since) => (false, since),
@@ -142,6 +147,9 @@ impl<'a> From<&'a Standing> for Line<'a> {
             read_until: rounds.whole.as_ref().map(|round| round.ended),
             damaged: rounds.damage.as_ref().map(|damage| damage.files),
             drilled: standing.drive.entry.drills.good.as_ref().map(|drill| drill.at),
+            health: checkup.map(|checkup| checkup.state),
+            health_detail: checkup.map(|checkup| checkup.what.as_str()).filter(|what| !what.is_empty()),
+            usb_resets: checkup.and_then(|checkup| checkup.resets),
             turn: standing.turn,
             due_by: standing.due_by,
             overdue: standing.is_overdue(),

@@ -132,7 +132,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
     let complete = noted.take().filter(|_| result.is_ok());
-    let book = (!cli.dry_run).then(|| remember(&ledger, &config, &target, complete, read.take())).flatten();
+    let book = (!cli.dry_run).then(|| remember(&system, &ledger, &config, &target, complete, read.take())).flatten();
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -251,8 +251,10 @@ fn is_plug_in() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
 
-/// Writes down which drives are here, and the mirror that is complete; that it cannot is a warning.
+/// Writes down which drives are here and what their disks say of themselves, and the mirror that is complete; that it cannot is a
+/// warning.
 fn remember(
+    exec: &dyn Exec,
     ledger: &Ledger,
     config: &Config,
     target: &Target,
@@ -260,9 +262,12 @@ fn remember(
     read: Option<Go>,
 ) -> Option<Book> {
     let known = drive::known(&config.external, Path::new(CRYPTTAB), None).unwrap_or_default();
-    let now = Utc::now();
+    let checkups = standing::checkups(exec, &known, Utc::now());
     let written = ledger.update(|book| {
-        known.iter().filter(|drive| drive.device.exists()).for_each(|drive| book.saw(drive.name.as_str(), now));
+        for (drive, checkup) in checkups {
+            book.saw(&drive, checkup.at);
+            book.asked(&drive, checkup);
+        }
         if let Some(go) = read {
             book.has_read(target.name.as_str(), go);
         }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use super::backup::Backup;
-use super::external::{Drive, External};
+use super::external::{Crypttab, Drive, External};
 use super::reading::{read_trusted, toml_files, understand};
 
 /// The folder of the drives' files.
@@ -37,7 +37,9 @@ struct Drives {
 ///
 /// The first mistake in one of the files, or of how its drives fit to the others.
 pub(super) fn add(folder: &Path, external: &mut External, backup: &Backup) -> Result<(), ConfigError> {
-    external.crypttab_counts = external.drive.is_empty();
+    if external.drive.is_empty() {
+        external.crypttab = Crypttab::Beside;
+    }
     for file in toml_files(&folder.join(FOLDER))?.into_iter().filter(|file| counts(file)) {
         let Some(text) = read_trusted(&file)? else { continue };
         let own: DropIn = understand(&file, &text)?;

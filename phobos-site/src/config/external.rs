@@ -45,9 +45,19 @@ pub struct External {
     pub notice: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
-    /// Whether all drives have files of their own, so that crypttab's entry is one more drive, as it was before the first of them.
+    /// When crypttab's entry for `mapping` is a drive.
     #[serde(skip)]
-    pub crypttab_counts: bool,
+    pub crypttab: Crypttab,
+}
+
+/// When crypttab's entry is a drive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Crypttab {
+    /// Where no other drive is configured.
+    #[default]
+    Alone,
+    /// Beside the others: all of them have files of their own, and it was one before the first of these was written.
+    Beside,
 }
 
 /// `[[external.drive]]`: one off-site drive.
@@ -156,7 +166,7 @@ impl Default for External {
             drill_age: Span(Duration::from_secs(30 * 24 * 60 * 60)),
             notice: false,
             drive: Vec::new(),
-            crypttab_counts: false,
+            crypttab: Crypttab::default(),
         }
     }
 }

@@ -245,6 +245,7 @@ fn each_word_says_what_to_do() {
         Attention::Twice { drive: drive(), at: day(0), due: "B".to_owned() },
         Attention::Together { drive: drive(), others: vec!["B".to_owned()] },
         Attention::Overdue { drive: drive(), due_by: day(0) },
+        Attention::Fails { drive: drive(), what: "8 sectors cannot be read".to_owned() },
         Attention::Rots { drive: drive(), files: 1, at: day(0) },
     ];
     assert!(words.is_sorted());
@@ -253,7 +254,8 @@ fn each_word_says_what_to_do() {
     assert_eq!(said[1], "the drive A was mirrored to twice in a row, and B is due; bring B");
     assert!(said[2].starts_with("the drives A and B have been plugged in together for more than a day"));
     assert!(said[3].starts_with("the drive A is overdue: it was to be brought by "));
-    assert!(said[4].starts_with("the drive A rots: a damaged file was found on it, last on "), "{}", said[4]);
+    assert_eq!(said[4], "the disk of the drive A fails: 8 sectors cannot be read; replace it");
+    assert!(said[5].starts_with("the drive A rots: a damaged file was found on it, last on "), "{}", said[5]);
 }
 
 proptest! {

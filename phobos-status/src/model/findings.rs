@@ -128,6 +128,9 @@ fn drives(standings: &[Standing], findings: &mut Findings) {
             Attention::Rots { .. } => {
                 "put a new drive in its place; until then each mirror mends what it finds".to_owned()
             }
+            Attention::Fails { drive, .. } => {
+                format!("put a new drive in the place of {}; its copy is read back as long as it lasts", clean(drive))
+            }
             Attention::NotRestored { drive, .. } => {
                 format!(
                     "mirror to it and run `phobos-ext drill {}` again; until that passes, count on another drive",

@@ -21,7 +21,7 @@ const RECOMMENDS: &str =
     "borgmatic, default-mta | mail-transport-agent, openssh-client, systemd-cryptsetup | cryptsetup, udev";
 
 /// What some will want.
-const SUGGESTS: &str = "btrfs-progs, dropbear-initramfs, xfsprogs, xxhash";
+const SUGGESTS: &str = "btrfs-progs, dropbear-initramfs, smartmontools, xfsprogs, xxhash";
 
 /// What lintian is told to overlook, and why.
 pub(super) const OVERRIDES: &str = "\

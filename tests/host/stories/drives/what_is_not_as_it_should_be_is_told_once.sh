@@ -41,6 +41,15 @@ rm -r /run/udev; ext drives --tell; test -z "$(light drives)"; grep '"told": \[\
 # Whoever wants it is told of a good mirror too, and of nothing else by the same mail.
 sed -i 's/^\[led\]/[external]\nnotice = true\n&/' "$CONFIG"; remember 30 60; expect 0 finished ext --drive B
 test "$(mails)" = 4; subjects | grep -x '"subject": "B is safe to take away; bring A by .* 20[0-9][0-9]"'
+# What a disk says of itself is asked at each mirror, and only a disk that was asked is good.
+expect 0 "" ext drives; grep "health on .*: unknown, smartctl is not installed" <(tr -s '\n ' ' ' <out)
+smart() { printf '#!/bin/sh\ncase $4 in /dev/loop*) ;; *) exit 2 ;; esac\n%s\n' "$1" >smartctl; chmod 755 smartctl; }
+smart "echo '{\"smart_status\":{\"passed\":true}}'"; ext --drive A; expect 0 ": good" ext drives
+smart "echo '{\"smart_status\":{\"passed\":false}}'; exit 8"
+expect 0 "the disk of the drive B fails: it expects to fail soon; replace it" ext --drive B
+subjects | grep "the disk of the drive . fails"; ext drives --tell; test "$(light drives)" = '"name":"drives","state":"attention"'
+ext drives --json | grep '"health": "failing"'
+smart "echo '{\"smart_status\":{\"passed\":true}}'"; ext --drive B; ext drives --tell; test -z "$(light drives)"; rm smartctl
 # Where no mail can be sent at all, the mirror is as good.
 rm phobos-mail; remember 30 60; expect 0 finished ext --drive B; grep "warn: .*phobos-mail" out; test "$(light ext-B)" = '"name":"ext-B","state":"ok"'
 # A rehearsal tells nobody.
