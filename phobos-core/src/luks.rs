@@ -19,7 +19,7 @@ mod header;
 mod names;
 
 pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_devices, crypttab_entry};
-pub use self::format::{Proof, add_passphrase, back_up_header, format, prove_key};
+pub use self::format::{Proof, add_passphrase, back_up_header, format, key_slots, prove_key};
 pub use self::header::container;
 pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid, fill_random};
 use crate::error::{Chain, Class, Classified};

@@ -87,6 +87,9 @@ pub struct Entry {
     /// What its disk said of itself when it was last asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkup: Option<Checkup>,
+    /// When a recovery sheet was last made that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sheet: Option<DateTime<Utc>>,
 }
 
 /// A complete mirror: written, read back, and the drive closed.
@@ -160,6 +163,11 @@ impl Book {
     /// Takes note of what the disk of `drive` has said of itself.
     pub fn asked(&mut self, drive: &str, checkup: Checkup) {
         self.entry(drive).checkup = Some(checkup);
+    }
+
+    /// Takes note of a recovery sheet that has `drive`.
+    pub fn on_sheet(&mut self, drive: &str, now: DateTime<Utc>) {
+        self.entry(drive).sheet = Some(now);
     }
 
     /// Takes note of a complete mirror to `drive`, the last of all so far.

@@ -2,6 +2,7 @@
 //! was seen; what cannot be seen is told as that, and is no fault.
 
 mod machine;
+mod outside;
 mod signs;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::layout::{Sheet, Tone};
 use crate::model::clean;
-pub(crate) use signs::{Signs, look};
+pub(crate) use signs::{Looking, Signs};
 
 /// Something that is set up wrongly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -32,7 +33,7 @@ struct Check {
 }
 
 /// All checks, in the order in which they are run.
-const CHECKS: [Check; 16] = [
+const CHECKS: [Check; 23] = [
     check("config", "the configuration can be read, every table and file of it", machine::config),
     check("hidden", "the backups are mounted nowhere but in the namespace", machine::hidden),
     check("fstab", "fstab has the backups and the drives, both with noauto", machine::fstab),
@@ -41,6 +42,13 @@ const CHECKS: [Check; 16] = [
     check("scripts", "no unit calls the scripts that phobos stands for", machine::scripts),
     check("keys", "the key files are root's alone", machine::keys),
     check("headers", "each drive's LUKS header is backed up, and is the drive's", machine::headers),
+    check("drives", "no drive is overdue, nearly full or failing", outside::standing),
+    check("health", "no disk that is here says that it fails", outside::health),
+    check("recovery", "each drive can be opened without this machine, and is on a sheet", outside::recovery),
+    check("devices", "each drive has a unit that waits for it, and none waits in vain", outside::devices),
+    check("mail", "no mail waits for a server", outside::mail),
+    check("mailer", "a test message arrives; sent only if this check is named", outside::mailer),
+    check("light", "units may set the light, and nobody else", outside::light),
     check("programs", "what phobos calls is installed", machine::programs),
     check("borg", "Borg has no known faults", machine::borg),
     check("rsync", "rsync has no known faults", machine::rsync),

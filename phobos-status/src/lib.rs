@@ -34,10 +34,12 @@ use phobos_core::signal::Signals;
 use phobos_site::config::{Config, Table};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::led::Board;
+use phobos_site::ledger::Ledger;
 use phobos_site::paths::Paths;
 use phobos_site::{exit, logging};
 
 use collect::Sources;
+use doctor::Looking;
 use model::Model;
 use zone::Zone;
 
@@ -181,7 +183,15 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
             return Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { Exit::Config.into() });
         }
         Some(Command::Doctor { checks }) => {
-            let signs = doctor::look(&system, cli.config.as_deref(), rustix::process::geteuid().is_root());
+            let looking = Looking {
+                exec: &system,
+                config: cli.config.as_deref(),
+                is_root: rustix::process::geteuid().is_root(),
+                model: &reading.model(AHEAD),
+                book: &Ledger::new(&reading.paths.ledger()).read(),
+                sends: checks.iter().any(|check| check == "mailer"),
+            };
+            let signs = looking.look();
             let report = doctor::run(checks, &signs)?;
             if cli.json {
                 logging::result(&(serde_json::to_string_pretty(&report).context("cannot write JSON")? + "\n"))?;

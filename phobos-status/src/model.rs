@@ -52,6 +52,7 @@ impl Model {
                 free: room.free,
             }),
             drives,
+            attention: findings::attention_of(&standings),
             mail: facts.letters.as_deref().map(mail),
             light: Light { state: shown.state, job: shown.job.as_deref().map(clean), text: clean(&shown.text) },
             unseen: facts.unseen.clone(),

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{OPEN_LIMIT, Uuid};
-use crate::exec::Invocation;
+use crate::exec::{Exec, ExecError, Invocation};
 
 /// How long a container may take to be made: a drive that slept has to spin up, and 16 MiB are overwritten.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -63,10 +63,22 @@ pub fn prove_key(file: &Path, proof: Proof<'_>) -> Invocation {
     call.arg("--").arg(file).limit(OPEN_LIMIT)
 }
 
+/// How many keys open the LUKS2 container on `device`, or that whose header is in that file.
+///
+/// # Errors
+///
+/// When it is none, or of LUKS1.
+pub fn key_slots(exec: &dyn Exec, device: &Path) -> Result<usize, ExecError> {
+    let call = Invocation::new("cryptsetup").args(["luksDump", "--dump-json-metadata"]).arg(device).limit(OPEN_LIMIT);
+    let said = exec.run(&call)?;
+    let metadata: serde_json::Value = serde_json::from_slice(&said.stdout).unwrap_or_default();
+    Ok(metadata.get("keyslots").and_then(serde_json::Value::as_object).map_or(0, serde_json::Map::len))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::{Exec, System};
+    use crate::exec::System;
     use crate::luks;
     use std::fs::{self, File};
 
@@ -93,6 +105,8 @@ mod tests {
         // A line end that is typed behind the words is not a part of them.
         let typed = Invocation::new("cryptsetup").args(["open", "--test-passphrase"]).arg(at("header"));
         done(typed.stdin(b"one two\n".to_vec())).unwrap();
+        assert_eq!(luks::key_slots(&exec, &at("drive")).ok(), Some(2));
+        assert!(luks::key_slots(&exec, &at("key")).is_err());
         let dump = exec.run(&Invocation::new("cryptsetup").arg("luksDump").arg(at("drive"))).unwrap().text();
         for line in ["sector: 4096 [bytes]", "PBKDF:      pbkdf2", "PBKDF:      argon2id", "Memory:     65536"] {
             assert!(dump.contains(line), "no {line} in {dump}");

@@ -39,6 +39,19 @@ pub fn fstab_entries(text: &str) -> Vec<(String, PathBuf)> {
     fields.filter_map(|mut fields| Some(entry(fields.next()?, fields.next()?))).collect()
 }
 
+/// The device that a line of fstab or crypttab means, as far as its path says so.
+pub fn device_of(source: &str) -> PathBuf {
+    let tags = [
+        ("UUID=", "/dev/disk/by-uuid"),
+        ("LABEL=", "/dev/disk/by-label"),
+        ("PARTUUID=", "/dev/disk/by-partuuid"),
+        ("PARTLABEL=", "/dev/disk/by-partlabel"),
+    ];
+    let named =
+        tags.iter().find_map(|(tag, folder)| Some(Path::new(folder).join(source.strip_prefix(tag)?.trim_matches('"'))));
+    named.unwrap_or_else(|| source.into())
+}
+
 fn parse_fstab(text: &str, target: &Path) -> Option<FstabEntry> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     lines.map(str::split_whitespace).find_map(|mut fields| {

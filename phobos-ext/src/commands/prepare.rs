@@ -211,7 +211,7 @@ fn needed(config: &Config) -> Result<Vec<Needed>, anyhow::Error> {
         Err(error) => Err(error).with_context(|| format!("cannot read {file}")),
     };
     let line = |source: String, what: String, is_backup| {
-        let disks = block::disks(&judge::device_of(&source));
+        let disks = block::disks(&mount::device_of(&source));
         Needed { what, source, disks, is_backup }
     };
     let at = |place: &Path| fs::canonicalize(place).unwrap_or_else(|_| place.components().collect());

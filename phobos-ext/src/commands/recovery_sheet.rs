@@ -47,7 +47,8 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let system = System::new(&signals);
     let caught = || signals.caught();
     let paths = Paths::from_environment();
-    let book = Ledger::new(&paths.ledger()).read();
+    let ledger = Ledger::new(&paths.ledger());
+    let book = ledger.read();
     let mut drives = Vec::new();
     for target in &targets {
         let known = config.external.drive.iter().find(|drive| drive.name.as_str() == target.name.as_str());
@@ -73,7 +74,10 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         key: repository.paper_key(&system)?,
         drives,
     };
-    Ok(logging::result(&if args.html { sheet::html(&facts) } else { sheet::text(&facts) })?)
+    logging::result(&if args.html { sheet::html(&facts) } else { sheet::text(&facts) })?;
+    // Only now it has been given to somebody.
+    ledger.update_or_warn(|book| facts.drives.iter().for_each(|drive| book.on_sheet(&drive.name, facts.made)));
+    Ok(())
 }
 
 /// How a drive is locked, with its passphrase where that is wanted.

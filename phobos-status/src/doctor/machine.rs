@@ -25,7 +25,7 @@ const SCRIPTS: [(&str, &str); 5] = [
     ("blinkstick", "phobos-blink"),
 ];
 
-fn fault(what: String, remedy: impl Into<String>) -> Fault {
+pub(super) fn fault(what: String, remedy: impl Into<String>) -> Fault {
     Fault { what, remedy: remedy.into() }
 }
 
@@ -285,12 +285,19 @@ pub(super) fn spaces(signs: &Signs) -> Found {
 pub(super) fn unlock(signs: &Signs) -> Found {
     let is_encrypted = signs.root_is_encrypted?;
     let can = signs.remote_unlock?;
-    Some(if is_encrypted && !can {
-        vec![fault(
+    if !is_encrypted && !can {
+        return Some(Vec::new());
+    }
+    if !can {
+        return Some(vec![fault(
             "the system's disk is encrypted, and nobody can unlock it from elsewhere after a power cut".to_owned(),
-            "apt install dropbear-initramfs, and put a key into /etc/dropbear/initramfs/authorized_keys",
-        )]
-    } else {
-        Vec::new()
-    })
+            "apt install dropbear-initramfs, and phobos-unlock setup --key FILE",
+        )]);
+    }
+    let wrong = signs.unlock_faults.iter();
+    Some(
+        wrong
+            .map(|what| fault(what.clone(), "phobos-unlock setup mends it; phobos-unlock check looks again"))
+            .collect(),
+    )
 }

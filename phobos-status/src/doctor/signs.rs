@@ -1,21 +1,33 @@
 //! What the checks judge by, as it was seen.
 
+mod drives;
+mod telling;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phobos_core::error::Chain;
-use phobos_core::exec::{self, Exec, Invocation};
+use phobos_core::exec::{self, Exec, ExecError, Invocation};
 use phobos_core::{mount, namespace, systemd};
 use phobos_site::config::{Config, Container, Table};
+use phobos_site::drives::CRYPTTAB;
+use phobos_site::ledger::Book;
 use phobos_site::paths;
 
 use super::PROGRAMS;
 use crate::facts::Work;
+use crate::model::Model;
+
+pub(super) use drives::{Asked, Ways};
+pub(super) use telling::{GROUP, Node};
 
 /// How long a program may take to answer.
 const LIMIT: Duration = Duration::from_secs(20);
+
+/// How long it takes to unpack and look through what the machine boots from.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(300);
 
 /// Where the administrator's own units are.
 const UNITS: &str = "/etc/systemd/system";
@@ -62,6 +74,36 @@ pub(crate) struct Signs {
     pub(super) spaces: Option<Vec<String>>,
     pub(super) root_is_encrypted: Option<bool>,
     pub(super) remote_unlock: Option<bool>,
+    /// What `phobos-unlock check` finds wrong.
+    pub(super) unlock_faults: Vec<String>,
+    /// What is not as it should be with the drives, and what to do about it.
+    pub(super) attention: Option<Vec<(String, String)>>,
+    /// What disks say of themselves.
+    pub(super) asked: Vec<Asked>,
+    pub(super) ways: Vec<Ways>,
+    /// The units that mirror, and the devices that they wait for.
+    pub(super) waiting: Option<Vec<(String, PathBuf)>>,
+    /// The drives that are known.
+    pub(super) known: Vec<PathBuf>,
+    /// How many messages wait, and how many were refused for good.
+    pub(super) letters: Option<(usize, usize)>,
+    /// How sending a test message went, where one was sent.
+    pub(super) sent: Option<Result<(), String>>,
+    /// The lights, and the group whose programs may set them.
+    pub(super) lights: (Vec<Node>, Option<u32>),
+}
+
+/// With what this machine is looked at.
+#[derive(Debug)]
+pub(crate) struct Looking<'a> {
+    pub(crate) exec: &'a dyn Exec,
+    pub(crate) config: Option<&'a Path>,
+    pub(crate) is_root: bool,
+    /// How the machine stands.
+    pub(crate) model: &'a Model,
+    pub(crate) book: &'a Book,
+    /// Whether a test message is to be sent.
+    pub(crate) sends: bool,
 }
 
 /// A key file.
@@ -104,8 +146,44 @@ pub(super) enum State {
     },
 }
 
-/// Looks at this machine; changes nothing.
-pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
+impl Looking<'_> {
+    /// Looks at this machine; changes nothing.
+    pub(crate) fn look(&self) -> Signs {
+        let mut signs = look(self.exec, self.config, self.is_root);
+        signs.attention = Some(self.model.attention.clone());
+        signs.letters = self.model.mail.as_ref().map(|mail| (mail.waiting, mail.set_aside));
+        let external = Config::load(self.config, &[Table::External]).unwrap_or_default().external;
+        let targets = phobos_site::drives::known(&external, Path::new(CRYPTTAB)).unwrap_or_default();
+        signs.known = targets.iter().map(|target| target.device.clone()).collect();
+        signs.waiting = Path::new(UNITS).is_dir().then(|| drives::waiting(Path::new(UNITS)));
+        let encrypted = targets.iter().filter(|target| target.luks.is_some());
+        signs.ways = encrypted
+            .map(|target| {
+                let drive = target.name.to_string();
+                let header = signs.headers.iter().find(|header| header.drive == drive);
+                Ways {
+                    slots: header.and_then(|header| drives::slots(self.exec, &header.path)),
+                    is_on_sheet: self.book.drives.get(&drive).is_some_and(|entry| entry.sheet.is_some()),
+                    drive,
+                }
+            })
+            .collect();
+        if self.is_root {
+            let mut disks: Vec<_> =
+                targets.iter().map(|target| (target.device.clone(), format!("the drive {}", target.name))).collect();
+            let entries = mount::fstab_entries(signs.fstab.as_deref().unwrap_or_default());
+            let source = entries.iter().find(|(_, place)| *place == signs.backup);
+            disks.extend(source.map(|(source, _)| (mount::device_of(source), "the backups".to_owned())));
+            signs.asked = drives::ask(self.exec, &disks);
+        }
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        signs.lights = telling::nodes(Path::new("/sys"), Path::new("/dev"), &groups);
+        signs.sent = self.sends.then(|| telling::send(self.exec, self.config));
+        signs
+    }
+}
+
+fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
     let mut signs = Signs::default();
     let (mistakes, _) = Config::mistakes(file);
     signs.mistakes = mistakes.iter().map(|mistake| Chain(mistake).to_string()).collect();
@@ -160,7 +238,21 @@ pub(crate) fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs
     let below = root.and_then(|root| said("lsblk", &["--noheadings", "--inverse", "--output=TYPE", &root]));
     signs.root_is_encrypted = below.map(|below| below.split_whitespace().any(|kind| kind == "crypt"));
     signs.remote_unlock = is_root.then(|| UNLOCKERS.iter().any(|path| Path::new(path).exists()));
+    if signs.remote_unlock == Some(true) {
+        signs.unlock_faults = unlock_faults(exec);
+    }
     signs
+}
+
+/// What `phobos-unlock check` finds wrong, a line each; nothing where it is not installed.
+fn unlock_faults(exec: &dyn Exec) -> Vec<String> {
+    let mut said = Vec::new();
+    let call = Invocation::new("phobos-unlock").arg("check").limit(UNLOCK_LIMIT);
+    match exec.pour(&call, &mut |bytes| said.extend_from_slice(bytes)) {
+        Ok(()) | Err(ExecError::Missing { .. }) => Vec::new(),
+        Err(error) if said.is_empty() => vec![Chain(&error).to_string()],
+        Err(_) => String::from_utf8_lossy(&said).lines().map(str::to_owned).collect(),
+    }
 }
 
 fn first_line(text: &str) -> String {

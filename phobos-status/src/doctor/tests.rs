@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::signs::{Header, Key, Seen, State};
+use phobos_core::block::Health;
+
+use super::signs::{Asked, Header, Key, Node, Seen, State, Ways};
 use super::*;
 
 /// A machine with nothing wrong.
@@ -42,6 +44,17 @@ fn well() -> Signs {
         spaces: Some(names(&["luv", ".phobos"])),
         root_is_encrypted: Some(true),
         remote_unlock: Some(true),
+        attention: Some(Vec::new()),
+        asked: vec![
+            Asked { what: "the drive A".into(), health: Health::Good },
+            Asked { what: "the backups".into(), health: Health::Unknown("it does not tell".into()) },
+        ],
+        ways: vec![Ways { drive: "A".into(), slots: Some(2), is_on_sheet: true }],
+        waiting: Some(vec![("phobos-ext@a-b.service".into(), "/dev/disk/by-uuid/a-b".into())]),
+        known: vec!["/dev/disk/by-uuid/a-b".into(), "/dev/loop0".into()],
+        letters: Some((0, 0)),
+        sent: Some(Ok(())),
+        lights: (vec![Node { path: "/dev/hidraw0".into(), group: 999, mode: 0o660 }], Some(999)),
         ..Signs::default()
     }
 }
@@ -54,7 +67,7 @@ fn faults(name: &str, signs: &Signs) -> Vec<String> {
 /// A change of a machine that is well, and what is said of it then.
 type Case = (&'static str, fn(&mut Signs), &'static str);
 
-const CASES: [Case; 24] = [
+const CASES: [Case; 37] = [
     (
         "config",
         |signs| signs.mistakes.push("phobos.toml:3: mount: no".into()),
@@ -143,6 +156,43 @@ const CASES: [Case; 24] = [
     ("disks", |signs| signs.disks = Some("Use% Mounted on\n 91% /srv a\n  -  /x\n".into()), "/srv a is 91 % full"),
     ("spaces", |signs| signs.spaces.as_mut().unwrap().push("gone".into()), "the holding space gone is of no host"),
     ("unlock", |signs| signs.remote_unlock = Some(false), "the system's disk is encrypted, and nobody can unlock it"),
+    (
+        "unlock",
+        |signs| signs.unlock_faults.push("/boot/initrd.img-6.1 is older than /etc/crypttab".into()),
+        "/boot/initrd.img-6.1 is older than /etc/crypttab; phobos-unlock setup mends it",
+    ),
+    (
+        "drives",
+        |signs| signs.attention.as_mut().unwrap().push(("the drive A is overdue".into(), "plug in A".into())),
+        "the drive A is overdue; plug in A",
+    ),
+    (
+        "health",
+        |signs| signs.asked[1].health = Health::Failing("8 sectors cannot be read".into()),
+        "the disk of the backups fails: 8 sectors cannot be read",
+    ),
+    ("recovery", |signs| signs.ways[0].slots = Some(1), "nothing but its key file on this machine opens the drive A"),
+    ("recovery", |signs| signs.ways[0].is_on_sheet = false, "no recovery sheet has been made that has the drive A"),
+    (
+        "devices",
+        |signs| signs.waiting.as_mut().unwrap().push(("phobos-ext@c.service".into(), "/dev/disk/by-uuid/c".into())),
+        "phobos-ext@c.service waits for /dev/disk/by-uuid/c, which is no drive that is configured",
+    ),
+    (
+        "devices",
+        |signs| signs.known.push("/dev/disk/by-uuid/c".into()),
+        "nothing happens when the drive /dev/disk/by-uuid/c is plugged in; systemctl enable $(systemd-escape",
+    ),
+    ("mail", |signs| signs.letters = Some((2, 0)), "no server has taken 2 messages yet"),
+    ("mail", |signs| signs.letters = Some((0, 1)), "no server would take 1 message"),
+    (
+        "mailer",
+        |signs| signs.sent = Some(Err("no server".into())),
+        "a test message did not leave as a unit sends it: no",
+    ),
+    ("light", |signs| signs.lights.0[0].group = 0, "units cannot set the light at /dev/hidraw0"),
+    ("light", |signs| signs.lights.1 = None, "units cannot set the light at /dev/hidraw0"),
+    ("light", |signs| signs.lights.0[0].mode = 0o666, "any user can turn the light at /dev/hidraw0 green"),
 ];
 
 #[test]
@@ -162,6 +212,15 @@ fn each_check_fires_where_it_is_to_and_nowhere_else() {
     }
 }
 
+/// The owner's unit waits for a label, which any of his drives has.
+#[test]
+fn a_unit_that_waits_for_a_label_waits_for_any_drive() {
+    let mut signs = well();
+    signs.known.push("/dev/disk/by-uuid/c".into());
+    signs.waiting = Some(vec![("backup-exthdd.service".into(), "/dev/disk/by-label/extbackup".into())]);
+    assert!(faults("devices", &signs).is_empty());
+}
+
 #[test]
 fn what_cannot_be_seen_is_no_fault() {
     let report = run(&[], &Signs { programs: well().programs, ..Signs::default() }).unwrap();
@@ -169,7 +228,25 @@ fn what_cannot_be_seen_is_no_fault() {
     let unseen: Vec<_> = report.checks.iter().filter(|line| line.state == "unseen").map(|line| line.check).collect();
     assert_eq!(
         unseen,
-        ["hidden", "fstab", "namespace", "timers", "borg", "rsync", "landlock", "clock", "disks", "spaces", "unlock"]
+        [
+            "hidden",
+            "fstab",
+            "namespace",
+            "timers",
+            "drives",
+            "health",
+            "devices",
+            "mail",
+            "mailer",
+            "light",
+            "borg",
+            "rsync",
+            "landlock",
+            "clock",
+            "disks",
+            "spaces",
+            "unlock"
+        ]
     );
     let mut signs = well();
     signs.keys = vec![Key { path: PathBuf::from("/k"), state: State::Unseen }];

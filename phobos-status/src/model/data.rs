@@ -27,6 +27,9 @@ pub(crate) struct Model {
     pub(crate) running: Vec<Running>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) drives: Vec<Drive>,
+    /// What is not as it should be with the drives, and what to do about it; among the findings too.
+    #[serde(skip)]
+    pub(crate) attention: Vec<(String, String)>,
     /// `None` if it cannot be seen.
     pub(crate) mail: Option<Mail>,
     pub(crate) light: Light,

@@ -120,26 +120,29 @@ fn jobs(model: &Model, findings: &mut Findings) {
     }
 }
 
+/// What is not as it should be with the drives, and what to do about it.
+pub(super) fn attention_of(standings: &[Standing]) -> Vec<(String, String)> {
+    let remedy = |attention: &Attention| match attention {
+        Attention::Overdue { drive, .. } => format!("plug in {}", clean(drive)),
+        Attention::NearlyFull { .. } => "delete generations or old archives, or prepare a larger drive".to_owned(),
+        Attention::Rots { .. } => "put a new drive in its place; until then each mirror mends what it finds".to_owned(),
+        Attention::Fails { drive, .. } => {
+            format!("put a new drive in the place of {}; its copy is read back as long as it lasts", clean(drive))
+        }
+        Attention::NotRestored { drive, .. } => {
+            format!(
+                "mirror to it and run `phobos-ext drill {}` again; until that passes, count on another drive",
+                clean(drive)
+            )
+        }
+        Attention::Twice { .. } | Attention::Together { .. } => String::new(),
+    };
+    rotation::attention(standings).iter().map(|attention| (clean(&attention.to_string()), remedy(attention))).collect()
+}
+
 fn drives(standings: &[Standing], findings: &mut Findings) {
-    for attention in rotation::attention(standings) {
-        let remedy = match &attention {
-            Attention::Overdue { drive, .. } => format!("plug in {}", clean(drive)),
-            Attention::NearlyFull { .. } => "delete generations or old archives, or prepare a larger drive".to_owned(),
-            Attention::Rots { .. } => {
-                "put a new drive in its place; until then each mirror mends what it finds".to_owned()
-            }
-            Attention::Fails { drive, .. } => {
-                format!("put a new drive in the place of {}; its copy is read back as long as it lasts", clean(drive))
-            }
-            Attention::NotRestored { drive, .. } => {
-                format!(
-                    "mirror to it and run `phobos-ext drill {}` again; until that passes, count on another drive",
-                    clean(drive)
-                )
-            }
-            Attention::Twice { .. } | Attention::Together { .. } => String::new(),
-        };
-        findings.add(Severity::Attention, clean(&attention.to_string()), remedy);
+    for (what, remedy) in attention_of(standings) {
+        findings.add(Severity::Attention, what, remedy);
     }
 }
 

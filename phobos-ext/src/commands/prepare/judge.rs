@@ -1,7 +1,7 @@
 //! Whether a disk may become a drive: a pure function of what was seen of the disk, of this machine, and of an earlier run.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use phobos_core::block::{Disk, Signature};
 use phobos_core::fs::shown_text;
@@ -186,19 +186,6 @@ fn is_on(disk: &Disk, source: &str, disks: &BTreeSet<String>) -> bool {
         || is_written(tag("UUID=", "/dev/disk/by-uuid"), |found| &found.uuid)
         || is_written(tag("LABEL=", "/dev/disk/by-label"), |found| &found.label)
         || part.is_some_and(|id| disk.table.as_ref().is_some_and(|table| table.parts.contains(&id)))
-}
-
-/// The device that a line of a table means, as far as its path says so.
-pub(super) fn device_of(source: &str) -> PathBuf {
-    let tags = [
-        ("UUID=", "/dev/disk/by-uuid"),
-        ("LABEL=", "/dev/disk/by-label"),
-        ("PARTUUID=", "/dev/disk/by-partuuid"),
-        ("PARTLABEL=", "/dev/disk/by-partlabel"),
-    ];
-    let named =
-        tags.iter().find_map(|(tag, folder)| Some(Path::new(folder).join(source.strip_prefix(tag)?.trim_matches('"'))));
-    named.unwrap_or_else(|| source.into())
 }
 
 #[cfg(test)]

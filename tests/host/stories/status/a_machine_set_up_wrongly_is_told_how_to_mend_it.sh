@@ -23,6 +23,18 @@ header=headers/A-11111111-2222-3333-4444-555555555555.header
 wrong headers; mkdir headers; head -c 4096 /dev/zero >$header; wrong headers; grep 'is no header of the drive A' <(tr -s ' \n' ' ' <told)
 truncate -s 20M luks; cryptsetup luksFormat -q --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --uuid=11111111-2222-3333-4444-555555555555 luks keys/A
 rm $header; cryptsetup luksHeaderBackup luks --header-backup-file $header; right headers
+# One way into it, and on no sheet; and a disk that says that it fails, of the backups.
+wrong recovery; grep 'nothing but its key file' told; grep 'no recovery sheet' told
+echo words >words; cryptsetup luksAddKey -q --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --key-file keys/A luks words
+rm $header; cryptsetup luksHeaderBackup luks --header-backup-file $header
+echo '{"schema_version": 1, "drives": {"A": {"sheet": "2026-01-01T00:00:00Z"}}}' >/var/lib/phobos/drives.json; right recovery
+smart() { printf '#!/bin/sh\necho %s\nexit %s\n' "'{\"smart_status\":{\"passed\":$1}}'" "$2" >smartctl; chmod 755 smartctl; }
+smart false 8; wrong health; grep 'the disk of the backups fails' told; smart true 0; right health
+rm smartctl; status doctor health | grep 'cannot be told here'
+# A test message is sent where that is asked for, and nowhere else.
+printf '[mail]\ntransport = "smtp://127.0.0.1:9"\n' >>"$CONFIG"; export PHOBOS_MAIL_OWN=$STORY/spool PHOBOS_MAIL_UNITS=$STORY/none
+status doctor mail | grep '^mail *ok'; status doctor | grep '^mailer *cannot be told' || true; test ! -e spool
+wrong mailer; grep 'a test message did not leave' told; sed -i '/^.mail/,$d' "$CONFIG"
 phobos-ns --config "$CONFIG" exec -- mkdir -p /backup/holding/gone
 wrong spaces; grep 'the holding space gone is of no host' told
 mkdir pull.d; echo 'source = ["/srv/"]' >pull.d/gone.toml; right spaces
