@@ -39,8 +39,9 @@ pub(crate) struct Sample {
     /// Where in the circle it begins.
     from: u64,
     nearest: BinaryHeap<Candidate>,
-    /// How many files the archive has of the host.
+    /// How many files the archive has of the host, and how many bytes.
     pub(crate) files: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The samples of all hosts that an archive has files of.
@@ -52,6 +53,8 @@ pub(crate) struct Draw<'a> {
     pub(crate) hosts: &'a BTreeMap<OsString, u64>,
     /// What was found.
     pub(crate) samples: BTreeMap<OsString, Sample>,
+    /// How many bytes all files of the archive have, whosever they are.
+    pub(crate) bytes: u64,
     order: u64,
 }
 
@@ -76,11 +79,12 @@ impl Candidate {
 
 impl Sample {
     fn new(from: u64) -> Self {
-        Self { from, nearest: BinaryHeap::new(), files: 0 }
+        Self { from, nearest: BinaryHeap::new(), files: 0, bytes: 0 }
     }
 
     fn see(&mut self, order: u64, item: Item, inside: PathBuf) {
         self.files = self.files.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(item.size);
         let distance = Item::lot(inside.as_os_str()).wrapping_sub(self.from);
         self.nearest.push(Candidate { distance, order, item, inside });
         if self.nearest.len() > MOST {
@@ -96,12 +100,13 @@ impl Sample {
 
 impl<'a> Draw<'a> {
     pub(crate) fn new(holding: &'a Path, hosts: &'a BTreeMap<OsString, u64>) -> Self {
-        Self { holding, hosts, samples: BTreeMap::new(), order: 0 }
+        Self { holding, hosts, samples: BTreeMap::new(), bytes: 0, order: 0 }
     }
 
     /// Takes a file of the archive, if it is of a host that is wanted.
     pub(crate) fn see(&mut self, item: Item) {
         self.order = self.order.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(item.size);
         let Some(inside) = inside(self.holding, &item.path) else { return };
         let Some(host) = inside.iter().next() else { return };
         let Some(from) = self.hosts.get(host) else { return };

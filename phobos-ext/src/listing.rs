@@ -107,7 +107,9 @@ fn drilled(drills: &Drills) -> Option<String> {
     let (day, size) = (human::day(drill.at), human::size(drill.bytes));
     let archived = human::day(drill.archived);
     let what = if drill.full { "everything was".to_owned() } else { format!("{} files were", drill.files) };
-    Some(format!("last drill {day}: {what} restored from it, {size}, archived {archived} or later"))
+    let whole = drills.whole.as_ref().filter(|_| !drill.full);
+    let whole = whole.map(|whole| format!("; everything was on {}", human::day(whole.at))).unwrap_or_default();
+    Some(format!("last drill {day}: {what} restored from it, {size}, archived {archived} or later{whole}"))
 }
 
 fn mirrored(mirror: &Mirror) -> String {

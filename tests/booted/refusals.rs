@@ -1,7 +1,9 @@
 //! What is refused: the drive stays as it was, whatever is wrong with the source or with the drive itself.
 
-use anyhow::ensure;
-use phobos_tests::{PASSPHRASE, Story, booted};
+use anyhow::{Result, ensure};
+use phobos_tests::{Container, PASSPHRASE, Story, booted};
+
+type Nas = phobos_tests::Nas<Container>;
 
 #[test]
 fn source_not_mounted() -> Story {
@@ -54,6 +56,7 @@ fn drive_full() -> Story {
         let a = nas.drive("A")?;
         nas.expect_drives(&[&a])?;
         nas.mirror(&a)?;
+        drilled(nas)?;
         nas.sh(&format!(
             "export BORG_PASSPHRASE='{PASSPHRASE}' HOME=/root BORG_RELOCATED_REPO_ACCESS_IS_OK=yes; \
              nsenter --mount=/run/phobos/ns/backup sh -euc 'borg create /backup/borg::four /etc; \
@@ -63,6 +66,20 @@ fn drive_full() -> Story {
         nas.expect_failure(&a, 65, "are free on the drive; nothing was written")?;
         nas.check_copy(&a)
     })
+}
+
+/// Has the shipped unit restore files from the drive that is here, and from none.
+fn drilled(nas: &Nas) -> Result<()> {
+    let unit = "phobos-ext-drill.service";
+    nas.sh(&format!("install -D -m 600 /dev/null /etc/credstore/borg-passphrase; echo '{PASSPHRASE}' >/etc/credstore/borg-passphrase"))?;
+    nas.sh(&format!("systemctl start {unit}"))?;
+    let said = nas.journal(unit)?;
+    ensure!(said.contains("files restored from A") && !said.contains("warn"), "{said}");
+    nas.wait_until_closed()?;
+    nas.sh(&format!("mv /etc/phobos/phobos.toml /root; printf '[[external.drive]]\nname = \"X\"\ndevice = \"/dev/none\"\n' >/etc/phobos/phobos.toml
+        systemctl start {unit}; mv /root/phobos.toml /etc/phobos"))?;
+    ensure!(nas.journal(unit)?.contains("no drive is plugged in"), "it does not say so");
+    Ok(())
 }
 
 /// Makes a good mirror, spoils the source with `script`, and sees the next run refused with everything told and the drive

@@ -433,6 +433,10 @@ fn next_steps(changed: &[PathBuf]) -> Vec<&'static str> {
             "  systemctl enable --now phobos-ext-verify-source.timer    # reads some of the repository again each night",
         );
     }
+    if is_new("phobos-ext-drill.timer") {
+        steps.push("  and with the repository's passphrase in /etc/credstore/borg-passphrase, root's alone, or if it has none:");
+        steps.push("  systemctl enable --now phobos-ext-drill.timer    # restores files from a drive that is here, once a month");
+    }
     if !steps.is_empty() {
         steps.insert(0, "next:");
     }

@@ -24,7 +24,7 @@ use phobos_site::config::{Config, DriveChoice};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
 use phobos_site::led::Board;
-use phobos_site::ledger::{Drill, Ledger};
+use phobos_site::ledger::{Book, Drill, Ledger};
 use phobos_site::logging;
 use phobos_site::paths::Paths;
 use serde::Serialize;
@@ -53,6 +53,12 @@ pub(crate) struct Args {
     /// For how long to restore, such as 30m, instead of `drill-time`
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
+    /// Restore everything that the newest archives have, to nowhere, however long that takes
+    #[arg(long, conflicts_with = "time")]
+    full: bool,
+    /// Do nothing, and end well, where no drive is plugged in
+    #[arg(long)]
+    if_here: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -103,6 +109,12 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     let drive = args.name.as_ref().or(cli.drive.as_ref());
     let beginning = Beginning { job: JOB, drive, programs: &["borg", "mount", "umount"], until: |_, _| None };
     let begun = beginning.begin(cli, &mut frame);
+    if let Some(error) =
+        begun.as_ref().err().filter(|error| args.if_here && exit::exit_of(error.as_ref()) == Exit::Absent)
+    {
+        log::info!("{}", Chain(error.as_ref()));
+        return Ok(());
+    }
     let (config, target, _drive) = begun.inspect_err(|error| frame.failed_early(JOB, &Chain(error.as_ref())))?;
     let name = target.name.as_str();
     let spec = Spec {
@@ -130,7 +142,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         print(args, name, &restored);
         judge(&config, name, &restored).map(|()| restored)
     });
-    let book = at_drive.note(&ledger, &result);
+    let book = at_drive.note(&ledger, args.full, &result);
     at_drive.tell(cli, &frame, &ledger, &book);
     match &result {
         Ok(restored) => {
@@ -148,14 +160,14 @@ impl AtDrive<'_> {
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
         let passphrase = opening::passphrase(self.config, self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
-        let until = Instant::now().checked_add(time);
+        let until = if args.full { None } else { Instant::now().checked_add(time) };
         let wanted = self.hosts(ledger)?;
         let folder = opened::drilled_folder(self.paths, &self.target.name);
         make_private(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mapping = opened::drilled_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
         let session = Session::open_at(self.exec, self.config, self.target, Access::Look, &place)?;
-        let restored = self.restore(&session, &folder, until, &wanted, passphrase);
+        let restored = self.restore(&session, &folder, (until, args.full), &wanted, passphrase);
         Ok(teardown::join(restored.map_err(boxed), session.close())?)
     }
 
@@ -163,7 +175,7 @@ impl AtDrive<'_> {
         &self,
         session: &Session<'_>,
         folder: &Path,
-        until: Option<Instant>,
+        (until, is_full): (Option<Instant>, bool),
         wanted: &BTreeMap<OsString, u64>,
         passphrase: Secret,
     ) -> Result<Restored, anyhow::Error> {
@@ -182,7 +194,8 @@ impl AtDrive<'_> {
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);
         let mut handler = monitor.handler();
         let mut restoring = Restoring::new(&archives, &holding, inside, until, &mut handler);
-        let done = restoring.sample(wanted).map_err(|error| match error.downcast_ref::<ArchiveError>() {
+        let done = if is_full { restoring.all(wanted) } else { restoring.sample(wanted) };
+        let done = done.map_err(|error| match error.downcast_ref::<ArchiveError>() {
             Some(ArchiveError::Unopened { why }) => opening::unopened(&self.target.name, *why, keys),
             Some(ArchiveError::Damaged { said }) => {
                 let text = format!("the repository on the drive {} cannot be opened: {said}", self.target.name);
@@ -223,7 +236,7 @@ impl AtDrive<'_> {
     }
 
     /// Writes down how it went; what a person or another job is in the way of says nothing of the drive.
-    fn note(&self, ledger: &Ledger, result: &Result<Restored, anyhow::Error>) -> phobos_site::ledger::Book {
+    fn note(&self, ledger: &Ledger, full: bool, result: &Result<Restored, anyhow::Error>) -> Book {
         let (name, now) = (self.target.name.as_str(), Utc::now());
         ledger.update_or_warn(|book| {
             let is_mirrored = book.drives.get(name).is_some_and(|entry| entry.mirror.is_some());
@@ -234,7 +247,7 @@ impl AtDrive<'_> {
                     drills.turn(next.collect());
                     let archived = restored.hosts.iter().map(|host| host.archive.made).min().unwrap_or(now);
                     let (files, bytes) = (restored.files, restored.bytes);
-                    drills.went_well(Drill { at: now, files, bytes, archived, full: false });
+                    drills.went_well(Drill { at: now, files, bytes, archived, full });
                 }
                 Err(error) if is_mirrored && exit::exit_of(error.as_ref()) == Exit::Refused => {
                     drills.went_wrong(now, Chain(error.as_ref()).to_string());

@@ -17,6 +17,9 @@ pub struct Drills {
     /// The last drill that went well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<Drill>,
+    /// The last one that restored everything and went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Drill>,
     /// How the last one went wrong, until one goes well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad: Option<BadDrill>,
@@ -55,6 +58,9 @@ pub struct BadDrill {
 impl Drills {
     /// Takes note of a drill that went well.
     pub fn went_well(&mut self, drill: Drill) {
+        if drill.full {
+            self.whole = Some(drill.clone());
+        }
         self.good = Some(drill);
         self.bad = None;
     }

@@ -39,6 +39,10 @@ pub(super) struct Restoring<'a, 'h> {
     pub(super) until: Option<Instant>,
     pub(super) handler: Handler<'h>,
     pub(super) restored: Restored,
+    /// The archives that samples were drawn from, with how many bytes their files have.
+    drawn: Vec<(Archive, u64)>,
+    /// How many bytes all of it has, where all of it is restored.
+    total: Option<u64>,
     begun: Instant,
     told: u64,
 }
@@ -80,6 +84,8 @@ pub(super) struct Damaged {
 /// A host whose turn comes again and again.
 struct Waiting {
     host: usize,
+    /// How many bytes the archive has of it.
+    bytes: u64,
     files: std::vec::IntoIter<Candidate>,
     most: (usize, u64),
 }
@@ -92,15 +98,15 @@ impl<'a, 'h> Restoring<'a, 'h> {
         until: Option<Instant>,
         handler: Handler<'h>,
     ) -> Self {
-        let (restored, begun) = (Restored::default(), Instant::now());
-        Self { archives, holding, inside, until, handler, restored, begun, told: 0 }
+        let (restored, drawn, begun) = (Restored::default(), Vec::new(), Instant::now());
+        Self { archives, holding, inside, until, handler, restored, drawn, total: None, begun, told: 0 }
     }
 
     /// Restores files of the hosts that are `wanted`, each from its place in the circle on.
     pub(super) fn sample(&mut self, wanted: &BTreeMap<OsString, u64>) -> Result<(), anyhow::Error> {
         self.handler_phase()?;
         let mut waiting = self.draw(wanted)?;
-        while let Some(Waiting { host, mut files, most: (count, bytes) }) = waiting.pop_front() {
+        while let Some(Waiting { host, mut files, most: (count, bytes), bytes: all }) = waiting.pop_front() {
             let batch = drill::batch(&mut files, count, bytes);
             let is_first = count == FIRST.0;
             let is_over = !is_first && self.is_over();
@@ -109,7 +115,38 @@ impl<'a, 'h> Restoring<'a, 'h> {
             }
             if self.batch(host, &batch, is_first)? {
                 let most = (count.saturating_mul(4).min(LAST.0), bytes.saturating_mul(4).min(LAST.1));
-                waiting.push_back(Waiting { host, files, most });
+                waiting.push_back(Waiting { host, files, most, bytes: all });
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores all that is in the newest archives of these hosts.
+    pub(super) fn all(&mut self, wanted: &BTreeMap<OsString, u64>) -> Result<(), anyhow::Error> {
+        self.handler_phase()?;
+        let waiting = self.draw(wanted)?;
+        let drawn = std::mem::take(&mut self.drawn);
+        self.total = Some(drawn.iter().map(|(_, bytes)| bytes).sum());
+        for (archive, bytes) in drawn {
+            let before = self.restored.bytes;
+            let archives = self.archives;
+            let ended = archives.everything(&archive, &mut |piece| {
+                self.came(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            });
+            let came = self.restored.bytes.saturating_sub(before);
+            match ended {
+                Ok(()) if came == bytes => {}
+                Ok(()) => self.damaged(Path::new(""), &archive, format!("{came} bytes came of {bytes}")),
+                Err(ArchiveError::Damaged { said }) => self.damaged(Path::new(""), &archive, said),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if self.restored.damaged.is_empty() {
+            for Waiting { host, bytes, .. } in waiting {
+                if let Some(host) = self.restored.hosts.get_mut(host) {
+                    (host.files, host.bytes) = (host.all, bytes);
+                    self.restored.files = self.restored.files.saturating_add(host.all);
+                }
             }
         }
         Ok(())
@@ -136,14 +173,17 @@ impl<'a, 'h> Restoring<'a, 'h> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            let samples = draw.samples;
+            let Draw { samples, bytes: all, .. } = draw;
+            if !samples.is_empty() {
+                self.drawn.push((archive.clone(), all));
+            }
             for (host, sample) in samples {
                 missing.remove(&host);
                 let (name, all) = (host.to_string_lossy().into_owned(), sample.files);
-                let host = self.restored.hosts.len();
+                let (host, bytes) = (self.restored.hosts.len(), sample.bytes);
                 let archive = archive.clone();
                 self.restored.hosts.push(Host { name, archive, all, files: 0, bytes: 0, next: None });
-                waiting.push_back(Waiting { host, files: sample.in_turn().into_iter(), most: FIRST });
+                waiting.push_back(Waiting { host, bytes, files: sample.in_turn().into_iter(), most: FIRST });
             }
         }
         self.restored.missing = missing.into_keys().map(|host| host.to_string_lossy().into_owned()).collect();
@@ -247,7 +287,7 @@ impl<'a, 'h> Restoring<'a, 'h> {
             return;
         }
         self.told = self.restored.bytes;
-        let progress = Progress::new(self.restored.bytes, None, self.begun.elapsed());
+        let progress = Progress::new(self.restored.bytes, self.total, self.begun.elapsed());
         // Borg is ended by what runs it, when this process is asked to end.
         if let Err(halt) = (self.handler)(CopyEvent::Progress(progress)) {
             log::debug!("{halt}");

@@ -7,6 +7,7 @@ house "$(shuf -n 1 -e none repokey repokey-blake2 authenticated --random-source=
 for how in flip forge; do
     mount "$A" disk.A; python3 "$HOST/chunks.py" choose disk.A/borg "$SEED" >chunk; python3 "$HOST/chunks.py" $how disk.A/borg <chunk; umount disk.A
     expect 65 "1 file is not what was archived: backup/holding/luv/photo " ext drill --time 0s; bare; grep -E "(integrity error|checksum mismatch|id verification failed|Authentication failed)" out
+    expect 65 "1 file is not what was archived: nas-2026-01-01 itself (" ext drill --full; bare
     # It is tried again before all others, until it restores.
     test $how = flip || expect 65 "1 file is not what was archived: backup/holding/luv/photo " ext drill --time 0s
     mount "$A" disk.A; python3 "$HOST/chunks.py" undo disk.A/borg <chunk; umount disk.A

@@ -20,6 +20,16 @@ changed=0
 for files in 5 5; do drill --time 0s >found; test "$(told files)" = $files; changed=$((changed + $(told changed))); bare; done
 test $changed = 2
 
+# A drive that is away is a failure only for somebody who has asked for it.
+sed "s|$A|/dev/none|" "$CONFIG" >away.toml
+expect 0 "no drive is plugged in" phobos-ext --config away.toml drill --if-here; expect 66 "no drive is plugged in" phobos-ext --config away.toml drill
+
+# All of it, to nowhere; in the ledger it stands beside the samples.
+drill --full >found; test "$(told files)" = 9; test "$(told damaged)" = "[]"; bare; ext drives | grep "everything was"
+drill --time 0s >found; ext drives | tr -s '\n ' ' ' | grep "restored from it.*; everything was on"
+ext drives --json | grep '"drilled_whole": "20'; test "$before" = "$(sha256sum <"$A")"
+expect 2 "cannot be used with" ext drill --full --time 1h
+
 # Without a passphrase, or with another one, nothing is said of files.
 expect 78 "give it as the systemd credential borg-passphrase" env CREDENTIALS_DIRECTORY="$STORY" phobos-ext --config "$CONFIG" drill; bare
 mkdir other; echo another >other/borg-passphrase
