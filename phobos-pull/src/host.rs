@@ -246,6 +246,6 @@ pub(crate) fn light_job(host: &HostName) -> String {
 }
 
 /// An error that still knows its type, and so its exit code.
-fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
+pub(crate) fn boxed(error: anyhow::Error) -> Box<dyn Error + Send + Sync> {
     error.reallocate_into_boxed_dyn_error_without_backtrace()
 }

@@ -1,10 +1,11 @@
-//! `phobos-pull restore`: gives files back from a host's holding space, with the owners, modes and links that it keeps beside them.
+//! `phobos-pull restore`: gives files back from a host's holding space, here or on an off-site drive, with the owners, modes and links that it keeps beside them.
 //!
 //! rsync writes into a folder of root's own below the one that was named, where nobody else gets in; what is whole and was looked
 //! at is then put in place by renames, relative to descriptors, and never over anything.
 
 mod asked;
 mod kept;
+mod origin;
 mod place;
 mod stage;
 mod told;
@@ -19,6 +20,7 @@ use phobos_core::fs::Dir;
 use phobos_core::progress::{Backoff, CopyEvent};
 use phobos_core::rsync;
 use phobos_core::signal::Signals;
+use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
@@ -28,9 +30,11 @@ use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName};
 
 use self::asked::Asked;
+use self::origin::Opened;
 use self::place::Placed;
 use self::stage::Stage;
 use crate::ending::Complaints;
+use crate::host::boxed;
 use crate::mark::{Mark, Marks};
 use crate::screen::Screen;
 use crate::{Cli, pull, users};
@@ -48,8 +52,11 @@ pub(crate) struct Args {
     #[arg(value_name = "HOST")]
     host: HostName,
     /// Give these back: paths on the host, such as /home/anna/photos
-    #[arg(value_name = "PATH", required_unless_present = "list")]
+    #[arg(value_name = "PATH", required_unless_present_any = ["list", "from"])]
     paths: Vec<PathBuf>,
+    /// Give them back from here: `holding`, or `drive NAME`, which is opened for it and closed again
+    #[arg(long, value_name = "ORIGIN", num_args = 1..=2)]
+    from: Vec<String>,
     /// Put them into this folder, each by its last name
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     to: PathBuf,
@@ -77,7 +84,12 @@ pub(crate) struct Args {
 /// When what is asked for is not there, or could not be given back as a whole; no file has its final name then that is not whole.
 pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let host = pull::find(config, &args.host)?;
-    let asked = asked::checked(&args.paths, args.list)?;
+    let (origin, more) = origin::parse(&args.from)?;
+    let asked: Vec<_> = args.paths.iter().cloned().chain(more).collect();
+    if asked.is_empty() && !args.list {
+        return Err(Stop::new(Exit::Usage, "say what is to be given back: paths, as the host has them").into());
+    }
+    let asked = asked::checked(&asked, args.list)?;
     exec::require(&["rsync", "mount", "setpriv"])?;
     // Before the namespace is entered: it is a folder of the machine outside.
     let target = (!args.list).then(|| place::open(&args.to)).transpose()?;
@@ -92,34 +104,10 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     let light = format!("{NAME}-{}", host.name);
     // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull.
     let _lock = frame.lock(&host.lock(), Mode::Shared, &light, None)?;
-    let space = open_space(config, &host)?;
-    let found = asked::found(&space, &host.name, asked)?;
-    if args.list {
-        return told::list(&space, &found, args.json);
-    }
-    let Some(target) = target else { return Ok(()) };
-    if args.dry_run {
-        return told::rehearse(&found, &target, args.overwrite, args.json);
-    }
-    let screen = Screen::new();
-    let say = |text: &str| screen.say(log::Level::Info, &host.name, text);
-    let visibility = if screen.is_watched() { Visibility::All } else { Visibility::Failures };
-    let spec =
-        Spec { name: NAME, object: host.name.as_str(), light, working: String::new(), visibility, expected_end: None };
-    // A mistake in what was asked for has been told by now, to whom it concerns: it is no failure of a job.
-    let job = frame.begin(spec, None, &say);
-    let restore = Restore { config, host: &host, system: &system, screen: &screen, args };
-    let result = restore.give_back(&space, &found, &target);
-    screen.end(&host.name);
-    let ending = match &result {
-        Ok(placed) => Ending { bytes: Some(placed.bytes), ..Ending::default() },
-        Err(error) => Ending::failed(error.as_ref()),
-    };
-    job.end(&ending);
-    let placed = result?;
-    screen.conclude(&placed.summary());
-    log::info!("{}: {}", host.name, placed.summary());
-    if args.json { told::print(&placed.printed()) } else { Ok(()) }
+    let opened = Opened::open(&system, cli.config.as_deref(), config, &origin)?;
+    let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args, opened: &opened };
+    let result = restore.run(asked, target.as_ref(), &frame, light);
+    Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?)
 }
 
 /// What a restore works with.
@@ -129,9 +117,43 @@ struct Restore<'a> {
     system: &'a System<'a>,
     screen: &'a Screen,
     args: &'a Args,
+    opened: &'a Opened<'a>,
 }
 
 impl Restore<'_> {
+    /// Shows what there is, or gives it back into `target`. Nothing of the space is held open afterwards.
+    fn run(
+        &self,
+        asked: Vec<PathBuf>,
+        target: Option<&Dir>,
+        frame: &Frame<'_>,
+        light: String,
+    ) -> Result<(), anyhow::Error> {
+        let Self { host, screen, args, .. } = *self;
+        let space = self.opened.space(host)?;
+        let found = asked::found(&space, &host.name, &self.opened.shown, asked)?;
+        let Some(target) = target else { return told::list(&space, &found, args.json) };
+        if args.dry_run {
+            return told::rehearse(&found, target, args.overwrite, args.json);
+        }
+        let say = |text: &str| screen.say(log::Level::Info, &host.name, text);
+        let visibility = if screen.is_watched() { Visibility::All } else { Visibility::Failures };
+        let object = host.name.as_str();
+        let spec = Spec { name: NAME, object, light, working: String::new(), visibility, expected_end: None };
+        // A mistake in what was asked for has been told by now, to whom it concerns: it is no failure of a job.
+        let job = frame.begin(spec, None, &say);
+        let result = self.give_back(&space, &found, target);
+        screen.end(&host.name);
+        job.end(&match &result {
+            Ok(placed) => Ending { bytes: Some(placed.bytes), ..Ending::default() },
+            Err(error) => Ending::failed(error.as_ref()),
+        });
+        let placed = result?;
+        screen.conclude(&placed.summary());
+        log::info!("{}: {}", host.name, placed.summary());
+        if args.json { told::print(&placed.printed()) } else { Ok(()) }
+    }
+
     /// Copies what was found beside its place, looks at it, and puts it in place.
     fn give_back(&self, space: &Dir, found: &[Asked], target: &Dir) -> Result<Placed, anyhow::Error> {
         let owner = space.stat_self()?.uid;
@@ -157,7 +179,7 @@ impl Restore<'_> {
 
     /// Copies into the stage; returns how many bytes.
     fn copy(&self, found: &[Asked], stage: &Stage) -> Result<u64, anyhow::Error> {
-        let marks = Marks::new(&self.config.backup.holding);
+        let marks = Marks::new(&self.opened.holding);
         let mark = marks.read(&self.host.name);
         let call = Invocation::new("rsync").args(self.arguments(mark.as_ref())).arg("--");
         let call = call.args(found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));
@@ -208,17 +230,6 @@ impl Restore<'_> {
         args.extend(rsync::told(true).map(str::to_owned));
         args
     }
-}
-
-/// The holding space of `host`.
-fn open_space(config: &Config, host: &Host) -> Result<Dir, anyhow::Error> {
-    let holding: &Path = &config.backup.holding;
-    let name = Path::new(host.name.as_str());
-    let above = Dir::open(holding).with_context(|| format!("cannot open {}", holding.display()))?;
-    if above.stat(name)?.is_none() {
-        return Err(Stop::new(Exit::Absent, format!("{} has no holding space: it was never pulled", host.name)).into());
-    }
-    Ok(above.open_dir(name)?)
 }
 
 /// `name` in a folder that is held open, for a program of ours: it gets there whatever the folder is called by now, and in

@@ -51,21 +51,26 @@ pub(super) fn checked(paths: &[PathBuf], lists: bool) -> Result<Vec<PathBuf>, St
     Ok(below)
 }
 
-/// Finds what is asked for in the space of `host`, through no link.
+/// Finds what is asked for in the space of `host`, which people call `place`, through no link.
 ///
 /// # Errors
 ///
 /// When something is not there.
-pub(super) fn found(space: &Dir, host: &HostName, asked: Vec<PathBuf>) -> Result<Vec<Asked>, anyhow::Error> {
-    asked.into_iter().map(|path| find(space, host, &path)).collect()
+pub(super) fn found(
+    space: &Dir,
+    host: &HostName,
+    place: &str,
+    asked: Vec<PathBuf>,
+) -> Result<Vec<Asked>, anyhow::Error> {
+    asked.into_iter().map(|path| find(space, host, place, &path)).collect()
 }
 
-fn find(space: &Dir, host: &HostName, path: &Path) -> Result<Asked, anyhow::Error> {
+fn find(space: &Dir, host: &HostName, place: &str, path: &Path) -> Result<Asked, anyhow::Error> {
     let (Some(parent), Some(last)) = (path.parent(), path.file_name()) else {
         return Ok(Asked { above: space.try_clone()?, last: PathBuf::new(), stat: space.stat_self()? });
     };
     let absent = || {
-        let text = format!("{host} has no {} in its holding space", shown(&Path::new("/").join(path)));
+        let text = format!("{host} has no {} in {place}", shown(&Path::new("/").join(path)));
         Stop::new(Exit::Absent, format!("{text}; `phobos-pull restore {host} --list PATH` shows what it has"))
     };
     let above = if parent.as_os_str().is_empty() { space.try_clone() } else { space.open_dir(parent) };

@@ -1,0 +1,183 @@
+//! Where files are given back from: the holding spaces of this machine, or those on an off-site drive, which is opened for it,
+//! read-only, and closed again.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Context;
+use phobos_core::exec::{Exec, ExecError, Invocation, Status};
+use phobos_core::fs::{Dir, shown_text};
+use phobos_core::mount;
+use phobos_site::config::Config;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::lock::Word;
+use phobos_site::pull::Host;
+
+/// The program that opens drives and closes them.
+const OPENER: &str = "phobos-ext";
+
+/// Where files are given back from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The holding spaces of this machine.
+    Holding,
+    /// Those on this drive.
+    Drive(Word),
+}
+
+/// Takes apart what stands behind `--from`: a word that needs no second one leaves that to be a path.
+///
+/// # Errors
+///
+/// For a word that is none of these, or a drive without a name.
+pub(super) fn parse(words: &[String]) -> Result<(Origin, Option<PathBuf>), Stop> {
+    let usage = |text: String| Err(Stop::new(Exit::Usage, text));
+    match words {
+        [] => Ok((Origin::Holding, None)),
+        [word, rest @ ..] if word == "holding" => Ok((Origin::Holding, rest.first().map(PathBuf::from))),
+        [word, name] if word == "drive" => match Word::from_str(name) {
+            Ok(name) => Ok((Origin::Drive(name), None)),
+            Err(error) => usage(format!("--from drive {}: {error}", shown_text(name))),
+        },
+        [word] if word == "drive" => usage("--from drive: name the drive, as `phobos-ext drives` does".to_owned()),
+        [word, ..] => usage(format!("--from {}: say holding, or drive and its name", shown_text(word))),
+    }
+}
+
+/// The holding spaces that files are given back from, while it lives.
+#[derive(Debug)]
+pub(super) struct Opened<'e> {
+    exec: &'e dyn Exec,
+    config: Option<&'e Path>,
+    /// The drive that is to be closed.
+    drive: Option<Word>,
+    /// Where the holding spaces are.
+    pub(super) holding: PathBuf,
+    /// How a person calls them.
+    pub(super) shown: String,
+}
+
+impl<'e> Opened<'e> {
+    /// Opens the drive that `origin` is, in whose namespace this process is already; one that is open already stays so.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; it is closed then, or phobos-ext has said why not.
+    pub(super) fn open(
+        exec: &'e dyn Exec,
+        file: Option<&'e Path>,
+        config: &Config,
+        origin: &Origin,
+    ) -> Result<Self, anyhow::Error> {
+        let backup = &config.backup;
+        let mut opened = Self {
+            exec,
+            config: file,
+            drive: None,
+            holding: backup.holding.to_path_buf(),
+            shown: "its holding space".to_owned(),
+        };
+        let Origin::Drive(name) = origin else { return Ok(opened) };
+        let inner =
+            backup.holding.strip_prefix(&backup.mount).context("the holding spaces are not on the backup disk")?;
+        let before = mount::table()?;
+        let said = opened.call("open", name)?;
+        let folder = Path::new(said.trim_end_matches('\n'));
+        opened.holding = folder.join(inner);
+        opened.shown = format!("its holding space on the drive {name}");
+        // What a person has opened a person closes.
+        opened.drive = mount::at(&before, folder).is_none().then(|| name.clone());
+        Ok(opened)
+    }
+
+    /// The holding space of `host`.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub(super) fn space(&self, host: &Host) -> Result<Dir, anyhow::Error> {
+        let name = Path::new(host.name.as_str());
+        let absent = || {
+            let why =
+                if self.shown.ends_with("space") { "it was never pulled" } else { "or no spaces are mirrored to it" };
+            Stop::new(Exit::Absent, format!("{} has no {}: {why}", host.name, self.shown.trim_start_matches("its ")))
+        };
+        if self.holding.symlink_metadata().is_err() {
+            return Err(absent().into());
+        }
+        let above = Dir::open(&self.holding).with_context(|| format!("cannot open {}", self.holding.display()))?;
+        if above.stat(name)?.is_none() {
+            return Err(absent().into());
+        }
+        Ok(above.open_dir(name)?)
+    }
+
+    /// Closes what was opened.
+    ///
+    /// # Errors
+    ///
+    /// When the drive is still open.
+    pub(super) fn close(mut self) -> Result<(), anyhow::Error> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), anyhow::Error> {
+        match self.drive.take() {
+            Some(name) => self.call("close", &name).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Has phobos-ext open or close the drive; returns what it prints.
+    fn call(&self, command: &str, name: &Word) -> Result<String, anyhow::Error> {
+        let call = self.config.iter().fold(Invocation::new(OPENER), |call, file| call.arg("--config").arg(file));
+        // Closing is not given up because somebody wants this process to end.
+        match self.exec.run(&call.args([command, "--", name.as_str()]).shielded()) {
+            Ok(finished) => Ok(finished.text()),
+            Err(ExecError::Failed { status: Status::Code(code), stderr, .. }) => {
+                let line = stderr.lines().rev().find_map(|line| line.strip_prefix("error: "));
+                Err(Stop::new(exit(code), shown_text(line.unwrap_or_else(|| stderr.trim_end()))).into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            log::error!("{error:#}");
+        }
+    }
+}
+
+/// What the other program's exit code means here.
+fn exit(code: i32) -> Exit {
+    let all = [Exit::Refused, Exit::Absent, Exit::Busy, Exit::NotPermitted, Exit::Config];
+    all.into_iter().find(|exit| i32::from(exit.code()) == code).unwrap_or(Exit::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Result<(Origin, Option<PathBuf>), Stop> {
+        parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_drive_has_a_name_and_a_path_may_stand_behind_what_needs_none() {
+        assert_eq!(words(&[]).unwrap(), (Origin::Holding, None));
+        assert_eq!(words(&["holding", "/home"]).unwrap(), (Origin::Holding, Some("/home".into())));
+        assert_eq!(words(&["drive", "A"]).unwrap(), (Origin::Drive("A".parse().unwrap()), None));
+        for (wrong, said) in [
+            (&["drive"][..], "--from drive: name the drive"),
+            (&["drive", "/home"], "--from drive /home: "),
+            (&["tape"], "--from tape: say holding"),
+            (&["A", "/home"], "--from A: say holding"),
+        ] {
+            let error = words(wrong).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+}
