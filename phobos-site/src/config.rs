@@ -13,6 +13,7 @@ mod drop_ins;
 mod external;
 mod mistakes;
 mod reading;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -30,6 +31,7 @@ use crate::{led, mail};
 pub use self::backup::Backup;
 pub use self::drop_ins::FOLDER as DRIVES;
 pub use self::external::{BadDriveChoice, BadDriveName, Container, Crypttab, Drive, DriveChoice, DriveName, External};
+pub use self::shown::{HOST_EXAMPLES, SAMPLE, Setting};
 pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.

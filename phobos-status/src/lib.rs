@@ -16,6 +16,7 @@ mod page;
 mod schedule;
 mod screen;
 mod serve;
+mod settings;
 mod weekly;
 mod zone;
 
@@ -27,7 +28,6 @@ use std::process::ExitCode;
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
 use clap::{Parser, Subcommand};
-use phobos_core::error::Chain;
 use phobos_core::exec::System;
 use phobos_core::fs::{self, Durability, make_shared, shown};
 use phobos_core::signal::Signals;
@@ -41,6 +41,7 @@ use phobos_site::{exit, logging};
 use collect::Sources;
 use doctor::Looking;
 use model::Model;
+use settings::Wanted;
 use zone::Zone;
 
 /// How often the screen is drawn again.
@@ -108,6 +109,9 @@ enum Command {
         /// Check this file and those beside it
         #[arg(value_name = "FILE", conflicts_with = "config")]
         file: Option<PathBuf>,
+        /// Where all is well, show every setting that is in force, and where it comes from
+        #[arg(long)]
+        show: bool,
     },
     /// Print one line with figures for Nagios and its like, and end with 0, 1, 2 or 3 as it wants
     Check,
@@ -136,7 +140,10 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
     if cli.watch && (cli.json || cli.command.is_some()) {
         return Err(Stop::new(Exit::Usage, "--watch is for the screen alone; see `phobos-status --help`").into());
     }
-    let has_json = matches!(cli.command, None | Some(Command::Schedule { .. } | Command::Doctor { .. }));
+    let has_json = matches!(
+        cli.command,
+        None | Some(Command::Schedule { .. } | Command::Doctor { .. } | Command::Config { show: true, .. })
+    );
     if cli.json && !has_json {
         return Err(Stop::new(Exit::Usage, "this has no JSON; `phobos-status --json` tells the same").into());
     }
@@ -171,16 +178,18 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
             exit::require_root()?;
             weekly::send(&system, cli.config.as_deref(), &reading.model(AHEAD))?;
         }
-        Some(Command::Config { file }) => {
-            let (mistakes, files) = Config::mistakes(file.as_deref().or(cli.config.as_deref()));
-            let mut text: String = mistakes
-                .iter()
-                .fold(String::new(), |text, mistake| text + &fs::shown_text(&Chain(mistake).to_string()) + "\n");
-            if mistakes.is_empty() {
-                text = format!("all is well in {files} files\n");
-            }
-            logging::result(&text)?;
-            return Ok(if mistakes.is_empty() { ExitCode::SUCCESS } else { Exit::Config.into() });
+        Some(Command::Config { file, show }) => {
+            let file = file.as_deref().or(cli.config.as_deref());
+            return settings::tell(
+                file,
+                if !show {
+                    Wanted::Check
+                } else if cli.json {
+                    Wanted::Json
+                } else {
+                    Wanted::Text
+                },
+            );
         }
         Some(Command::Doctor { checks }) => {
             let looking = Looking {

@@ -6,7 +6,7 @@ mod rooms;
 mod units;
 
 use crate::{crates, list, programs, project};
-use phobos_site::config::Config;
+use phobos_site::config::{Config, HOST_EXAMPLES};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -100,24 +100,12 @@ fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     assert_eq!(config.external.drive.len(), 3);
     config.external.drive.clear();
     // What the example of a host sets has its default, but for what has none.
-    let own = [
-        "host",
-        "source",
-        "user",
-        "port",
-        "identity",
-        "jump",
-        "ssh-options",
-        "exclude",
-        "filter-files",
-        "bandwidth-limit",
-    ];
     let host = settings
         .split("[[pull]]")
         .nth(1)
         .unwrap()
         .lines()
-        .filter(|line| own.contains(&line.split(" = ").next().unwrap()));
+        .filter(|line| HOST_EXAMPLES.contains(&line.split(" = ").next().unwrap()));
     let host = format!("[[pull]]\n{}", host.collect::<Vec<_>>().join("\n"));
     assert_eq!(std::mem::take(&mut config.pull), Config::parse(&path, &host).unwrap().pull);
     assert_eq!(std::mem::take(&mut config.hook).len(), 1);

@@ -71,7 +71,7 @@ fn line_of(text: &str, path: &[Step]) -> usize {
 }
 
 /// The line of a byte offset, counted from 1.
-fn line_at(text: &str, offset: usize) -> usize {
+pub(super) fn line_at(text: &str, offset: usize) -> usize {
     text.get(..offset).unwrap_or(text).matches('\n').count().saturating_add(1)
 }
 

@@ -44,6 +44,8 @@ wrong config; grep 'gone.toml:2' told
 printf '[mail]\nport = 3\n' >>"$CONFIG"
 expect 78 "$CONFIG:8: port: unknown field" status config; grep "$STORY/pull.d/gone.toml:2: sauce" out; test "$(wc -l <out)" = 2
 sed -i '/^sauce/d' pull.d/gone.toml; sed -i '/^port/d' "$CONFIG"
+status config --show >told; grep -x 'led.device = "none"  *# .*/phobos.toml:2' told; grep -x 'external.notice = false  *# default' told
+grep 'pull.gone.source = .*# .*/pull.d/gone.toml:1' told; status config --show --json | grep '"schema_version": 1'
 expect 0 'all is well in 2 files' phobos-status config "$CONFIG"; right config
 expect 2 'did you mean namespace?' status doctor namspace
 status doctor --json hidden fstab | python3 -c '
