@@ -231,7 +231,8 @@ fn remedy(job: &Job) -> String {
         Kind::Drive => "once that is put right, plug it in again".to_owned(),
         Kind::Borg | Kind::Other => match &job.unit {
             Some(unit) => format!("`journalctl -u {0}`; `systemctl start {0}` tries again", clean(unit)),
-            None => "see the journal, and run it again".to_owned(),
+            None if job.is_planned => "see the journal, and run it again".to_owned(),
+            None => "no timer starts it; `phobos-status doctor timers` says which are not".to_owned(),
         },
     }
 }

@@ -66,6 +66,9 @@ pub(super) fn all(facts: &Facts, now: DateTime<Utc>, zone: &Zone) -> Vec<Job> {
     let is_remembered = |run: &Run| now.signed_duration_since(run.end) < REMEMBERED;
     let past = &facts.past.jobs;
     keys.extend(past.iter().filter(|(_, track)| is_remembered(&track.last)).map(|(key, _)| key.clone()));
+    // However long ago: a backup that nobody makes any more is never forgotten.
+    let newest = newest_backup(facts, &plans);
+    keys.extend(newest.clone());
     keys.extend(facts.under_way.iter().map(|run| Key::new(&run.job, &run.object)));
     keys.extend(facts.drives.iter().map(|drive| Key::new(drives::JOB, &drive.name)));
     let mut jobs: Vec<Job> = keys
@@ -80,12 +83,13 @@ pub(super) fn all(facts: &Facts, now: DateTime<Utc>, zone: &Zone) -> Vec<Job> {
             let usual = Usual::of(&good, zone);
             let last_good = track.and_then(|track| track.last_good()).map(|run| run.end);
             let is_planned = plan.is_some();
+            let is_expected = is_planned || newest.as_ref() == Some(&key);
             let space = facts.spaces.iter().flatten().find(|space| kind == Kind::Pull && space.host == key.object);
             Job {
                 name: name(&key),
                 kind,
                 last: track.map(|track| Ended::from(&track.last)),
-                late: is_planned && kind != Kind::Drive && is_late(last_good, usual.as_ref(), now),
+                late: is_expected && kind != Kind::Drive && is_late(last_good, usual.as_ref(), now),
                 last_good,
                 usual,
                 next: plan.and_then(|plan| plan.moments.first().copied()),
@@ -101,6 +105,15 @@ pub(super) fn all(facts: &Facts, now: DateTime<Utc>, zone: &Zone) -> Vec<Job> {
         .collect();
     jobs.sort_by(|one, other| (one.kind, &one.name).cmp(&(other.kind, &other.name)));
     jobs
+}
+
+/// Of Borg's jobs that one which went well last. Others may have had other names, or be checks.
+fn newest_backup(facts: &Facts, plans: &BTreeMap<Key, Plan>) -> Option<Key> {
+    let of_borg =
+        |key: &Key| kind(key, plans.get(key).map(|plan| plan.claims.as_slice()).unwrap_or_default()) == Kind::Borg;
+    let all = facts.past.jobs.iter().filter(|(key, _)| of_borg(key));
+    let good = all.filter_map(|(key, track)| Some((track.last_good()?.end, key)));
+    good.max().map(|(_, key)| key.clone())
 }
 
 /// Whether a job that runs every so often has missed its time twice.

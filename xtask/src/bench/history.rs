@@ -29,7 +29,7 @@ const MOST_KIB: u64 = 30 * 1024;
 ///
 /// If something cannot be set up or fails; a missed target is no failure.
 pub(super) fn measure(sh: &Shell) -> Result<()> {
-    cmd!(sh, "cargo build --quiet --locked --release --package phobos-core --example {READER}").run()?;
+    cmd!(sh, "cargo build --quiet --locked --release --package phobos-site --example {READER}").run()?;
     let folder = project().join("target/bench");
     let (text, file) = (history()?, folder.join("history.jsonl"));
     sh.create_dir(&folder)?;
