@@ -11,7 +11,7 @@ use std::time::Duration;
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, ExecError, Invocation};
 use phobos_core::{mount, namespace, systemd};
-use phobos_site::config::{Config, Container, Table};
+use phobos_site::config::{Config, Table};
 use phobos_site::drives::CRYPTTAB;
 use phobos_site::ledger::Book;
 use phobos_site::paths;
@@ -200,14 +200,13 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
         .map(|table| table.into_iter().map(|entry| entry.target).collect());
     signs.fstab = fs::read_to_string(paths::FSTAB).ok();
     signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
-    for drive in &config.external.drive {
-        if let Container::Luks { uuid, key_file } = &drive.container {
-            signs.keys.push(key(key_file, is_root));
-            let (drive, expected) = (drive.name.as_str().to_owned(), uuid.as_str().to_owned());
-            let path = config.folder.join(HEADERS).join(format!("{drive}-{expected}.header"));
-            let uuid_there = header(&path, is_root);
-            signs.headers.push(Header { drive, device: uuid.device(), path, expected, uuid: uuid_there });
-        }
+    for target in phobos_site::drives::known(&config.external, Path::new(CRYPTTAB)).unwrap_or_default() {
+        let Some((uuid, unlock)) = &target.luks else { continue };
+        signs.keys.extend(unlock.key_file.iter().map(|file| key(file, is_root)));
+        let (drive, expected) = (target.name.to_string(), uuid.as_str().to_owned());
+        let path = config.folder.join(HEADERS).join(format!("{drive}-{expected}.header"));
+        let uuid_there = header(&path, is_root);
+        signs.headers.push(Header { drive, device: uuid.device(), path, expected, uuid: uuid_there });
     }
     timers(exec, &mut signs);
     (signs.units, signs.installed_timers) = units();
