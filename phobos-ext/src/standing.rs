@@ -29,10 +29,15 @@ pub(crate) fn now(external: &External, book: &Book, history: &History) -> Vec<St
     all(external, &known, book, &drive::runs(history), Utc::now())
 }
 
-/// What the disks of those drives that are plugged in say of themselves, by the drives' names.
-pub(crate) fn checkups(exec: &dyn Exec, known: &[Target], now: DateTime<Utc>) -> Vec<(String, Checkup)> {
-    let here = known.iter().filter(|drive| drive.device.exists());
-    here.map(|drive| (drive.name.to_string(), Checkup::of(exec, &drive.device, now))).collect()
+/// The drives that are plugged in, each with what its disk says of itself.
+pub(crate) fn checkups(exec: &dyn Exec, external: &External) -> Vec<(Target, Checkup)> {
+    let known = drive::known(external, Path::new(CRYPTTAB), None).unwrap_or_default();
+    let here = known.into_iter().filter(|drive| drive.device.exists());
+    let asked = |drive: Target| {
+        let checkup = Checkup::of(exec, &drive.device, Utc::now());
+        (drive, checkup)
+    };
+    here.map(asked).collect()
 }
 
 fn past(runs: &[Run], name: &str) -> Past {

@@ -16,11 +16,11 @@ use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::config::Config;
-use phobos_site::drives::{CRYPTTAB, Target};
+use phobos_site::drives::Target;
 use phobos_site::exit;
 use phobos_site::job::{self, Ending, Frame, Job, Spec, Visibility};
 use phobos_site::led::{self, Board, State};
-use phobos_site::ledger::{Book, Go, Ledger, Mirror, Rounds};
+use phobos_site::ledger::{Book, Checkup, Go, Ledger, Mirror, Rounds};
 use phobos_site::lock::{LockName, Mode};
 use phobos_site::namespace;
 use phobos_site::paths::Paths;
@@ -29,7 +29,6 @@ use super::at_drive::{Beginning, light};
 use super::close::{Closing, Open, Scope};
 use super::{hold, verify};
 use crate::checksums;
-use crate::drive;
 use crate::gate;
 use crate::mirroring::Mirroring;
 use crate::seen::{Looking, Opened};
@@ -110,6 +109,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         systemd.status(text);
     };
     let job = frame.begin(spec, Some(&config.led), &on_wait);
+    let checkups = if cli.dry_run { Vec::new() } else { standing::checkups(&system, &config.external) };
     let (noted, read, systemd) = (RefCell::default(), RefCell::default(), &systemd);
     let ledger = Ledger::new(&paths.ledger());
     let rounds = ledger.read().drives.remove(target.name.as_str()).unwrap_or_default().rounds;
@@ -132,7 +132,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         Ok::<_, anyhow::Error>(teardown::join(Err(boxed(error)), closed.map_err(boxed))?)
     });
     let complete = noted.take().filter(|_| result.is_ok());
-    let book = (!cli.dry_run).then(|| remember(&system, &ledger, &config, &target, complete, read.take())).flatten();
+    let book = (!cli.dry_run).then(|| remember(&system, &ledger, checkups, &target, complete, read.take())).flatten();
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -251,22 +251,25 @@ fn is_plug_in() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
 
-/// Writes down which drives are here and what their disks say of themselves, and the mirror that is complete; that it cannot is a
+/// Writes down which drives were here and what their disks said of themselves, and the mirror that is complete; that it cannot is a
 /// warning.
 fn remember(
     exec: &dyn Exec,
     ledger: &Ledger,
-    config: &Config,
+    mut checkups: Vec<(Target, Checkup)>,
     target: &Target,
     mirror: Option<Mirror>,
     read: Option<Go>,
 ) -> Option<Book> {
-    let known = drive::known(&config.external, Path::new(CRYPTTAB), None).unwrap_or_default();
-    let checkups = standing::checkups(exec, &known, Utc::now());
+    // What has become of the bus meanwhile counts too.
+    checkups.iter_mut().for_each(|(drive, checkup)| checkup.count_resets(exec, &drive.device));
+    let now = Utc::now();
     let written = ledger.update(|book| {
         for (drive, checkup) in checkups {
-            book.saw(&drive, checkup.at);
-            book.asked(&drive, checkup);
+            if drive.device.exists() {
+                book.saw(drive.name.as_str(), now);
+            }
+            book.asked(drive.name.as_str(), checkup);
         }
         if let Some(go) = read {
             book.has_read(target.name.as_str(), go);

@@ -70,7 +70,7 @@ fn find(space: &Dir, host: &HostName, place: &str, path: &Path) -> Result<Asked,
         return Ok(Asked { above: space.try_clone()?, last: PathBuf::new(), stat: space.stat_self()? });
     };
     let absent = || {
-        let text = format!("{host} has no {} in {place}", shown(&Path::new("/").join(path)));
+        let text = format!("{host} has no {} in its {place}", shown(&Path::new("/").join(path)));
         Stop::new(Exit::Absent, format!("{text}; `phobos-pull restore {host} --list PATH` shows what it has"))
     };
     let above = if parent.as_os_str().is_empty() { space.try_clone() } else { space.open_dir(parent) };

@@ -53,8 +53,10 @@ pub(super) struct Opened<'e> {
     drive: Option<Word>,
     /// Where the holding spaces are.
     pub(super) holding: PathBuf,
-    /// How a person calls them.
+    /// How a person calls what a host has in them.
     pub(super) shown: String,
+    /// What it means where a host has none.
+    missing: &'static str,
 }
 
 impl<'e> Opened<'e> {
@@ -75,7 +77,8 @@ impl<'e> Opened<'e> {
             config: file,
             drive: None,
             holding: backup.holding.to_path_buf(),
-            shown: "its holding space".to_owned(),
+            shown: "holding space".to_owned(),
+            missing: "it was never pulled",
         };
         let Origin::Drive(name) = origin else { return Ok(opened) };
         let inner =
@@ -84,7 +87,8 @@ impl<'e> Opened<'e> {
         let said = opened.call("open", name)?;
         let folder = Path::new(said.trim_end_matches('\n'));
         opened.holding = folder.join(inner);
-        opened.shown = format!("its holding space on the drive {name}");
+        opened.shown = format!("holding space on the drive {name}");
+        opened.missing = "it was not pulled before the last mirror, or `[external] holding` is off";
         // What a person has opened a person closes.
         opened.drive = mount::at(&before, folder).is_none().then(|| name.clone());
         Ok(opened)
@@ -97,11 +101,7 @@ impl<'e> Opened<'e> {
     /// When there is none.
     pub(super) fn space(&self, host: &Host) -> Result<Dir, anyhow::Error> {
         let name = Path::new(host.name.as_str());
-        let absent = || {
-            let why =
-                if self.shown.ends_with("space") { "it was never pulled" } else { "or no spaces are mirrored to it" };
-            Stop::new(Exit::Absent, format!("{} has no {}: {why}", host.name, self.shown.trim_start_matches("its ")))
-        };
+        let absent = || Stop::new(Exit::Absent, format!("{} has no {}: {}", host.name, self.shown, self.missing));
         if self.holding.symlink_metadata().is_err() {
             return Err(absent().into());
         }

@@ -37,7 +37,7 @@ pub enum State {
 }
 
 impl Checkup {
-    /// Asks the disk that `device` is on.
+    /// Asks the disk that `device` is on, which takes it as long as it likes: nobody may be told before that it is at rest.
     pub fn of(exec: &dyn Exec, device: &Path, at: DateTime<Utc>) -> Self {
         let (state, what) = match block::health(exec, device) {
             Health::Good => (State::Good, String::new()),
@@ -45,7 +45,12 @@ impl Checkup {
             Health::Unknown(why) => (State::Unknown, why),
             _ => (State::Unknown, String::new()),
         };
-        Self { at, state, what, resets: block::usb_resets(exec, device) }
+        Self { at, state, what, resets: None }
+    }
+
+    /// Counts how often the disk was reset; the disk itself is not asked.
+    pub fn count_resets(&mut self, exec: &dyn Exec, device: &Path) {
+        self.resets = block::usb_resets(exec, device);
     }
 
     /// What it complains of.
