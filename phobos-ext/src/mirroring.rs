@@ -29,7 +29,7 @@ use crate::exchange;
 use crate::gate;
 use crate::names;
 use crate::progress::Monitor;
-use crate::reading::{Reader, Reading, Timed};
+use crate::reading::{Notes, Reader, Reading};
 use crate::record::{self, DriveRecord, FOLDER, GUIDE, INCOMING, RunRecord};
 use crate::room;
 use crate::sealing::{self, Sealing};
@@ -131,7 +131,7 @@ impl Mirroring<'_> {
     /// A first mirror is a whole round by itself.
     fn all_was_read_back(&self, source: &Source<'_>) {
         let reading = Reading { bytes: source.survey.bytes(), whole: true, ..Reading::default() };
-        self.read.replace(Some(Timed::begin().end(&reading, true)));
+        self.read.replace(Some(Notes::of_the_end(true).end(&reading)));
     }
 
     /// Reads some of the drive again, for as long as the configuration says; all of it, where more is known to be damaged than has
@@ -145,11 +145,12 @@ impl Mirroring<'_> {
         self.systemd.status("reading the drive again");
         let until = Instant::now().checked_add(time).filter(|_| !is_all);
         let from = self.rounds.position().cloned().filter(|_| !is_all);
-        let go = Timed::begin();
+        let mut notes = Notes::of_the_end(is_all);
         // The copy is what the source is, as was looked at right before.
         let (inner, state) = (source.place.inner.as_path(), Some(&source.side.state));
-        let reading = Reader { root, inner, until, from, known: &[], state }.read(&mut self.monitor().handler())?;
-        self.read.replace(Some(go.end(&reading, is_all)));
+        let reader = Reader { root, inner, until, from, known: &[], state };
+        let reading = reader.read(&mut self.monitor().handler(), &mut notes)?;
+        self.read.replace(Some(notes.end(&reading)));
         let Reading { damaged, more, .. } = reading.whole_go()?;
         Ok(Damage { files: damaged.into_iter().map(|damaged| damaged.path).collect(), more })
     }

@@ -3,6 +3,7 @@
 //! What is small, phobos's own files and the repository's other than segments, is read each time. Then come the segments in the
 //! order of their numbers, those of the generation before, and what rsync has copied, from where the last go ended.
 
+mod noting;
 mod structure;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use chrono::{DateTime, Utc};
 use phobos_core::borg::segment::Checker;
 use phobos_core::borg::state::State;
 use phobos_core::copy::Proof;
@@ -18,13 +18,15 @@ use phobos_core::copy::{Checksum, CopyError, Pair, Summing, read_from_disk, walk
 use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, FsError, Kind, shown};
 use phobos_core::progress::{CopyEvent, Halt, Handler, Phase, Progress};
-use phobos_site::ledger::{self, Position};
+use phobos_site::ledger::Position;
 
 use crate::checksums::{self, List};
 use crate::gate;
 use crate::proof::{Bare, SegmentProof};
 use crate::record::{DRIVE, DriveRecord, FOLDER, GENERATION};
 use crate::seal::Seal;
+
+pub(crate) use self::noting::Notes;
 
 /// How many damaged files are named, and mended by one mirror.
 const NAMED: usize = 10_000;
@@ -99,9 +101,10 @@ impl From<Halt> for Cut {
 }
 
 /// Reads while there is time.
-struct Go<'a, 'h> {
+struct Go<'a, 'h, 'n> {
     reader: &'a Reader<'a>,
     handler: Handler<'h>,
+    notes: &'h mut Notes<'n>,
     begun: Instant,
     reading: Reading,
     /// The names of what is damaged.
@@ -111,18 +114,18 @@ struct Go<'a, 'h> {
 }
 
 impl Reader<'_> {
-    /// Reads on.
+    /// Reads on, and tells `notes` how far it has come.
     ///
     /// # Errors
     ///
     /// When the drive is nothing that can be read at all. What is damaged is no error, nor is it that the handler has ended it: what was
     /// read until then counts.
-    pub(crate) fn read(&self, handler: Handler<'_>) -> Result<Reading, anyhow::Error> {
+    pub(crate) fn read<'h>(&self, handler: Handler<'h>, notes: &'h mut Notes<'_>) -> Result<Reading, anyhow::Error> {
         handler(CopyEvent::Phase(Phase::Reading)).map_err(CopyError::from)?;
         // A go that comes to nothing leaves the next one where it was itself.
         let reading = Reading { position: self.from.clone(), ..Reading::default() };
-        let mut go =
-            Go { reader: self, handler, begun: Instant::now(), reading, named: BTreeSet::new(), has_advanced: false };
+        let (begun, named) = (Instant::now(), BTreeSet::new());
+        let mut go = Go { reader: self, handler, notes, begun, reading, named, has_advanced: false };
         go.run()?;
         Ok(go.reading)
     }
@@ -133,7 +136,7 @@ impl Reader<'_> {
     }
 }
 
-impl Go<'_, '_> {
+impl Go<'_, '_, '_> {
     fn run(&mut self) -> Result<(), anyhow::Error> {
         let Reader { root, inner, .. } = *self.reader;
         let seal = match Seal::read(root) {
@@ -315,6 +318,7 @@ impl Go<'_, '_> {
         }
         self.has_advanced = true;
         self.reading.position = Some(position());
+        self.notes.pass(&self.reading);
         true
     }
 
@@ -380,31 +384,6 @@ impl Go<'_, '_> {
             self.reading.more = self.reading.more.saturating_add(1);
         }
         false
-    }
-}
-
-/// When a go began.
-pub(crate) struct Timed(DateTime<Utc>);
-
-impl Timed {
-    pub(crate) fn begin() -> Self {
-        Self(Utc::now())
-    }
-
-    /// What the ledger is told of a go that read this, from the beginning of all if `anew`.
-    pub(crate) fn end(self, reading: &Reading, anew: bool) -> ledger::Go {
-        let damaged =
-            reading.damaged.iter().map(|damaged| (checksums::to_text(&damaged.path), damaged.why.clone())).collect();
-        ledger::Go {
-            began: self.0,
-            ended: Utc::now(),
-            bytes: reading.bytes,
-            anew,
-            whole: reading.whole,
-            position: reading.position.clone(),
-            damaged,
-            more: reading.more,
-        }
     }
 }
 

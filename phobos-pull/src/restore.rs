@@ -55,7 +55,7 @@ pub(crate) struct Args {
     #[arg(value_name = "PATH", required_unless_present_any = ["list", "from"])]
     paths: Vec<PathBuf>,
     /// Give them back from here: `holding`, or `drive NAME`, which is opened for it and closed again
-    #[arg(long, value_name = "ORIGIN", num_args = 1..=2)]
+    #[arg(long, value_name = "ORIGIN", num_args = 1..=2, action = clap::ArgAction::Set)]
     from: Vec<String>,
     /// Put them into this folder, each by its last name
     #[arg(long, value_name = "FOLDER", default_value = ".")]

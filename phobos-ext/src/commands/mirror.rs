@@ -262,7 +262,9 @@ fn remember(
     read: Option<Go>,
 ) -> Option<Book> {
     // What has become of the bus meanwhile counts too.
-    checkups.iter_mut().for_each(|(drive, checkup)| checkup.count_resets(exec, &drive.device));
+    for (drive, checkup) in &mut checkups {
+        checkup.count_resets(exec, &drive.device);
+    }
     let now = Utc::now();
     let written = ledger.update(|book| {
         for (drive, checkup) in checkups {

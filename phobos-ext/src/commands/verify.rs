@@ -21,14 +21,14 @@ use phobos_site::drives::Target;
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
 use phobos_site::led::Board;
-use phobos_site::ledger::{Book, Ledger, Position, Rounds};
+use phobos_site::ledger::{Book, Go, Ledger, Position, Rounds};
 use phobos_site::logging;
 use phobos_site::paths::Paths;
 use serde::Serialize;
 
 use super::at_drive::{AtDrive, Beginning, light};
 use crate::progress::Monitor;
-use crate::reading::{Damaged, Reader, Reading, Timed};
+use crate::reading::{Damaged, Notes, Reader, Reading};
 use crate::record::{DriveRecord, FOLDER, RunRecord};
 use crate::seal::SEAL;
 use crate::session::{Place, Session};
@@ -147,7 +147,9 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
 impl AtDrive<'_> {
     /// Opens the drive read-only, reads, closes it, and writes down how far it has come.
     fn read(&self, ledger: &Ledger, args: &Args) -> Result<(Reading, Book), anyhow::Error> {
-        let (name, now) = (self.target.name.as_str(), Timed::begin());
+        let name = self.target.name.as_str();
+        let write = |go: Go| drop(ledger.update_or_warn(|book| book.has_read(name, go.clone())));
+        let mut notes = Notes::begin(args.all, &write);
         let time = args.time.unwrap_or(self.config.external.verify_time.0);
         let until = if args.all { None } else { Instant::now().checked_add(time) };
         let from = ledger.read().drives.get(name).and_then(|entry| entry.rounds.position().cloned());
@@ -157,9 +159,9 @@ impl AtDrive<'_> {
         let mapping = opened::mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
         let session = Session::open_at(self.exec, self.config, self.target, Access::Look, &place)?;
-        let read = self.read_at(&session, &folder, until, from);
+        let read = self.read_at(&session, &folder, (until, from), &mut notes);
         let reading = teardown::join(read.map_err(boxed), session.close())?;
-        let go = now.end(&reading, args.all);
+        let go = notes.end(&reading);
         let book = ledger.update_or_warn(|book| book.has_read(name, go.clone()));
         Ok((reading.whole_go()?, book))
     }
@@ -168,15 +170,16 @@ impl AtDrive<'_> {
         &self,
         session: &Session<'_>,
         folder: &Path,
-        until: Option<Instant>,
-        from: Option<Position>,
+        (until, from): (Option<Instant>, Option<Position>),
+        notes: &mut Notes<'_>,
     ) -> Result<Reading, anyhow::Error> {
         let root = session.root()?;
         require_mirror(session, self.target)?;
         let config = &self.config.backup;
         let inner = config.repository.strip_prefix(&config.mount).context("the repository is not below its mount")?;
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);
-        let reading = Reader { root, inner, until, from, known: &[], state: None }.read(&mut monitor.handler())?;
+        let reader = Reader { root, inner, until, from, known: &[], state: None };
+        let reading = reader.read(&mut monitor.handler(), notes)?;
         // Of a drive that is not there any more nothing can be read either.
         session.prove()?;
         if !self.target.device.exists() {

@@ -11,7 +11,7 @@ use phobos_core::fs::Dir;
 use super::{Go, Wanted};
 use crate::proof::Bare;
 
-impl Go<'_, '_> {
+impl Go<'_, '_, '_> {
     /// What the repository `repo` says of itself, where nothing contradicts it; else the segments that do are told.
     pub(super) fn state(&mut self, repo: &Dir) -> Option<State> {
         let state = match State::read(repo) {

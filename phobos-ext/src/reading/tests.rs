@@ -3,6 +3,7 @@
 use super::*;
 use crate::checksums::Draft;
 use phobos_core::borg::segment::COMMIT_ENTRY;
+use phobos_site::ledger::{Go, Rounds};
 use std::fs;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -51,7 +52,7 @@ impl Drive {
     fn read(&self, from: Option<Position>, time: Option<Duration>) -> Reading {
         let until = time.map(|time| Instant::now() + time);
         Reader { root: &self.root(), inner: Path::new("borg"), until, from, known: &[], state: None }
-            .read(&mut |_| Ok(()))
+            .read(&mut |_| Ok(()), &mut Notes::of_the_end(false))
             .unwrap()
     }
 
@@ -102,7 +103,7 @@ fn what_was_read_until_a_signal_came_counts() {
         _ => Ok(()),
     };
     let reader = Reader { root: &root, inner: Path::new("borg"), until: None, from: None, known: &[], state: None };
-    let reading = reader.read(&mut handler).unwrap();
+    let reading = reader.read(&mut handler, &mut Notes::of_the_end(false)).unwrap();
     // The list is read before.
     assert_eq!((reading.position.as_ref(), reading.halted.as_ref()), (Some(&order()[1]), Some(&Halt::Signal(15))));
     assert!(!reading.whole && matches!(reading.whole_go(), Err(CopyError::Interrupted(15))));
@@ -114,9 +115,35 @@ fn what_was_read_until_a_signal_came_counts() {
         };
         let reader =
             Reader { root: &root, inner: Path::new("borg"), until: None, from: from.clone(), known: &[], state: None };
-        let reading = reader.read(&mut at_once).unwrap();
+        let reading = reader.read(&mut at_once, &mut Notes::of_the_end(false)).unwrap();
         assert_eq!((reading.whole, reading.position), (false, from));
     }
+}
+
+/// As one that is killed leaves it: what the ledger was told meanwhile is as much as was told at the end, and in no more visits.
+#[test]
+fn what_is_told_now_and_then_is_the_whole_in_the_end() {
+    let drive = Drive::new();
+    drive.write("borg/data/0/10", b"BORG_SEG");
+    drive.write("holding/luv/1", b"7");
+    let (root, told) = (drive.root(), std::cell::RefCell::new(Rounds::default()));
+    let positions = std::cell::RefCell::new(Vec::new());
+    let write = |go: Go| {
+        told.borrow_mut().note(go);
+        positions.borrow_mut().extend(told.borrow().position().cloned());
+    };
+    let mut notes = Notes::begin(true, &write).every(Duration::ZERO);
+    let reader = Reader { root: &root, inner: Path::new("borg"), until: None, from: None, known: &[], state: None };
+    let reading = reader.read(&mut |_| Ok(()), &mut notes).unwrap();
+    assert_eq!(*positions.borrow(), order());
+    write(notes.end(&reading));
+    let told = told.into_inner();
+    let mut at_once = Rounds::default();
+    at_once.note(Notes::of_the_end(true).end(&reading));
+    let (one, other) = (told.whole.unwrap(), at_once.whole.unwrap());
+    assert_eq!((one.bytes, one.visits, told.current), (other.bytes, other.visits, None));
+    let damage = |rounds: Option<phobos_site::ledger::Damage>| rounds.map(|damage| (damage.files, damage.unmended));
+    assert_eq!(damage(told.damage), damage(at_once.damage));
 }
 
 #[test]

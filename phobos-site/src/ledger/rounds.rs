@@ -92,6 +92,8 @@ pub struct Go {
     pub bytes: u64,
     /// Whether it began with the beginning, wherever the round was.
     pub anew: bool,
+    /// Whether it is the rest of one that was noted before.
+    pub continues: bool,
     /// Whether it came to the end.
     pub whole: bool,
     /// Where the next one goes on; `None` for the beginning.
@@ -105,11 +107,11 @@ pub struct Go {
 impl Rounds {
     /// Takes note of `go`.
     pub fn note(&mut self, go: Go) {
-        let Go { began, ended, bytes, anew, whole, position, damaged, more } = go;
+        let Go { began, ended, bytes, anew, continues, whole, position, damaged, more } = go;
         let round = self.current.take().filter(|_| !anew);
         let mut round = round.unwrap_or(Round { began, ended, visits: 0, bytes: 0, position: None });
         round.ended = ended;
-        round.visits = round.visits.saturating_add(1);
+        round.visits = round.visits.saturating_add(u64::from(!continues));
         round.bytes = round.bytes.saturating_add(bytes);
         round.position = position;
         if let Some((path, why)) = damaged.first() {
@@ -183,6 +185,7 @@ mod tests {
             ended: day(at) + TimeDelta::hours(1),
             bytes: 10,
             anew: false,
+            continues: false,
             whole: position.is_none(),
             position: position.map(Position::Segment),
             damaged: damaged.iter().map(|path| ((*path).to_owned(), "it is wrong".to_owned())).collect(),

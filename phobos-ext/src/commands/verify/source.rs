@@ -22,7 +22,7 @@ use phobos_site::paths::Paths;
 
 use super::{Args, JOB, NAMED, Printed, print};
 use crate::progress::Monitor;
-use crate::reading::{Reader, Reading, Timed};
+use crate::reading::{Notes, Reader, Reading};
 use crate::source::{self, Place};
 use crate::{Cli, TABLES, checksums};
 
@@ -92,7 +92,8 @@ fn read(
     // More are damaged than have a name: only reading everything finds them, or that they are mended.
     let is_all = args.all || rounds.has_unnamed();
     let known: Vec<_> = rounds.unmended().filter_map(checksums::from_text).collect();
-    let now = Timed::begin();
+    // What was damaged before is mended, or not, by the whole of it.
+    let mut notes = Notes::of_the_end(is_all);
     let time = args.time.unwrap_or(config.external.verify_time.0);
     let reader = Reader {
         root: &place.root,
@@ -103,11 +104,11 @@ fn read(
         state: None,
     };
     let mut monitor = Monitor::new(None, frame.interrupted, systemd, &config.backup.mount);
-    let reading = reader.read(&mut monitor.handler())?;
+    let reading = reader.read(&mut monitor.handler(), &mut notes)?;
     place.prove(&config.backup)?;
     let is_mended = (reading.whole || !rounds.has_unnamed())
         && !reading.damaged.iter().any(|damaged| known.contains(&damaged.path));
-    let go = now.end(&reading, is_all);
+    let go = notes.end(&reading);
     let book = ledger.update_or_warn(|book| {
         if is_mended {
             book.source.mended();

@@ -25,6 +25,7 @@ from /home/jon/one --to here -n | grep 'there already'; safe A
 mkdir kept; expect 0 "gave back" pull restore luv --from holding /home/sparse --to kept; cmp kept/sparse past/sparse
 expect 2 "say holding, or drive and its name" pull restore luv --from tape /home
 expect 2 "name the drive" pull restore luv /home --from drive; expect 2 "say what is to be given back" from
+expect 2 "cannot be used multiple times" pull restore luv --from holding /home --from holding /srv
 
 # What is not there, or in use.
 expect 66 "luv has no /home/jim in its holding space on the drive A" from /home/jim --to kept; safe A
