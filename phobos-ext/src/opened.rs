@@ -14,9 +14,9 @@ const FOLDER: &str = "open";
 /// What the mappings' names begin with.
 const PREFIX: &str = "phobos-open-";
 
-/// The same for drills.
-const DRILLED: &str = "drilled";
-const DRILLED_PREFIX: &str = "phobos-drill-";
+/// The same for jobs that only read a drive.
+const READ: &str = "read";
+const READ_PREFIX: &str = "phobos-read-";
 
 /// Where the drive is mounted, in the namespace alone.
 pub(crate) fn folder(paths: &Paths, drive: &Word) -> PathBuf {
@@ -29,14 +29,15 @@ pub(crate) fn mapping(drive: &Word) -> Result<MapperName, anyhow::Error> {
     Ok(MapperName::try_from(format!("{PREFIX}{}", drive.as_str().replace('.', "_")))?)
 }
 
-/// Where a drill has the drive mounted: nobody has asked for it to stay, so that what one has left there is in nobody's way.
-pub(crate) fn drilled_folder(paths: &Paths, drive: &Word) -> PathBuf {
-    paths.runtime.join(DRILLED).join(drive.as_str())
+/// Where a job that only reads has the drive mounted: nobody has asked for it to stay, so that what one has left there, killed, is in
+/// nobody's way.
+pub(crate) fn read_folder(paths: &Paths, drive: &Word) -> PathBuf {
+    paths.runtime.join(READ).join(drive.as_str())
 }
 
 /// The name of its mapping then.
-pub(crate) fn drilled_mapping(drive: &Word) -> Result<MapperName, anyhow::Error> {
-    Ok(MapperName::try_from(format!("{DRILLED_PREFIX}{}", drive.as_str().replace('.', "_")))?)
+pub(crate) fn read_mapping(drive: &Word) -> Result<MapperName, anyhow::Error> {
+    Ok(MapperName::try_from(format!("{READ_PREFIX}{}", drive.as_str().replace('.', "_")))?)
 }
 
 /// Whether the drive is open; asked in the namespace.

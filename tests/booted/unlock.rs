@@ -54,7 +54,8 @@ fn remote_unlock_is_set_up_proved_and_taken_back() -> Story {
         // Of two at once one is told so.
         let said = nas.sh(
             "set -e; phobos-unlock setup --key /root/unlock.pub --port 2222 >/root/said 2>&1 & job=$!; \
-             until ls /boot/*unproved >/dev/null 2>&1; do kill -0 $job; sleep 0.05; done; code=0; \
+             until test -e /run/phobos/unlock/setup.lock && ! flock --nonblock /run/phobos/unlock/setup.lock true; \
+             do kill -0 $job; sleep 0.05; done; code=0; \
              phobos-unlock setup --revert >/root/other 2>&1 || code=$?; test $code = 75; grep -q 'is at work' /root/other; \
              wait $job; cat /root/said",
         )?;

@@ -14,7 +14,7 @@ told() { python3 -c 'import json, sys; print(json.load(open("found"))[sys.argv[1
 # bare: nothing of a drill is left: no mount, no notes of Borg, no process.
 bare() {
     safe A
-    if inside grep -E '/run/phobos/(drill|drilled|open)/' /proc/self/mountinfo; then echo "story: something is still mounted"; exit 1; fi
+    if inside grep -E '/run/phobos/(drill|read|open)/' /proc/self/mountinfo; then echo "story: something is still mounted"; exit 1; fi
     if [ -n "$(find /run/phobos/drill -mindepth 1 2>/dev/null)" ]; then echo "story: a folder is left"; exit 1; fi
     if pgrep -x borg || [ -e borg-base ]; then echo "story: Borg is left, or what it keeps of a repository"; exit 1; fi
 }

@@ -57,6 +57,9 @@ const DAMAGE: [&str; 7] = [
     "Decompression",
 ];
 
+/// What Borg warns of where a file was repaired with zeros (`archive.py`, `extract_item`).
+const ZEROS: &str = "damaged (all-zero) chunks";
+
 /// A repository whose archives are read.
 #[derive(Debug)]
 pub struct Archives<'e> {
@@ -240,6 +243,10 @@ impl Archives<'_> {
 
     fn pour(&self, call: &Invocation, heard: &mut dyn FnMut(&[u8])) -> Result<(), ArchiveError> {
         match self.exec.pour(call, heard) {
+            // `borg check --repair` has put zeros in the place of what was lost: to Borg that is a warning.
+            Err(ExecError::Failed { status: Status::Code(1 | 100..=127), stderr, .. }) if stderr.contains(ZEROS) => {
+                Err(ArchiveError::Damaged { said: message(&stderr) })
+            }
             // A warning: files that are not there, or that somebody else is to be told of.
             Ok(()) | Err(ExecError::Failed { status: Status::Code(1 | 100..=127), .. }) => Ok(()),
             Err(error) => Err(understand(error)),

@@ -118,8 +118,8 @@ impl Closing<'_> {
     pub(crate) fn close(&self, drive: &Open, scope: Scope) -> Result<(), anyhow::Error> {
         let usual = &self.config.external.mapping;
         let active = drive.uuid.as_ref().map(|_| luks::active(Path::new("/sys"))).transpose()?.unwrap_or_default();
-        let drilled = opened::drilled_mapping(&drive.name)?;
-        let is_meant = |name: &str| scope == Scope::All || [usual.as_str(), drilled.as_str()].contains(&name);
+        let read = opened::read_mapping(&drive.name)?;
+        let is_meant = |name: &str| scope == Scope::All || [usual.as_str(), read.as_str()].contains(&name);
         let mappings: Vec<_> = active
             .into_iter()
             .filter(|active| drive.uuid.as_ref().is_some_and(|uuid| active.is_of(uuid)) && is_meant(&active.name))
@@ -149,8 +149,8 @@ impl Closing<'_> {
     fn unmount(&self, drive: &Open, numbers: &[String], scope: Scope) -> Result<bool, anyhow::Error> {
         let place: &Path = &self.config.external.mount;
         let opened = opened::folder(self.paths, &drive.name);
-        let drilled = opened::drilled_folder(self.paths, &drive.name);
-        let is_a_runs = |target: &Path| target == place || target == drilled;
+        let read = opened::read_folder(self.paths, &drive.name);
+        let is_a_runs = |target: &Path| target == place || target == read;
         let mut patience = Patience::until(Instant::now() + namespace::WAIT)
             .on_wait(|whom| log::info!("waiting for {whom}"))
             .interrupted_by(self.interrupted);

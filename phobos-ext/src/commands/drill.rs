@@ -162,9 +162,9 @@ impl AtDrive<'_> {
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
         let until = if args.full { None } else { Instant::now().checked_add(time) };
         let wanted = self.hosts(ledger)?;
-        let folder = opened::drilled_folder(self.paths, &self.target.name);
+        let folder = opened::read_folder(self.paths, &self.target.name);
         make_private(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mapping = opened::drilled_mapping(&self.target.name)?;
+        let mapping = opened::read_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
         let session = Session::open_at(self.exec, self.config, self.target, Access::Look, &place)?;
         let restored = self.restore(&session, &folder, (until, args.full), &wanted, passphrase);

@@ -154,9 +154,9 @@ impl AtDrive<'_> {
         let until = if args.all { None } else { Instant::now().checked_add(time) };
         let from = ledger.read().drives.get(name).and_then(|entry| entry.rounds.position().cloned());
         let from = from.filter(|_| !args.all);
-        let folder = opened::folder(self.paths, &self.target.name);
+        let folder = opened::read_folder(self.paths, &self.target.name);
         make_private(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let mapping = opened::mapping(&self.target.name)?;
+        let mapping = opened::read_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
         let session = Session::open_at(self.exec, self.config, self.target, Access::Look, &place)?;
         let read = self.read_at(&session, &folder, (until, from), &mut notes);

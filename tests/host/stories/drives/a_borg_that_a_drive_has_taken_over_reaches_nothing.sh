@@ -9,7 +9,7 @@ cat >borg <<'BORG'
 # Says how much it reaches, in one line of text.
 reached=
 tries() { if "${@:2}" >/dev/null 2>&1; then reached+=" $1"; fi; }
-place=/run/phobos/drilled/A
+place=/run/phobos/read/A
 tries repository cat $place/borg/config
 tries shadow cat /etc/shadow
 tries secret cat /run/secret

@@ -13,6 +13,12 @@ for how in flip forge; do
     mount "$A" disk.A; python3 "$HOST/chunks.py" undo disk.A/borg <chunk; umount disk.A
 done
 
+# What was lost on the drive, and replaced by zeros there, is no restored file, though Borg only warns of it.
+mount "$A" disk.A; cp -a disk.A/borg sound; python3 "$HOST/chunks.py" choose disk.A/borg "$SEED" >chunk; python3 "$HOST/chunks.py" flip disk.A/borg <chunk
+BORG_PASSPHRASE='the passphrase' BORG_CHECK_I_KNOW_WHAT_I_AM_DOING=YES borg check --repair disk.A/borg || true; rm -rf borg-base; umount disk.A
+expect 65 "damaged (all-zero) chunks" ext drill --full; bare; expect 65 "damaged (all-zero) chunks" ext drill; bare
+mount "$A" disk.A; rm -r disk.A/borg; cp -a sound disk.A/borg; umount disk.A; rm -r sound
+
 # A key that was changed on the drive, and nowhere else.
 mount "$A" disk.A; cp disk.A/borg/config config
 if grep -q ^key config; then

@@ -5,7 +5,8 @@
 
 house repokey 4; ext; before=$(sha256sum <"$A")
 for number in 1 2 3; do
-    phobos-ext --config "$CONFIG" drill & job=$!
+    words=(); if [ "$number" = 2 ]; then words=(--full); fi
+    phobos-ext --config "$CONFIG" drill "${words[@]}" & job=$!
     sleep "$(python3 -c "import random; print(random.Random($SEED + $number).uniform(0, 2.5))")"
     kill -9 $job || true; wait $job || true
 done

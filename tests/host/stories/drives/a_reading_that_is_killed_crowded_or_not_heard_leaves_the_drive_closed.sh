@@ -9,7 +9,7 @@ backup_disk; drive A; ns; ext; safe A
 ext verify --all >&-; safe A
 # Killed at any moment: what is left open is closed by the next one, and the round counts nothing that was not read.
 for _ in $(seq 8); do
-    ext verify --all & reading=$!
+    phobos-ext --config "$CONFIG" verify --all & reading=$!
     sleep "0.$(printf %03d $((RANDOM % 200)))"; kill -9 $reading 2>/dev/null || true; wait $reading || true
     ext verify --all; safe A
 done
