@@ -1,4 +1,5 @@
-//! `phobos-pull restore`: gives files back from a host's holding space, here or on an off-site drive, with the owners, modes and links that it keeps beside them.
+//! `phobos-pull restore`: gives files back from a host's holding space, here or on an off-site drive, with the owners, modes and
+//! links that it keeps beside them.
 //!
 //! rsync writes into a folder of root's own below the one that was named, where nobody else gets in; what is whole and was looked
 //! at is then put in place by renames, relative to descriptors, and never over anything.

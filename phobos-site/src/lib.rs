@@ -19,6 +19,7 @@ pub mod note;
 pub mod paths;
 pub mod pull;
 pub mod rotation;
+pub mod sister;
 pub mod spare;
 pub mod trust;
 pub mod usage;

@@ -5,12 +5,11 @@ use std::path::Path;
 use phobos_core::exec::{Exec, ExecError, Invocation, Status};
 
 use crate::exit::Exit;
+use crate::sister;
 
 /// The call that hands over a note; the caller says what of its environment `phobos-mail` gets, and how long it may take.
 pub fn call(config: Option<&Path>, subject: &str, text: String) -> Invocation {
-    let call = Invocation::new("phobos-mail");
-    let call = config.into_iter().fold(call, |call, config| call.arg("--config").arg(config));
-    call.args(["note", "--", subject]).stdin(text.into_bytes())
+    sister::call("phobos-mail", config).args(["note", "--", subject]).stdin(text.into_bytes())
 }
 
 /// Hands a note over; one that is kept for later is sent, too.

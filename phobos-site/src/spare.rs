@@ -21,6 +21,10 @@ pub fn keep() {
     if let Err(error) = ask_for_more() {
         log::debug!("no more descriptors may be open: {error}");
     }
+    fill();
+}
+
+fn fill() {
     let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
     while kept.len() < COUNT {
         match File::open("/dev/null") {
@@ -55,6 +59,6 @@ pub fn spend() -> Spent {
 
 impl Drop for Spent {
     fn drop(&mut self) {
-        keep();
+        fill();
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::error::Chain;
-use phobos_core::exec::{Exec, ExecError, Invocation};
+use phobos_core::exec::{Exec, ExecError};
 use phobos_core::namespace;
 use phobos_core::systemd;
 use phobos_site::config::{Config, ConfigError, Table};
@@ -26,6 +26,7 @@ use phobos_site::ledger::Ledger;
 use phobos_site::lock::Locks;
 use phobos_site::paths::Paths;
 use phobos_site::rotation::Failure;
+use phobos_site::sister;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -168,7 +169,7 @@ impl Sources<'_> {
 
     /// What one of phobos's programs tells as JSON; nothing where it is not installed.
     fn told<T: DeserializeOwned>(&self, program: &str, args: &[&str]) -> Result<Option<T>, String> {
-        let call = self.config.iter().fold(Invocation::new(program), |call, config| call.arg("--config").arg(config));
+        let call = sister::call(program, self.config);
         // A folder that systemd has named is this unit's own, and no spool.
         let call = call.only_env(&ENVIRONMENT);
         match self.exec.run(&call.args(args).limit(LIMIT)) {
@@ -215,7 +216,7 @@ impl Sources<'_> {
         if !self.sees_the_backups(config) {
             return None;
         }
-        let call = self.config.iter().fold(Invocation::new("phobos-ns"), |call, file| call.arg("--config").arg(file));
+        let call = sister::call("phobos-ns", self.config);
         let call = call.args(["exec", "--", "df", "--block-size=1", "--output=used,avail"]).arg(&*config.backup.mount);
         let said = self.exec.run(&call.limit(LIMIT)).ok()?;
         room(&String::from_utf8_lossy(&said.stdout))

@@ -196,9 +196,9 @@ fn run(cli: &Cli) -> Result<ExitCode, anyhow::Error> {
                 exec: &system,
                 config: cli.config.as_deref(),
                 is_root: rustix::process::geteuid().is_root(),
-                model: &reading.model(AHEAD),
+                model: &|| reading.model(AHEAD),
                 book: &Ledger::new(&reading.paths.ledger()).read(),
-                sends: checks.iter().any(|check| check == "mailer"),
+                wanted: checks,
             };
             let signs = looking.look();
             let report = doctor::run(checks, &signs)?;

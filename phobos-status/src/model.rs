@@ -62,7 +62,7 @@ impl Model {
             best_time,
             zone,
         };
-        model.findings = findings::all(facts, &model, &standings);
+        model.findings = findings::all(facts, &model);
         model.state = model.findings.first().map_or(Severity::Ok, |worst| worst.severity);
         model
     }

@@ -1,7 +1,8 @@
 //! What a disk says of itself (SMART, by smartctl(8)), and how often the kernel had to reset it on its bus.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -89,17 +90,10 @@ fn node(sys: &Path, number: &str) -> Option<PathBuf> {
 
 /// The port of the USB device, as `1-2.3`, that a folder of sysfs is below.
 fn port(folder: &Path) -> Option<String> {
-    let names: Vec<&str> = folder.components().filter_map(|part| name_of(&part)).collect();
+    let names: Vec<&str> = folder.iter().filter_map(OsStr::to_str).collect();
     let interface = names.iter().position(|name| name.contains(':') && name.contains('-') && name.contains('.'))?;
     let device = names.get(interface.checked_sub(1)?)?;
     names.get(interface)?.strip_prefix(device)?.starts_with(':').then(|| (*device).to_owned())
-}
-
-fn name_of<'p>(part: &Component<'p>) -> Option<&'p str> {
-    match part {
-        Component::Normal(name) => name.to_str(),
-        _ => None,
-    }
 }
 
 /// What smartctl's answer means.

@@ -46,8 +46,12 @@ const KEY: [(&str, Unopened); 8] = [
     ("NotABorgKeyFile", Unopened::OtherKey),
 ];
 
+/// What it only warns of where `borg check --repair` has put zeros in the place of what was lost (`archive.py`, `extract_item`).
+const ZEROS: &str = "damaged (all-zero) chunks";
+
 /// What it says where what it has read is not what was written.
-const DAMAGE: [&str; 7] = [
+const DAMAGE: [&str; 8] = [
+    ZEROS,
     "IntegrityError",
     "FileIntegrityError",
     "ObjectNotFound",
@@ -56,9 +60,6 @@ const DAMAGE: [&str; 7] = [
     "UnpackException",
     "Decompression",
 ];
-
-/// What Borg warns of where a file was repaired with zeros (`archive.py`, `extract_item`).
-const ZEROS: &str = "damaged (all-zero) chunks";
 
 /// A repository whose archives are read.
 #[derive(Debug)]
@@ -243,12 +244,11 @@ impl Archives<'_> {
 
     fn pour(&self, call: &Invocation, heard: &mut dyn FnMut(&[u8])) -> Result<(), ArchiveError> {
         match self.exec.pour(call, heard) {
-            // `borg check --repair` has put zeros in the place of what was lost: to Borg that is a warning.
-            Err(ExecError::Failed { status: Status::Code(1 | 100..=127), stderr, .. }) if stderr.contains(ZEROS) => {
-                Err(ArchiveError::Damaged { said: message(&stderr) })
-            }
+            Ok(()) => Ok(()),
             // A warning: files that are not there, or that somebody else is to be told of.
-            Ok(()) | Err(ExecError::Failed { status: Status::Code(1 | 100..=127), .. }) => Ok(()),
+            Err(ExecError::Failed { status: Status::Code(1 | 100..=127), stderr, .. }) if !stderr.contains(ZEROS) => {
+                Ok(())
+            }
             Err(error) => Err(understand(error)),
         }
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::{MapperName, Uuid};
+use crate::mount;
 
 /// An entry of crypttab(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,16 +143,7 @@ impl CrypttabEntry {
         if let Some(uuid) = named {
             return Uuid::try_from(uuid).ok();
         }
-        let tag = |tag: &str, folder: &str| {
-            let name = self.device.strip_prefix(tag)?.trim_matches('"');
-            // One component, whatever is written there.
-            Path::new(name).file_name().map(|name| Path::new(folder).join(name))
-        };
-        let device = tag("PARTUUID=", "/dev/disk/by-partuuid")
-            .or_else(|| tag("PARTLABEL=", "/dev/disk/by-partlabel"))
-            .or_else(|| tag("LABEL=", "/dev/disk/by-label"))
-            .unwrap_or_else(|| self.device.clone().into());
-        let device = fs::canonicalize(device).ok()?;
+        let device = fs::canonicalize(mount::device_of(&self.device)).ok()?;
         fs::read_dir(by_uuid)
             .ok()?
             .flatten()

@@ -47,8 +47,11 @@ pub fn device_of(source: &str) -> PathBuf {
         ("PARTUUID=", "/dev/disk/by-partuuid"),
         ("PARTLABEL=", "/dev/disk/by-partlabel"),
     ];
-    let named =
-        tags.iter().find_map(|(tag, folder)| Some(Path::new(folder).join(source.strip_prefix(tag)?.trim_matches('"'))));
+    let named = tags.iter().find_map(|(tag, folder)| {
+        // One component, whatever is written there.
+        let name = Path::new(source.strip_prefix(tag)?.trim_matches('"')).file_name()?;
+        Some(Path::new(folder).join(name))
+    });
     named.unwrap_or_else(|| source.into())
 }
 

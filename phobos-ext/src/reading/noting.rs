@@ -1,7 +1,6 @@
 //! What the ledger is told of a go at reading again: at its end, and now and then before, so that hours of reading are not lost with
 //! the process.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -26,12 +25,6 @@ pub(crate) struct Notes<'n> {
     damaged: usize,
     more: u64,
     continues: bool,
-}
-
-impl fmt::Debug for Notes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Notes").field("began", &self.began).field("bytes", &self.bytes).finish_non_exhaustive()
-    }
 }
 
 impl Notes<'static> {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Context;
-use phobos_core::exec::{Exec, ExecError, Invocation, Status};
+use phobos_core::exec::{Exec, ExecError, Status};
 use phobos_core::fs::{Dir, shown_text};
 use phobos_core::mount;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::lock::Word;
 use phobos_site::pull::Host;
+use phobos_site::sister;
 
 /// The program that opens drives and closes them.
 const OPENER: &str = "phobos-ext";
@@ -130,7 +131,7 @@ impl<'e> Opened<'e> {
 
     /// Has phobos-ext open or close the drive; returns what it prints.
     fn call(&self, command: &str, name: &Word) -> Result<String, anyhow::Error> {
-        let call = self.config.iter().fold(Invocation::new(OPENER), |call, file| call.arg("--config").arg(file));
+        let call = sister::call(OPENER, self.config);
         // Closing is not given up because somebody wants this process to end.
         match self.exec.run(&call.args([command, "--", name.as_str()]).shielded()) {
             Ok(finished) => Ok(finished.text()),

@@ -12,7 +12,7 @@ use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, ExecError, Invocation};
 use phobos_core::{mount, namespace, systemd};
 use phobos_site::config::{Config, Table};
-use phobos_site::drives::CRYPTTAB;
+use phobos_site::drives::{CRYPTTAB, Target};
 use phobos_site::ledger::Book;
 use phobos_site::paths;
 
@@ -94,16 +94,15 @@ pub(crate) struct Signs {
 }
 
 /// With what this machine is looked at.
-#[derive(Debug)]
 pub(crate) struct Looking<'a> {
     pub(crate) exec: &'a dyn Exec,
     pub(crate) config: Option<&'a Path>,
     pub(crate) is_root: bool,
     /// How the machine stands.
-    pub(crate) model: &'a Model,
+    pub(crate) model: &'a dyn Fn() -> Model,
     pub(crate) book: &'a Book,
-    /// Whether a test message is to be sent.
-    pub(crate) sends: bool,
+    /// The names of the checks that are wanted; all of them where there is none.
+    pub(crate) wanted: &'a [String],
 }
 
 /// A key file.
@@ -149,11 +148,15 @@ pub(super) enum State {
 impl Looking<'_> {
     /// Looks at this machine; changes nothing.
     pub(crate) fn look(&self) -> Signs {
-        let mut signs = look(self.exec, self.config, self.is_root);
-        signs.attention = Some(self.model.attention.clone());
-        signs.letters = self.model.mail.as_ref().map(|mail| (mail.waiting, mail.set_aside));
-        let external = Config::load(self.config, &[Table::External]).unwrap_or_default().external;
-        let targets = phobos_site::drives::known(&external, Path::new(CRYPTTAB)).unwrap_or_default();
+        let (mut signs, targets) = look(self.exec, self.config, self.is_root);
+        if self.is_wanted("drives") || self.is_wanted("mail") {
+            let model = (self.model)();
+            signs.letters = model.mail.as_ref().map(|mail| (mail.waiting, mail.set_aside));
+            signs.attention = Some(model.attention);
+        }
+        if signs.remote_unlock == Some(true) && self.is_wanted("unlock") {
+            signs.unlock_faults = unlock_faults(self.exec);
+        }
         signs.known = targets.iter().map(|target| target.device.clone()).collect();
         signs.waiting = Path::new(UNITS).is_dir().then(|| drives::waiting(Path::new(UNITS)));
         let encrypted = targets.iter().filter(|target| target.luks.is_some());
@@ -168,7 +171,7 @@ impl Looking<'_> {
                 }
             })
             .collect();
-        if self.is_root {
+        if self.is_root && self.is_wanted("health") {
             let mut disks: Vec<_> =
                 targets.iter().map(|target| (target.device.clone(), format!("the drive {}", target.name))).collect();
             let entries = mount::fstab_entries(signs.fstab.as_deref().unwrap_or_default());
@@ -178,12 +181,20 @@ impl Looking<'_> {
         }
         let groups = fs::read_to_string("/etc/group").unwrap_or_default();
         signs.lights = telling::nodes(Path::new("/sys"), Path::new("/dev"), &groups);
-        signs.sent = self.sends.then(|| telling::send(self.exec, self.config));
+        // Nobody wants a message for each look.
+        let is_named = self.wanted.iter().any(|name| name == "mailer");
+        signs.sent = is_named.then(|| telling::send(self.exec, self.config));
         signs
+    }
+
+    /// Whether the check of this name is wanted: what takes long is looked at for it alone.
+    fn is_wanted(&self, name: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.iter().any(|wanted| wanted == name)
     }
 }
 
-fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
+/// What is seen at once, and the drives that are known.
+fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Target>) {
     let mut signs = Signs::default();
     let (mistakes, _) = Config::mistakes(file);
     signs.mistakes = mistakes.iter().map(|mistake| Chain(mistake).to_string()).collect();
@@ -200,7 +211,8 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
         .map(|table| table.into_iter().map(|entry| entry.target).collect());
     signs.fstab = fs::read_to_string(paths::FSTAB).ok();
     signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
-    for target in phobos_site::drives::known(&config.external, Path::new(CRYPTTAB)).unwrap_or_default() {
+    let targets = phobos_site::drives::known(&config.external, Path::new(CRYPTTAB)).unwrap_or_default();
+    for target in &targets {
         let Some((uuid, unlock)) = &target.luks else { continue };
         signs.keys.extend(unlock.key_file.iter().map(|file| key(file, is_root)));
         let (drive, expected) = (target.name.to_string(), uuid.as_str().to_owned());
@@ -237,10 +249,7 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> Signs {
     let below = root.and_then(|root| said("lsblk", &["--noheadings", "--inverse", "--output=TYPE", &root]));
     signs.root_is_encrypted = below.map(|below| below.split_whitespace().any(|kind| kind == "crypt"));
     signs.remote_unlock = is_root.then(|| UNLOCKERS.iter().any(|path| Path::new(path).exists()));
-    if signs.remote_unlock == Some(true) {
-        signs.unlock_faults = unlock_faults(exec);
-    }
-    signs
+    (signs, targets)
 }
 
 /// What `phobos-unlock check` finds wrong, a line each; nothing where it is not installed.

@@ -40,11 +40,11 @@ impl Findings {
 }
 
 /// All of them, worst first.
-pub(super) fn all(facts: &Facts, model: &Model, standings: &[Standing]) -> Vec<Finding> {
+pub(super) fn all(facts: &Facts, model: &Model) -> Vec<Finding> {
     let mut findings = Findings { found: Vec::new(), told: BTreeSet::new() };
     board(facts, model, &mut findings);
     jobs(model, &mut findings);
-    drives(standings, &mut findings);
+    drives(model, &mut findings);
     running(model, &mut findings);
     mail(model, &mut findings);
     room(model, &mut findings);
@@ -140,9 +140,9 @@ pub(super) fn attention_of(standings: &[Standing]) -> Vec<(String, String)> {
     rotation::attention(standings).iter().map(|attention| (clean(&attention.to_string()), remedy(attention))).collect()
 }
 
-fn drives(standings: &[Standing], findings: &mut Findings) {
-    for (what, remedy) in attention_of(standings) {
-        findings.add(Severity::Attention, what, remedy);
+fn drives(model: &Model, findings: &mut Findings) {
+    for (what, remedy) in &model.attention {
+        findings.add(Severity::Attention, what.clone(), remedy.clone());
     }
 }
 

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phobos_core::error::Chain;
-use phobos_core::exec::{Exec, Invocation};
+use phobos_core::exec::Exec;
+use phobos_site::sister;
 
 /// How long a mail server may take: several ways are tried, each for half a minute at most.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -52,7 +53,7 @@ pub(in crate::doctor) fn nodes(sys: &Path, dev: &Path, groups: &str) -> (Vec<Nod
 
 /// Sends a test message as the units do; the error is what phobos-mail said.
 pub(in crate::doctor) fn send(exec: &dyn Exec, config: Option<&Path>) -> Result<(), String> {
-    let call = config.iter().fold(Invocation::new("phobos-mail"), |call, config| call.arg("--config").arg(config));
+    let call = sister::call("phobos-mail", config);
     exec.run(&call.arg("test").limit(LIMIT)).map(drop).map_err(|error| Chain(&error).to_string())
 }
 
