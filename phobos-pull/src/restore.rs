@@ -180,7 +180,7 @@ impl Restore<'_> {
 
     /// Copies into the stage; returns how many bytes.
     fn copy(&self, found: &[Asked], stage: &Stage) -> Result<u64, anyhow::Error> {
-        let marks = Marks::new(&self.opened.holding);
+        let marks = Marks::new(&self.opened.holding());
         let mark = marks.read(&self.host.name);
         let call = Invocation::new("rsync").args(self.arguments(mark.as_ref())).arg("--");
         let call = call.args(found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));

@@ -52,8 +52,10 @@ pub(super) struct Opened<'e> {
     config: Option<&'e Path>,
     /// The drive that is to be closed.
     drive: Option<Word>,
-    /// Where the holding spaces are.
-    pub(super) holding: PathBuf,
+    /// What nobody but root has put there: the holding spaces, or the drive.
+    top: PathBuf,
+    /// Where the holding spaces are below that; a drive may have anything there.
+    inner: PathBuf,
     /// How a person calls what a host has in them.
     pub(super) shown: String,
     /// What it means where a host has none.
@@ -77,7 +79,8 @@ impl<'e> Opened<'e> {
             exec,
             config: file,
             drive: None,
-            holding: backup.holding.to_path_buf(),
+            top: backup.holding.to_path_buf(),
+            inner: PathBuf::new(),
             shown: "holding space".to_owned(),
             missing: "it was never pulled",
         };
@@ -87,12 +90,17 @@ impl<'e> Opened<'e> {
         let before = mount::table()?;
         let said = opened.call("open", name)?;
         let folder = Path::new(said.trim_end_matches('\n'));
-        opened.holding = folder.join(inner);
+        (opened.top, opened.inner) = (folder.to_owned(), inner.to_owned());
         opened.shown = format!("holding space on the drive {name}");
         opened.missing = "it was not pulled before the last mirror, or `[external] holding` is off";
         // What a person has opened a person closes.
         opened.drive = mount::at(&before, folder).is_none().then(|| name.clone());
         Ok(opened)
+    }
+
+    /// Where the holding spaces are.
+    pub(super) fn holding(&self) -> PathBuf {
+        self.top.join(&self.inner)
     }
 
     /// The holding space of `host`.
@@ -103,10 +111,17 @@ impl<'e> Opened<'e> {
     pub(super) fn space(&self, host: &Host) -> Result<Dir, anyhow::Error> {
         let name = Path::new(host.name.as_str());
         let absent = || Stop::new(Exit::Absent, format!("{} has no {}: {}", host.name, self.shown, self.missing));
-        if self.holding.symlink_metadata().is_err() {
+        if self.top.symlink_metadata().is_err() {
             return Err(absent().into());
         }
-        let above = Dir::open(&self.holding).with_context(|| format!("cannot open {}", self.holding.display()))?;
+        let mut above = Dir::open(&self.top).with_context(|| format!("cannot open {}", self.top.display()))?;
+        if !self.inner.as_os_str().is_empty() {
+            // Through no link: what a drive leads to is this machine's.
+            if above.stat(&self.inner)?.is_none() {
+                return Err(absent().into());
+            }
+            above = above.open_dir(&self.inner)?;
+        }
         if above.stat(name)?.is_none() {
             return Err(absent().into());
         }

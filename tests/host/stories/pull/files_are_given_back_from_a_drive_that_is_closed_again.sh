@@ -36,6 +36,14 @@ until [ -e "$STORY/held" ] || [ -e held ]; do kill -0 $!; sleep 0.05; done
 expect 75 "drive/A" from /home --to kept; touch over; wait $!
 # What a person has opened a person closes.
 ext open A; expect 0 "gave back" from /home/jon --to kept; inside test -e /run/phobos/open/A/borg/config; ext close A; safe A
+# What a drive has in the place of its spaces leads nowhere on this machine.
+mkdir -p own/luv/home; echo secret >own/luv/home/secret; mount "$A" disk.A; mv disk.A/holding disk.A/aside
+for place in holding holding/luv; do
+    rm -rf disk.A/holding; if [ $place = holding/luv ]; then mkdir disk.A/holding; fi
+    ln -s "$STORY/own${place#holding}" disk.A/$place; umount disk.A
+    expect 65 "is a symbolic link, not a folder" from /home/secret --to kept; test ! -e kept/secret; safe A; mount "$A" disk.A
+done
+rm -r disk.A/holding; mv disk.A/aside disk.A/holding; umount disk.A
 # Neither is anything written to it, nor is it left open by one that is stopped; what one that is killed leaves the next one closes.
 before=$(sha256sum <"$A"); RANDOM=${PHOBOS_SEED:-$$}
 for signal in TERM TERM KILL KILL; do
