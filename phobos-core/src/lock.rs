@@ -47,6 +47,10 @@ const WAITERS: &str = "waiters";
 /// How many records this process has written.
 static RECORDS: AtomicU64 = AtomicU64::new(0);
 
+/// How long somebody who asks without waiting does wait for a holder that has left no record: it has just got the lock, or only
+/// passes the turnstile, or was killed while it started a program, which lets go of the lock once it runs.
+const PASSING: Duration = Duration::from_secs(2);
+
 /// How often a waiting job says again for whom it waits.
 const REMIND: Duration = Duration::from_secs(30 * 60);
 
@@ -221,8 +225,8 @@ impl<N: Name> Locks<N> {
         // Everybody passes the turnstile; who waits for the exclusive lock keeps standing in it.
         let mut holder = holder(job, until, mode)?;
         let mut waits = None;
-        self.wait(name, &turn, Mode::Exclusive, &holder, &mut waits, patience)?;
-        self.wait(name, &main, mode, &holder, &mut waits, patience)?;
+        self.wait(name, (&turn, WAITERS), Mode::Exclusive, &holder, &mut waits, patience)?;
+        self.wait(name, (&main, HOLDERS), mode, &holder, &mut waits, patience)?;
         drop((turn, waits));
         let asked = std::mem::replace(&mut holder.since, Utc::now());
         let waited = holder.since.signed_duration_since(asked);
@@ -301,11 +305,11 @@ impl<N: Name> Locks<N> {
         Ok(Dir::open(&self.folder)?)
     }
 
-    /// Waits for the lock on `file`; the record of the wait goes on with the next file.
+    /// Waits for the lock on the file, whose holders leave records of a kind; the record of the wait goes on with the next file.
     fn wait(
         &self,
         name: &N,
-        file: &File,
+        (file, records): (&File, &str),
         mode: Mode,
         waiter: &Holder,
         waits: &mut Option<Record>,
@@ -318,9 +322,15 @@ impl<N: Name> Locks<N> {
             }
             on_wait(&format!("the lock {name}, held by {}", describe(&self.holders(name))));
         };
+        let failed = |source| LockError::File { path: self.folder.join(name.to_string()), source };
         let mut wait = Wait { deadline: *deadline, remind: REMIND, on_wait: &mut on_wait, interrupted: &**interrupted };
-        let outcome = flock::acquire(file, mode, &mut wait)
-            .map_err(|source| LockError::File { path: self.folder.join(name.to_string()), source })?;
+        let mut outcome = flock::acquire(file, mode, &mut wait).map_err(failed)?;
+        let given_up = Instant::now();
+        while outcome == Outcome::Busy && given_up.elapsed() < PASSING && self.records(name, records).is_empty() {
+            let deadline = Instant::now().checked_add(Duration::from_millis(20)).unwrap_or(given_up);
+            let mut wait = Wait { deadline, remind: Duration::MAX, on_wait: &mut || {}, interrupted: &**interrupted };
+            outcome = flock::acquire(file, mode, &mut wait).map_err(failed)?;
+        }
         match outcome {
             Outcome::Taken => Ok(()),
             Outcome::Interrupted(signal) => Err(LockError::Interrupted { name: name.to_string(), signal }),

@@ -55,6 +55,45 @@ fn shared_holders_stand_together_and_an_exclusive_one_alone() {
     assert!(folder.path().join("private/holding.lock").exists(), "a lock file is never deleted");
 }
 
+/// Holds a lock's file as a program that a killed job was starting does, without a record.
+fn hold_unrecorded(locks: &Locks<Any>, end: &str) -> File {
+    let private = locks.private(&holding()).unwrap();
+    let file = flock::open(&private, format!("holding.{end}").as_ref()).unwrap();
+    flock::within(file, Duration::ZERO).unwrap().unwrap()
+}
+
+#[test]
+fn who_only_passes_makes_nobody_give_up_who_would_not_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let locks = Locks::<Any>::new(folder.path());
+    let take = |mode| locks.take(&holding(), mode, "test", None, &mut Patience::none());
+    for end in ["lock", "turn"] {
+        let passing = hold_unrecorded(&locks, end);
+        let gone = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(passing);
+        });
+        assert!(take(Mode::Exclusive).is_ok(), "{end}");
+        gone.join().unwrap();
+    }
+    // A shared holder with a record says nothing of who passes the turnstile.
+    let _shared = take(Mode::Shared).unwrap();
+    let passing = hold_unrecorded(&locks, "turn");
+    let gone = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        drop(passing);
+    });
+    assert!(take(Mode::Shared).is_ok());
+    gone.join().unwrap();
+    // Who has a record is not waited for, and who stays without one not for long.
+    let asked = Instant::now();
+    assert!(take(Mode::Exclusive).is_err());
+    assert!(asked.elapsed() < PASSING, "{:?}", asked.elapsed());
+    let _stays = hold_unrecorded(&locks, "turn");
+    let error = take(Mode::Shared).unwrap_err().to_string();
+    assert!(error.starts_with("gave up waiting for the lock holding, held by test (pid "), "{error}");
+}
+
 #[test]
 fn nobody_else_can_open_a_lock_and_everybody_can_read_who_holds_it() {
     use std::os::unix::fs::PermissionsExt;
