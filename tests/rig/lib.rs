@@ -26,8 +26,8 @@
 //! * `machine`: boots once, runs `prepare.sh` for each drive (LUKS, key file, file system), saves memory and disk in
 //!   `target/rig-machine/booted-KEY`. Every scenario goes on from there with disks of its own, in two seconds. At most two machines
 //!   run at a time on a host, whoever runs them.
-//! * `programs`: phobos as built from the work tree (profile `rig`), unpacked into the machine when it starts. It is not
-//!   in the image: a change of the code costs a build, not a boot.
+//! * `programs`: phobos as built from the work tree for every other test, without its symbols, unpacked into the machine when it
+//!   starts. It is not in the image: a change of the code costs a build, not a boot.
 //! * `container`: the same Debian booted in a container, without what needs a kernel of its own; `tests/booted/` has its stories.
 //! * `light`: the fake BlinkStick (`tests/fake-blinkstick/`) is a USB device in the machine. It writes down every report it
 //!   gets, and how mappings, mounts and holders stood while the sender waited for its answer, to a port that ends in a

@@ -11,19 +11,6 @@ use phobos_core::exec::Invocation;
 use crate::host;
 use crate::qemu::PROGRAMS_SIZE;
 
-/// The workspace's packages whose programs go into the machine; each program is called as its package.
-const PACKAGES: [&str; 9] = [
-    "phobos-blink",
-    "phobos-ns",
-    "phobos-ext",
-    "phobos-mail",
-    "phobos-pull",
-    "phobos-status",
-    "phobos-unlock",
-    "phobos-manual",
-    "phobos-tests",
-];
-
 /// What is not a program of the product, and where it goes.
 const HELPER: &str = "fake-blinkstick";
 
@@ -81,7 +68,7 @@ pub fn packages(versions: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
         for attempt in attempts {
             let output = folder.join("packages").join(attempt);
             host::remove_folder(&output)?;
-            let call = xtask("deb").arg("--programs").arg(host::target().join("rig")).args(["--compression", "gzip"]);
+            let call = xtask("deb").arg("--programs").arg(built()).args(["--compression", "gzip"]);
             host::run(call.args(["--package-version", version, "--output"]).arg(&output), Duration::from_secs(300))?;
             let package = fs::read_dir(&output)?.next().context("no package was made")??.path();
             made.push(fs::read(&package)?);
@@ -110,17 +97,21 @@ fn cargo() -> Invocation {
     Invocation::new("env").args(["--unset=RUSTC_BOOTSTRAP", "--"]).arg(cargo)
 }
 
+/// Where cargo has built them.
+fn built() -> PathBuf {
+    host::target().join("debug")
+}
+
 /// Builds the programs and lays them out below `tree` as they are installed.
+///
+/// They are what the other tests have built, of the whole workspace so that cargo takes it as it is: a profile of their own cost
+/// two minutes of both processors, and left out that arithmetic is checked.
 fn build_into(tree: &Path) -> Result<()> {
-    let mut call = cargo()
-        .args(["build", "--quiet", "--profile", "rig", "--manifest-path"])
-        .arg(host::workspace().join("Cargo.toml"));
-    for package in PACKAGES {
-        call = call.args(["--package", package, "--bin", if package == "phobos-tests" { HELPER } else { package }]);
-    }
+    let manifest = host::workspace().join("Cargo.toml");
+    let call = cargo().args(["build", "--quiet", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
     host::run(call, Duration::from_secs(1200))?;
 
-    let built = host::target().join("rig");
+    let built = built();
     host::run(xtask("install").arg("--programs").arg(&built).arg("--destdir").arg(tree), Duration::from_secs(1200))?;
     let helpers = tree.join("usr/local/lib/rig");
     let units = tree.join("etc/systemd/system");
@@ -128,6 +119,16 @@ fn build_into(tree: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
     }
     fs::copy(built.join(HELPER), helpers.join(HELPER))?;
+    // Their symbols are three quarters of them, and every machine unpacks them.
+    let mut programs = vec![helpers.join(HELPER)];
+    for entry in fs::read_dir(tree.join("usr/local/bin"))? {
+        let path = entry?.path();
+        // One of them is a script.
+        if fs::read(&path)?.starts_with(b"\x7fELF") {
+            programs.push(path);
+        }
+    }
+    host::run(Invocation::new("strip").args(programs), Duration::from_secs(60))?;
     let service = format!("{HELPER}.service");
     fs::copy(host::workspace().join("tests/fake-blinkstick").join(&service), units.join(&service))?;
     Ok(())

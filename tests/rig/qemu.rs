@@ -55,7 +55,7 @@ pub(crate) struct Disks {
 }
 
 /// The size of the disk with the programs, in bytes; a saved state fits only a disk of the same size.
-pub(crate) const PROGRAMS_SIZE: u64 = 64 << 20;
+pub(crate) const PROGRAMS_SIZE: u64 = 128 << 20;
 
 /// A running QEMU; dropping it cuts the machine's power.
 #[derive(Debug)]

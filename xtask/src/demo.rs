@@ -35,7 +35,7 @@ const KEY: &str = "/etc/phobos/keys/A.key";
 ///
 /// If something is not as it should be.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
-    nas::run(sh, &args.nas, &["demo"], "rig", None, play)
+    nas::run(sh, &args.nas, &["demo"], "dev", None, play)
 }
 
 fn play(sh: &Shell) -> Result<()> {
