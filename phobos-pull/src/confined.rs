@@ -1,4 +1,4 @@
-//! `phobos-pull confined`: confines itself and becomes a program; phobos-pull starts rsync through it.
+//! `phobos-pull confined`: confines itself and becomes a program; phobos-pull starts rsync through it, and Borg.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// The process that started this one, which the program must not outlive
     #[arg(long, value_name = "PID")]
     parent: Option<u32>,
+    /// May read what the user may not
+    #[arg(long)]
+    reads_all: bool,
     /// The program and its arguments
     #[arg(required = true, last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -47,12 +50,12 @@ pub(crate) struct Args {
 ///
 /// Why the program was not started. The exit code is none that rsync or ssh has.
 pub(crate) fn run(args: Args) -> Result<(), anyhow::Error> {
-    let Args { user, alias, passwd, folder, read, connect: ports, lookup, control, parent, command } = args;
+    let Args { user, alias, passwd, folder, read, connect: ports, lookup, control, parent, reads_all, command } = args;
     let (program, rest) = command.split_first().ok_or_else(|| Stop::new(Exit::Usage, "no command was given"))?;
     let program = program.to_str().ok_or_else(|| Stop::new(Exit::Usage, "the command's name is not UTF-8"))?;
     let alias = alias.zip(passwd).map(|(id, passwd)| Alias { id, passwd });
     let lookup = lookup.unwrap_or(Lookup::None);
-    Sandbox { user, alias, folder, read, ports, lookup, control, parent, reads_all: false }.enter()?;
+    Sandbox { user, alias, folder, read, ports, lookup, control, parent, reads_all }.enter()?;
     Err(exec::replace(&Invocation::new(program).args(rest)).into())
 }
 

@@ -1,9 +1,10 @@
-//! `phobos-pull restore`: gives files back from a host's holding space, here or on an off-site drive, with the owners, modes and
-//! links that it keeps beside them.
+//! `phobos-pull restore`: gives files back from a host's holding space, here, in an archive or on an off-site drive, with the owners,
+//! modes and links that it keeps beside them.
 //!
 //! rsync writes into a folder of root's own below the one that was named, where nobody else gets in; what is whole and was looked
 //! at is then put in place by renames, relative to descriptors, and never over anything.
 
+mod archived;
 mod asked;
 mod kept;
 mod origin;
@@ -22,16 +23,17 @@ use phobos_core::progress::{Backoff, CopyEvent};
 use phobos_core::rsync;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
+use phobos_site::archives;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
 use phobos_site::led::Board;
-use phobos_site::lock::Mode;
+use phobos_site::lock::{LockName, Mode};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName};
 
 use self::asked::Asked;
-use self::origin::Opened;
+use self::origin::{Opened, Origin};
 use self::place::Placed;
 use self::stage::Stage;
 use crate::ending::Complaints;
@@ -55,7 +57,8 @@ pub(crate) struct Args {
     /// Give these back: paths on the host, such as /home/anna/photos
     #[arg(value_name = "PATH", required_unless_present_any = ["list", "from"])]
     paths: Vec<PathBuf>,
-    /// Give them back from here: `holding`, or `drive NAME`, which is opened for it and closed again
+    /// Give them back from here: `holding`, `archive NAME` of the backup repository (`latest` is the newest), or `drive NAME`, which
+    /// is opened for it and closed again
     #[arg(long, value_name = "ORIGIN", num_args = 1..=2, action = clap::ArgAction::Set)]
     from: Vec<String>,
     /// Put them into this folder, each by its last name
@@ -90,6 +93,11 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     if asked.is_empty() && !args.list {
         return Err(Stop::new(Exit::Usage, "say what is to be given back: paths, as the host has them").into());
     }
+    if origin == Origin::Archive(None) && !(args.list && asked.is_empty()) {
+        let text =
+            format!("--from archive: name it; `phobos-pull restore {} --list --from archive` shows them", host.name);
+        return Err(Stop::new(Exit::Usage, text).into());
+    }
     let asked = asked::checked(&asked, args.list)?;
     exec::require(&["rsync", "mount", "setpriv"])?;
     // Before the namespace is entered: it is a folder of the machine outside.
@@ -103,11 +111,26 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
     pull::enter_namespace(config, &system, &signals, &frame.locks)?;
     let light = format!("{NAME}-{}", host.name);
+    let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args };
+    let target = target.as_ref();
+    let drive = match &origin {
+        Origin::Archive(name) => {
+            // Borg may not change it meanwhile; nothing that only reads it is kept waiting.
+            let _lock = frame.lock(&LockName::Repository, Mode::Shared, &light, None)?;
+            let opened = archived::Opened::open(&system, config, &paths, &host, &caught)?;
+            let result = match name {
+                Some(name) => restore.archived(&opened, name, &asked, target, &frame, light),
+                None => opened.all().and_then(|all| told::archives(&all, args.json)),
+            };
+            return Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?);
+        }
+        Origin::Holding => None,
+        Origin::Drive(name) => Some(name),
+    };
     // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull.
     let _lock = frame.lock(&host.lock(), Mode::Shared, &light, None)?;
-    let opened = Opened::open(&system, cli.config.as_deref(), config, &origin)?;
-    let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args, opened: &opened };
-    let result = restore.run(asked, target.as_ref(), &frame, light);
+    let opened = Opened::open(&system, cli.config.as_deref(), config, drive)?;
+    let result = restore.kept(&opened, asked, target, &frame, light);
     Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?)
 }
 
@@ -118,32 +141,97 @@ struct Restore<'a> {
     system: &'a System<'a>,
     screen: &'a Screen,
     args: &'a Args,
-    opened: &'a Opened<'a>,
+}
+
+/// What is copied, and from whose holding spaces.
+struct Copied<'a> {
+    found: &'a [Asked],
+    /// Where the marks of pulls are that say what a killed one has left.
+    holding: &'a Path,
+    /// Whether it is there for this restore alone: what was copied goes at once, so that there is room.
+    is_scratch: bool,
 }
 
 impl Restore<'_> {
-    /// Shows what there is, or gives it back into `target`. Nothing of the space is held open afterwards.
-    fn run(
+    /// Shows what there is in a holding space, or gives it back into `target`. Nothing of the space is held open afterwards.
+    fn kept(
         &self,
+        opened: &Opened<'_>,
         asked: Vec<PathBuf>,
         target: Option<&Dir>,
         frame: &Frame<'_>,
         light: String,
     ) -> Result<(), anyhow::Error> {
-        let Self { host, screen, args, .. } = *self;
-        let space = self.opened.space(host)?;
-        let found = asked::found(&space, &host.name, &self.opened.shown, asked)?;
+        let Self { host, args, .. } = *self;
+        let space = opened.space(host)?;
+        let found = asked::found(&space, &host.name, &opened.shown, asked)?;
         let Some(target) = target else { return told::list(&space, &found, args.json) };
         if args.dry_run {
             return told::rehearse(&found, target, args.overwrite, args.json);
         }
+        self.job(frame, light, || {
+            let owner = space.stat_self()?.uid;
+            let base = self.config.backup.uid_base;
+            if (base..base.saturating_add(crate::space::HOSTS)).contains(&owner) {
+                // Nobody of the host's own user may change what is read.
+                let program = std::env::current_exe().context("cannot find this program")?;
+                users::sweep(self.system, &program, owner)?;
+            }
+            let copied = Copied { found: &found, holding: &opened.holding(), is_scratch: false };
+            self.give_back(&copied, Stage::make(target)?, target)
+        })
+    }
+
+    /// Shows what an archive has, or gives it back into `target`.
+    fn archived(
+        &self,
+        opened: &archived::Opened<'_>,
+        name: &str,
+        asked: &[PathBuf],
+        target: Option<&Dir>,
+        frame: &Frame<'_>,
+        light: String,
+    ) -> Result<(), anyhow::Error> {
+        let Self { host, args, .. } = *self;
+        let archive = opened.find(name)?;
+        let mut lines = told::Archived::default();
+        let Some(target) = target else {
+            opened.look(&archive, asked, &mut |path, entry| lines.list(asked, path, entry))?;
+            return lines.print(args.json);
+        };
+        let mut failed = None;
+        let found = opened.look(&archive, asked, &mut |path, entry| {
+            let Some(path) = archived::lands(asked, path).filter(|_| args.dry_run && failed.is_none()) else { return };
+            failed = lines.rehearse(&path, entry, target, args.overwrite).err();
+        })?;
+        if args.dry_run {
+            return failed.map_or_else(|| lines.print(args.json), Err);
+        }
+        self.job(frame, light, || {
+            let stage = Stage::make(target)?;
+            let space = opened.extract(&archive, asked, &found, &stage.scratch(archives::user()?)?)?;
+            let place = format!("archive {}", archive.name);
+            let found = asked::found(&space, &host.name, &place, asked.to_vec())?;
+            let copied = Copied { found: &found, holding: &self.config.backup.holding, is_scratch: true };
+            self.give_back(&copied, stage, target)
+        })
+    }
+
+    /// Does the work of a restore in the frame of a job, and says what came of it.
+    fn job(
+        &self,
+        frame: &Frame<'_>,
+        light: String,
+        work: impl FnOnce() -> Result<Placed, anyhow::Error>,
+    ) -> Result<(), anyhow::Error> {
+        let Self { host, screen, args, .. } = *self;
         let say = |text: &str| screen.say(log::Level::Info, &host.name, text);
         let visibility = if screen.is_watched() { Visibility::All } else { Visibility::Failures };
         let object = host.name.as_str();
         let spec = Spec { name: NAME, object, light, working: String::new(), visibility, expected_end: None };
         // A mistake in what was asked for has been told by now, to whom it concerns: it is no failure of a job.
         let job = frame.begin(spec, None, &say);
-        let result = self.give_back(&space, &found, target);
+        let result = work();
         screen.end(&host.name);
         job.end(&match &result {
             Ok(placed) => Ending { bytes: Some(placed.bytes), ..Ending::default() },
@@ -156,16 +244,8 @@ impl Restore<'_> {
     }
 
     /// Copies what was found beside its place, looks at it, and puts it in place.
-    fn give_back(&self, space: &Dir, found: &[Asked], target: &Dir) -> Result<Placed, anyhow::Error> {
-        let owner = space.stat_self()?.uid;
-        let base = self.config.backup.uid_base;
-        if (base..base.saturating_add(crate::space::HOSTS)).contains(&owner) {
-            // Nobody of the host's own user may change what is read.
-            let program = std::env::current_exe().context("cannot find this program")?;
-            users::sweep(self.system, &program, owner)?;
-        }
-        let stage = Stage::make(target)?;
-        let bytes = self.copy(found, &stage)?;
+    fn give_back(&self, copied: &Copied<'_>, stage: Stage, target: &Dir) -> Result<Placed, anyhow::Error> {
+        let bytes = self.copy(copied, &stage)?;
         let held_back = if self.args.privileged { Vec::new() } else { stage.disarm()? };
         // Nothing has its final name before it is on the disk.
         stage.tree().sync_file_system()?;
@@ -179,11 +259,14 @@ impl Restore<'_> {
     }
 
     /// Copies into the stage; returns how many bytes.
-    fn copy(&self, found: &[Asked], stage: &Stage) -> Result<u64, anyhow::Error> {
-        let marks = Marks::new(&self.opened.holding());
-        let mark = marks.read(&self.host.name);
-        let call = Invocation::new("rsync").args(self.arguments(mark.as_ref())).arg("--");
-        let call = call.args(found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));
+    fn copy(&self, copied: &Copied<'_>, stage: &Stage) -> Result<u64, anyhow::Error> {
+        let mark = Marks::new(copied.holding).read(&self.host.name);
+        let mut call = Invocation::new("rsync").args(self.arguments(mark.as_ref()));
+        if copied.is_scratch {
+            call = call.arg("--remove-source-files");
+        }
+        let call = call.arg("--");
+        let call = call.args(copied.found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));
         let call = call.arg(by_descriptor(stage.tree().as_fd(), Path::new(""))).bound().only_env(&["PATH"]);
         let (mut complaints, mut backoff) = (Complaints::default(), Backoff::default());
         let fetched = rsync::fetch(self.system, &call, &mut |event| {

@@ -3,6 +3,7 @@
 //!
 //! It lies between the programs and `phobos-core`, whose tools know nothing of this machine.
 
+pub mod archives;
 pub mod config;
 pub mod drives;
 pub mod exit;

@@ -1,12 +1,15 @@
 //! What is in a repository's archives, read by Borg itself: as somebody restores who has nothing but the repository.
 //!
 //! Borg runs confined ([`Sandbox`]): a repository may be a stranger's, and Borg is made to parse what it finds in it. It takes no
-//! lock and writes nothing but its own notes, in a folder that is gone afterwards.
+//! lock and writes nothing but its own notes, and what it is to extract, in a folder that is gone afterwards.
 
 #![cfg_attr(
     not(test),
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
+
+mod items;
+mod said;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -19,47 +22,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation, Secret, Status};
-use crate::fs::shown_text;
 use crate::sandbox::Sandbox;
-
-/// What is asked of each item, every value ended by a NUL, which no name has in it.
-const FORMAT: &str = "{type}{NUL}{size}{NUL}{isomtime}{NUL}{source}{NUL}{bpath}{NUL}";
-
-/// How many values that are.
-const VALUES: usize = 5;
-
-/// How long one value may be, in bytes: a path.
-const LONGEST: usize = 64 * 1024;
+use items::{FORMAT, Items};
 
 /// How long a Borg may do nothing: the disk may have to wake up.
 const STALL: Duration = Duration::from_secs(5 * 60);
-
-/// What Borg says where the key cannot be had or opened, in its own names for errors, and what that means.
-const KEY: [(&str, Unopened); 8] = [
-    ("PassphraseWrong", Unopened::Passphrase),
-    ("NoPassphraseFailure", Unopened::NoPassphrase),
-    ("PasscommandFailure", Unopened::NoPassphrase),
-    ("RepoKeyNotFoundError", Unopened::NoKey),
-    ("KeyfileNotFoundError", Unopened::NoKey),
-    ("KeyfileMismatchError", Unopened::OtherKey),
-    ("KeyfileInvalidError", Unopened::OtherKey),
-    ("NotABorgKeyFile", Unopened::OtherKey),
-];
-
-/// What it only warns of where `borg check --repair` has put zeros in the place of what was lost (`archive.py`, `extract_item`).
-const ZEROS: &str = "damaged (all-zero) chunks";
-
-/// What it says where what it has read is not what was written.
-const DAMAGE: [&str; 8] = [
-    ZEROS,
-    "IntegrityError",
-    "FileIntegrityError",
-    "ObjectNotFound",
-    "InvalidRepository",
-    "CheckNeeded",
-    "UnpackException",
-    "Decompression",
-];
 
 /// A repository whose archives are read.
 #[derive(Debug)]
@@ -94,6 +61,21 @@ pub struct Item {
     pub size: u64,
     /// The time of its last change, to the microsecond.
     pub mtime: Option<DateTime<Utc>>,
+}
+
+/// Anything in an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The letter that `ls` has for its kind; `h` for another name of a file.
+    pub kind: char,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The time of its last change, to the microsecond.
+    pub mtime: Option<DateTime<Utc>>,
+    /// What it leads to, if it is a link, or of which file it is another name.
+    pub leads_to: Option<PathBuf>,
+    /// Its path, as [`Item::path`].
+    pub path: PathBuf,
 }
 
 /// Why a repository cannot be opened with what was given.
@@ -186,10 +168,42 @@ impl Archives<'_> {
         limit: Option<Duration>,
         see: &mut dyn FnMut(Item),
     ) -> Result<(), ArchiveError> {
+        self.listing(archive, &[], limit, &mut |entry| {
+            // Another name of a file has no content of its own.
+            if entry.kind == '-' {
+                see(Item { path: entry.path, size: entry.size, mtime: entry.mtime });
+            }
+        })
+    }
+
+    /// Passes what the archive has at these paths and below them to `see`, in the archive's order; everything where there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`]; what was seen until then is in the archive. That it has nothing there is none.
+    pub fn listing(
+        &self,
+        archive: &Archive,
+        paths: &[&Path],
+        limit: Option<Duration>,
+        see: &mut dyn FnMut(Entry),
+    ) -> Result<(), ArchiveError> {
         let mut items = Items::default();
         let call = self.call("list", limit).arg("--format").arg(FORMAT).arg(self.place_of(archive));
-        self.pour(&call, &mut |piece| items.feed(piece, see))?;
-        if items.is_broken || !items.is_whole() { Err(ArchiveError::Listing) } else { Ok(()) }
+        self.pour(&call.args(paths.iter().map(|path| below(path))), &mut |piece| items.feed(piece, see))?;
+        if items.is_whole() { Ok(()) } else { Err(ArchiveError::Listing) }
+    }
+
+    /// Makes what the archive has at these paths and below them in the sandbox's folder, as far as its user may: of somebody
+    /// else's file the copy is that user's own.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`], also for what Borg only warns of, such as an attribute that cannot be set; a part of it may be there then.
+    pub fn extract(&self, archive: &Archive, paths: &[&Path]) -> Result<(), ArchiveError> {
+        let call = self.call("extract", None).arg("--sparse").arg(self.place_of(archive));
+        let call = call.args(paths.iter().map(|path| below(path)));
+        self.exec.pour(&call, &mut |_| {}).map_err(said::understand)
     }
 
     /// Passes the content of these files of the archive to `heard`, one after the other in the archive's order.
@@ -227,9 +241,9 @@ impl Archives<'_> {
 
     fn call(&self, command: &str, limit: Option<Duration>) -> Invocation {
         let call = Invocation::new("borg").args(["--bypass-lock", "--log-json", command]);
-        let folder = &self.sandbox.folder;
         let call = self.sandbox.confine(&self.confiner, call).own_group().bound();
-        let call = call.env("HOME", folder).env("BORG_BASE_DIR", folder).env("TZ", "UTC");
+        // Its working directory is the folder, which may have no path that its user can follow.
+        let call = call.env("HOME", ".").env("BORG_BASE_DIR", ".").env("TZ", "UTC");
         // Without it Borg asks for the network card's number.
         let call = call.env("BORG_HOST_ID", "nobody@1").env("PYTHONDONTWRITEBYTECODE", "1");
         // It has never seen the repository before, wherever that lies.
@@ -246,46 +260,14 @@ impl Archives<'_> {
         match self.exec.pour(call, heard) {
             Ok(()) => Ok(()),
             // A warning: files that are not there, or that somebody else is to be told of.
-            Err(ExecError::Failed { status: Status::Code(1 | 100..=127), stderr, .. }) if !stderr.contains(ZEROS) => {
+            Err(ExecError::Failed { status: Status::Code(1 | 100..=127), stderr, .. })
+                if !stderr.contains(said::ZEROS) =>
+            {
                 Ok(())
             }
-            Err(error) => Err(understand(error)),
+            Err(error) => Err(said::understand(error)),
         }
     }
-}
-
-/// What Borg's end means.
-fn understand(error: ExecError) -> ArchiveError {
-    let said = match &error {
-        ExecError::TimedOut { .. } => return ArchiveError::Time,
-        ExecError::Failed { stderr, .. } => stderr,
-        _ => return ArchiveError::Exec(error),
-    };
-    if let Some((_, why)) = KEY.iter().find(|(name, _)| said.contains(name)) {
-        return ArchiveError::Unopened { why: *why };
-    }
-    if DAMAGE.iter().any(|name| said.contains(name)) {
-        return ArchiveError::Damaged { said: message(said) };
-    }
-    ArchiveError::Exec(error)
-}
-
-/// What a person is told of what Borg has said: its first sentence, or else its last line.
-fn message(said: &str) -> String {
-    #[derive(Deserialize)]
-    struct Line {
-        message: String,
-    }
-    let lines = said.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()).map(|line| line.message);
-    let first = lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).next();
-    // Of a long one only the end was kept; where it was raised comes first, and Borg's versions last.
-    let is_error = |line: &&str| DAMAGE.iter().any(|name| line.contains(name)) && line.contains("Error: ");
-    let last = || {
-        let line = said.rsplit("\\n").find(is_error)?;
-        line.split_once("Error: ").map(|(_, text)| text.trim_end_matches(['"', '}']).to_owned())
-    };
-    let text = first.or_else(last).unwrap_or_else(|| said.lines().last().unwrap_or_default().to_owned());
-    shown_text(&text.chars().take(300).collect::<String>())
 }
 
 fn archives(bytes: &[u8]) -> Result<Vec<Archive>, ArchiveError> {
@@ -328,58 +310,17 @@ fn full(path: &Path) -> OsString {
     OsString::from_vec(word)
 }
 
+/// The argument that names this path and all below it.
+fn below(path: &Path) -> OsString {
+    let mut word = OsString::from("pp:");
+    word.push(path);
+    word
+}
+
 /// A name as Borg lists it: with `?` for each byte that is no UTF-8.
 pub fn listed(name: &OsStr) -> String {
     let chunks = name.as_bytes().utf8_chunks();
     chunks.map(|chunk| chunk.valid().to_owned() + &"?".repeat(chunk.invalid().len())).collect()
-}
-
-/// Borg's listing, cut into items.
-#[derive(Debug, Default)]
-struct Items {
-    rest: Vec<u8>,
-    values: Vec<Vec<u8>>,
-    is_broken: bool,
-}
-
-impl Items {
-    fn feed(&mut self, bytes: &[u8], see: &mut dyn FnMut(Item)) {
-        for byte in bytes {
-            if *byte != 0 {
-                if self.rest.len() < LONGEST {
-                    self.rest.push(*byte);
-                } else {
-                    self.is_broken = true;
-                }
-                continue;
-            }
-            self.values.push(std::mem::take(&mut self.rest));
-            if self.values.len() == VALUES {
-                self.item(see);
-                self.values.clear();
-            }
-        }
-    }
-
-    fn item(&mut self, see: &mut dyn FnMut(Item)) {
-        let [kind, size, mtime, source, path] = self.values.as_mut_slice() else { return };
-        // Another name of a file has no content of its own.
-        if kind != b"-" || !source.is_empty() {
-            return;
-        }
-        let text = |bytes: &[u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
-        let Some(size) = text(size).and_then(|size| size.parse().ok()) else {
-            self.is_broken = true;
-            return;
-        };
-        let path = PathBuf::from(OsString::from_vec(std::mem::take(path)));
-        see(Item { path, size, mtime: text(mtime).and_then(|text| time(&text)) });
-    }
-
-    /// Whether nothing is left that is no whole item.
-    fn is_whole(&self) -> bool {
-        self.rest.is_empty() && self.values.is_empty()
-    }
 }
 
 impl Item {
@@ -392,26 +333,6 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn items(pieces: &[&[u8]]) -> (Vec<Item>, bool) {
-        let (mut items, mut seen) = (Items::default(), Vec::new());
-        for piece in pieces {
-            items.feed(piece, &mut |item| seen.push(item));
-        }
-        (seen, items.is_whole() && !items.is_broken)
-    }
-
-    #[test]
-    fn a_listing_is_cut_wherever_its_pieces_end_and_names_may_have_anything_in_them() {
-        let all = b"-\x0012\x002026-11-27T15:04:05.123456\0\0backup/a\nb\xff\0d\x000\x002026-11-27T15:04:05\0\0backup\0-\x000\0x\0a\0b\0";
-        for cut in 0..all.len() {
-            let (seen, is_whole) = items(&[&all[..cut], &all[cut..]]);
-            assert!(is_whole && seen.len() == 1, "{cut}");
-            assert_eq!((seen[0].path.as_os_str().as_bytes(), seen[0].size), (&b"backup/a\nb\xff"[..], 12));
-            assert_eq!(seen[0].mtime.map(|time| time.timestamp_subsec_micros()), Some(123_456));
-        }
-        assert!(!items(&[b"-\x0012\0"]).1 && !items(&[b"-\0x\0t\0\0p\0"]).1);
-    }
 
     #[test]
     fn archives_come_newest_first_in_either_way_of_writing_times() {
@@ -429,21 +350,5 @@ mod tests {
         assert_eq!(full(Path::new("a/b*")).as_bytes(), b"pf:a/b*");
         assert_eq!(full(Path::new("a.b/\u{e4}?\n")).as_bytes(), b"re:^a\\.b\\/\xc3\xa4[?\x80-\xff]\\\n\\Z");
         assert_eq!(listed(OsStr::from_bytes(b"a\xff\xfe\xc3\xa4?")), "a??\u{e4}?");
-    }
-
-    #[test]
-    fn borgs_end_is_told_by_what_it_says() {
-        let failed = |stderr: &str| {
-            let invocation = Invocation::new("borg").call();
-            understand(ExecError::Failed { invocation, status: Status::Code(2), stderr: stderr.to_owned() })
-        };
-        let json = r#"{"type": "log_message", "message": "passphrase supplied in ... is incorrect.", "msgid": "PassphraseWrong"}"#;
-        assert!(matches!(failed(json), ArchiveError::Unopened { why: Unopened::Passphrase }));
-        let json = r#"{"message": "Data integrity error: Chunk ab: id verification failed\nTraceback", "msgid": "IntegrityError"}"#;
-        let told = failed(json).to_string();
-        assert_eq!(told, "Borg cannot read it: Data integrity error: Chunk ab: id verification failed");
-        let cut = r#"k.py, line 3\n    raise\nborg.helpers.errors.IntegrityError: Data integrity error: Segment entry checksum mismatch [segment 3]\n\nPlatform: Linux\nBorg: 1.2.4", "levelname": "ERROR", "name": "borg.archiver"}"#;
-        assert!(failed(cut).to_string().ends_with("Segment entry checksum mismatch [segment 3]"), "{}", failed(cut));
-        assert!(matches!(failed("Permission denied"), ArchiveError::Exec(_)));
     }
 }

@@ -95,6 +95,15 @@ impl Control {
         (String::from_utf8_lossy(&bytes).into_owned(), end)
     }
 
+    /// Takes away one that a process that was killed has left at `folder`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be unmounted or removed.
+    pub fn remove(folder: &Path) -> io::Result<()> {
+        Self { folder: Some(folder.to_owned()) }.close()
+    }
+
     /// Takes it away.
     ///
     /// # Errors

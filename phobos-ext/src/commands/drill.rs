@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_core::borg::archive::{ArchiveError, Archives};
+use phobos_core::borg::archive::ArchiveError;
 use phobos_core::error::Chain;
 use phobos_core::exec::{Secret, System};
 use phobos_core::fs::{Dir, Kind, make_private, shown};
@@ -20,6 +20,7 @@ use phobos_core::mount::Access;
 use phobos_core::notify::Notifier;
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
+use phobos_site::archives;
 use phobos_site::config::{Config, DriveChoice};
 use phobos_site::exit::{self, Exit, Stop};
 use phobos_site::job::{Ending, Frame, Spec, Visibility};
@@ -158,7 +159,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
 impl AtDrive<'_> {
     /// Opens the drive read-only, restores, and closes it.
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
-        let passphrase = opening::passphrase(self.config, self.interrupted)?;
+        let passphrase = archives::passphrase(self.config, self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
         let until = if args.full { None } else { Instant::now().checked_add(time) };
         let wanted = self.hosts(ledger)?;
@@ -184,11 +185,10 @@ impl AtDrive<'_> {
         let config = &self.config.backup;
         let inner = config.repository.strip_prefix(&config.mount).context("the repository is not below its mount")?;
         let keys = opening::keys(self.config, root, inner)?;
-        let notes = opening::notes(self.paths, &self.target.name)?;
-        let sandbox = opening::sandbox(notes.folder(), &folder.join(inner));
-        let confiner = std::env::current_exe().context("cannot find this program")?;
-        let repository = folder.join(inner);
-        let archives = Archives { exec: self.exec, repository, sandbox, confiner, passphrase };
+        let notes = archives::notes(self.paths, JOB, self.target.name.as_str(), archives::user()?)
+            .context("cannot make a place for what Borg notes")?;
+        let archives = archives::confined(self.exec, &folder.join(inner), notes.folder(), passphrase)
+            .context("cannot find this program")?;
         let holding = Dir::open(&config.holding)?;
         let inside = config.holding.strip_prefix("/").unwrap_or(&config.holding);
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);

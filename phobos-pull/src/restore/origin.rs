@@ -1,5 +1,5 @@
-//! Where files are given back from: the holding spaces of this machine, or those on an off-site drive, which is opened for it,
-//! read-only, and closed again.
+//! Where files are given back from: the holding spaces of this machine, an archive of its repository, or the holding spaces on an
+//! off-site drive, which is opened for it, read-only, and closed again.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -24,6 +24,8 @@ pub(super) enum Origin {
     Holding,
     /// Those on this drive.
     Drive(Word),
+    /// The archive of this name; without one all archives are meant, which can only be listed.
+    Archive(Option<String>),
 }
 
 /// Takes apart what stands behind `--from`: a word that needs no second one leaves that to be a path.
@@ -40,12 +42,14 @@ pub(super) fn parse(words: &[String]) -> Result<(Origin, Option<PathBuf>), Stop>
             Ok(name) => Ok((Origin::Drive(name), None)),
             Err(error) => usage(format!("--from drive {}: {error}", shown_text(name))),
         },
+        [word] if word == "archive" => Ok((Origin::Archive(None), None)),
+        [word, name] if word == "archive" && !name.is_empty() => Ok((Origin::Archive(Some(name.clone())), None)),
         [word] if word == "drive" => usage("--from drive: name the drive, as `phobos-ext drives` does".to_owned()),
-        [word, ..] => usage(format!("--from {}: say holding, or drive and its name", shown_text(word))),
+        [word, ..] => usage(format!("--from {}: say holding, archive NAME or drive NAME", shown_text(word))),
     }
 }
 
-/// The holding spaces that files are given back from, while it lives.
+/// Holding spaces that files are given back from, while it lives.
 #[derive(Debug)]
 pub(super) struct Opened<'e> {
     exec: &'e dyn Exec,
@@ -63,7 +67,7 @@ pub(super) struct Opened<'e> {
 }
 
 impl<'e> Opened<'e> {
-    /// Opens the drive that `origin` is, in whose namespace this process is already; one that is open already stays so.
+    /// Opens the drive, if they are on one, in whose namespace this process is already; one that is open already stays so.
     ///
     /// # Errors
     ///
@@ -72,7 +76,7 @@ impl<'e> Opened<'e> {
         exec: &'e dyn Exec,
         file: Option<&'e Path>,
         config: &Config,
-        origin: &Origin,
+        drive: Option<&Word>,
     ) -> Result<Self, anyhow::Error> {
         let backup = &config.backup;
         let mut opened = Self {
@@ -84,7 +88,7 @@ impl<'e> Opened<'e> {
             shown: "holding space".to_owned(),
             missing: "it was never pulled",
         };
-        let Origin::Drive(name) = origin else { return Ok(opened) };
+        let Some(name) = drive else { return Ok(opened) };
         let inner =
             backup.holding.strip_prefix(&backup.mount).context("the holding spaces are not on the backup disk")?;
         let before = mount::table()?;
@@ -186,6 +190,8 @@ mod tests {
         assert_eq!(words(&[]).unwrap(), (Origin::Holding, None));
         assert_eq!(words(&["holding", "/home"]).unwrap(), (Origin::Holding, Some("/home".into())));
         assert_eq!(words(&["drive", "A"]).unwrap(), (Origin::Drive("A".parse().unwrap()), None));
+        assert_eq!(words(&["archive"]).unwrap(), (Origin::Archive(None), None));
+        assert_eq!(words(&["archive", "nas-1"]).unwrap(), (Origin::Archive(Some("nas-1".to_owned())), None));
         for (wrong, said) in [
             (&["drive"][..], "--from drive: name the drive"),
             (&["drive", "/home"], "--from drive /home: "),

@@ -10,8 +10,8 @@ use anyhow::Context;
 use phobos_core::fs::{Dir, shown};
 use phobos_site::exit::{Exit, Stop};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, XattrFlags, chmodat, fgetxattr, flock, fremovexattr, fsetxattr,
-    mkdirat, openat, statat, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid, XattrFlags, chmodat, fchown, fgetxattr, flock,
+    fremovexattr, fsetxattr, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -22,6 +22,9 @@ const PREFIX: &str = ".phobos-restore-";
 
 /// The folder in it that rsync writes into: what a host says of its own top is said of this one, not of that which is root's.
 const TREE: &str = "tree";
+
+/// The folder in it that Borg writes into.
+const SCRATCH: &str = "archived";
 
 /// Only root can say this of a folder: what has it is ours to remove.
 const OURS: &str = "trusted.phobos-restore";
@@ -76,6 +79,22 @@ impl Stage {
     /// Where files are copied to.
     pub(super) fn tree(&self) -> &Dir {
         &self.tree
+    }
+
+    /// A folder beside the tree that belongs to the user `owner`, who can get into it only if it is handed to its program.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub(super) fn scratch(&self, owner: u32) -> Result<Dir, anyhow::Error> {
+        let path = PathBuf::from(self.name.to_string_lossy().into_owned());
+        let stage = self.above.open_dir(&path)?;
+        let failed = || format!("cannot make a folder in {}", shown(&self.above.path().join(&path)));
+        mkdirat(&stage, SCRATCH, Mode::RWXU).map_err(io::Error::from).with_context(failed)?;
+        let scratch = stage.open_dir(Path::new(SCRATCH))?;
+        let (user, group) = (Uid::from_raw(owner), Gid::from_raw(owner));
+        fchown(&scratch, Some(user), Some(group)).map_err(io::Error::from).with_context(failed)?;
+        Ok(scratch)
     }
 
     /// Takes from what was copied whatever would give its user rights here: devices go, set-user-ID and set-group-ID bits and

@@ -1,11 +1,13 @@
-//! What there is in a holding space, and what would be given back, as lines and as JSON.
+//! What there is in a holding space or an archive, and what would be given back, as lines and as JSON.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chrono::{DateTime, Local};
-use phobos_core::fs::{Dir, Kind, Stat, shown};
+use chrono::{DateTime, Local, Utc};
+use phobos_core::borg::archive::{Archive, Entry, listed};
+use phobos_core::fs::{Dir, FsError, Kind, Stat, shown, shown_text};
 use phobos_site::logging;
 use serde::Serialize;
 
@@ -25,6 +27,19 @@ struct Printed<'a> {
     files: &'a [Line],
 }
 
+/// What is printed of archives as JSON.
+#[derive(Debug, Serialize)]
+struct PrintedArchives<'a> {
+    schema_version: u32,
+    archives: &'a [ArchiveLine<'a>],
+}
+
+#[derive(Debug, Serialize)]
+struct ArchiveLine<'a> {
+    name: &'a str,
+    made: DateTime<Utc>,
+}
+
 /// One file.
 #[derive(Debug, Serialize)]
 struct Line {
@@ -32,12 +47,13 @@ struct Line {
     name: String,
     /// Kind and permissions, as `ls` shows them.
     mode: String,
-    uid: u32,
-    gid: u32,
+    /// Of what an archive has, these are not listed.
+    uid: Option<u32>,
+    gid: Option<u32>,
     size: u64,
     /// In seconds since 1970.
     mtime: i64,
-    /// Where a link leads.
+    /// Where a link leads; of which file it is another name, in an archive, whose size it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
     /// Whether something is there already that stays as it is.
@@ -140,8 +156,8 @@ fn line(folder: &Dir, name: &Path, stat: &Stat, path: &Path) -> Result<Line, any
     Ok(Line {
         name: shown(path),
         mode: kept.letters(),
-        uid: kept.uid,
-        gid: kept.gid,
+        uid: Some(kept.uid),
+        gid: Some(kept.gid),
         size: stat.size,
         mtime: stat.mtime.0,
         target,
@@ -159,10 +175,107 @@ fn print_lines(lines: &[Line], json: bool) -> Result<(), anyhow::Error> {
             DateTime::from_timestamp(*mtime, 0).map(|time| time.with_timezone(&Local).format("%F %R").to_string());
         let time = time.unwrap_or_else(|| "-".to_owned());
         let target = target.as_ref().map(|target| format!(" -> {target}")).unwrap_or_default();
+        let [uid, gid] = [uid, gid].map(|id| id.map_or_else(|| "-".to_owned(), |id| id.to_string()));
         let left = if *left { "  (there already, stays as it is)" } else { "" };
         writeln!(text, "{mode} {uid:>6} {gid:>6} {size:>12} {time:16} {name}{target}{left}")?;
     }
     Ok(logging::result(&text)?)
+}
+
+/// Prints the archives there are.
+///
+/// # Errors
+///
+/// When nobody takes what is printed.
+pub(super) fn archives(all: &[Archive], json: bool) -> Result<(), anyhow::Error> {
+    let lines: Vec<_> = all.iter().map(|archive| ArchiveLine { name: &archive.name, made: archive.made }).collect();
+    if json {
+        return print(&PrintedArchives { schema_version: SCHEMA_VERSION, archives: &lines });
+    }
+    let mut text = String::new();
+    for ArchiveLine { name, made } in &lines {
+        writeln!(text, "{}  {}", made.with_timezone(&Local).format("%F %R"), shown_text(name))?;
+    }
+    Ok(logging::result(&text)?)
+}
+
+/// What an archive has, as it is gathered for [`Archived::print`].
+#[derive(Debug, Default)]
+pub(super) struct Archived {
+    lines: Vec<Line>,
+}
+
+impl Archived {
+    /// Adds what lies directly in one of the folders that were asked for, or is what was asked for itself.
+    pub(super) fn list(&mut self, asked: &[PathBuf], path: &Path, entry: &Entry) {
+        let is_in = |asked: &PathBuf| path.parent() == Some(Path::new(&listed(asked.as_os_str())));
+        let is_itself = |asked: &PathBuf| entry.kind != 'd' && path == Path::new(&listed(asked.as_os_str()));
+        if asked.iter().any(|asked| is_in(asked) || is_itself(asked)) {
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            self.lines.push(archived(&name, entry, false));
+        }
+    }
+
+    /// Adds what would land at `path` in `target`.
+    ///
+    /// # Errors
+    ///
+    /// When what is there cannot be looked at.
+    pub(super) fn rehearse(
+        &mut self,
+        path: &Path,
+        entry: &Entry,
+        target: &Dir,
+        overwrite: bool,
+    ) -> Result<(), anyhow::Error> {
+        let there = there(target, path)?;
+        let left = there.is_some_and(|there| {
+            if entry.kind == 'd' { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !overwrite }
+        });
+        self.lines.push(archived(path, entry, left));
+        Ok(())
+    }
+
+    /// Prints them.
+    ///
+    /// # Errors
+    ///
+    /// When nobody takes what is printed.
+    pub(super) fn print(mut self, json: bool) -> Result<(), anyhow::Error> {
+        self.lines.sort_by(|one, two| one.name.cmp(&two.name));
+        print_lines(&self.lines, json)
+    }
+}
+
+/// What is at `path` below `target`; in what is no folder there is nothing.
+fn there(target: &Dir, path: &Path) -> Result<Option<Stat>, anyhow::Error> {
+    let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    if above.as_os_str().is_empty() {
+        return Ok(target.stat(Path::new(name))?);
+    }
+    match target.open_dir(above) {
+        Ok(above) => Ok(above.stat(Path::new(name))?),
+        Err(FsError::Io { source, .. })
+            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&source.kind()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn archived(path: &Path, entry: &Entry, left: bool) -> Line {
+    Line {
+        name: shown(path),
+        // Rights and owners are kept beside the files, where Borg does not list them.
+        mode: format!("{}?????????", entry.kind),
+        uid: None,
+        gid: None,
+        size: entry.size,
+        mtime: entry.mtime.map(|time| time.timestamp()).unwrap_or_default(),
+        target: entry.leads_to.as_deref().map(shown),
+        left,
+    }
 }
 
 /// Prints `what` as JSON.

@@ -23,7 +23,7 @@ from --list /home/jon >out; grep -E '^-rws.* 4711 +4712 .* one$' out; safe A
 from /home/jon/one --to here -n | grep 'there already'; safe A
 # A word that needs no second one leaves that to be a path.
 mkdir kept; expect 0 "gave back" pull restore luv --from holding /home/sparse --to kept; cmp kept/sparse past/sparse
-expect 2 "say holding, or drive and its name" pull restore luv --from tape /home
+expect 2 "say holding, archive NAME or drive NAME" pull restore luv --from tape /home
 expect 2 "name the drive" pull restore luv /home --from drive; expect 2 "say what is to be given back" from
 expect 2 "cannot be used multiple times" pull restore luv --from holding /home --from holding /srv
 

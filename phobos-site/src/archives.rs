@@ -1,0 +1,142 @@
+//! The archives of this NAS's repository, as Borg reads them for phobos: confined, with a passphrase that systemd or a person gives.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+
+use phobos_core::borg::archive::Archives;
+use phobos_core::borg::config::{self, Key, MAX_CONFIG};
+use phobos_core::error::Chain;
+use phobos_core::exec::{Exec, Secret};
+use phobos_core::fs::Dir;
+use phobos_core::process::Process;
+use phobos_core::sandbox::{self, Control, Lookup, Sandbox, SandboxError};
+use phobos_core::terminal;
+
+use crate::config::Config;
+use crate::exit::{self, Exit, Stop};
+use crate::logging;
+use crate::paths::Paths;
+
+/// The user that Borg becomes: one that has nothing.
+const USER: &str = "nobody";
+
+/// The name of the credential with the repository's passphrase.
+const PASSPHRASE: &str = "borg-passphrase";
+
+/// The longest passphrase, in bytes.
+const LONGEST: u64 = 4096;
+
+/// The repository's passphrase: from systemd, or from a person; empty for a repository without a key.
+///
+/// # Errors
+///
+/// When nobody gives one, or `config` of the repository here cannot be read.
+pub fn passphrase(config: &Config, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
+    if let Some(folder) = folder {
+        let bytes = Dir::open(Path::new(&folder)).and_then(|folder| folder.read(Path::new(PASSPHRASE), LONGEST));
+        if let Some(bytes) = bytes.map_err(|error| stop("cannot read the credential", &error))? {
+            return Ok(bytes.into());
+        }
+    }
+    let repository = Dir::open(&config.backup.repository);
+    let here = repository.and_then(|folder| folder.read(Path::new("config"), MAX_CONFIG));
+    let here = here.map_err(|error| stop("cannot read the repository's config", &error))?.unwrap_or_default();
+    let here =
+        config::Config::parse(&here).map_err(|error| stop("cannot understand the repository's config", &error))?;
+    if here.key == Key::Absent {
+        return Ok(Secret::default());
+    }
+    if !terminal::is_there() {
+        let text = format!(
+            "the repository has a key and there is no passphrase: give it as the systemd credential {PASSPHRASE}"
+        );
+        return Err(Stop::new(Exit::Config, text));
+    }
+    logging::draw("the passphrase of the Borg repository: ");
+    match terminal::line(terminal::Echo::Off, interrupted).map_err(|error| stop("cannot read what is typed", &error))? {
+        terminal::Answer::Line(text) => Ok(text.as_bytes().to_vec().into()),
+        terminal::Answer::End => {
+            Err(Stop::new(Exit::Usage, "standard input has ended before the repository's passphrase"))
+        }
+        terminal::Answer::Interrupted(signal) => Err(Stop::by_signal(signal)),
+    }
+}
+
+/// The error that says what could not be done, and why.
+fn stop(what: &str, error: &(dyn Error + 'static)) -> Stop {
+    Stop::new(exit::exit_of(error), format!("{what}: {}", Chain(error)))
+}
+
+/// A place for what Borg notes, in memory, of the user with the number `owner`; `job` and `object` say whose it is.
+///
+/// # Errors
+///
+/// When it cannot be mounted.
+pub fn notes(paths: &Paths, job: &str, object: &str, owner: u32) -> io::Result<Control> {
+    Control::for_notes(&paths.runtime.join(job).join(object), owner)
+}
+
+/// The same for a job that runs more than once at a time: each process has its own, and what dead ones have left is taken away.
+///
+/// # Errors
+///
+/// When it cannot be mounted.
+pub fn own_notes(paths: &Paths, job: &str, owner: u32) -> io::Result<Control> {
+    let above = paths.runtime.join(job);
+    if above.symlink_metadata().is_ok() {
+        forget_the_dead(&above)?;
+    }
+    let Process { pid, start } = Process::own()?;
+    Control::for_notes(&above.join(format!("{pid}-{start}")), owner)
+}
+
+fn forget_the_dead(above: &Path) -> io::Result<()> {
+    for entry in Dir::open(above).and_then(|folder| folder.entries()).map_err(io::Error::other)? {
+        let name = entry.name.to_string_lossy();
+        let process = name.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start.parse().ok()?)));
+        let Some(process) = process.map(|(pid, start)| Process { pid, start }) else { continue };
+        if !process.is_alive() {
+            // Another one may be at it as well.
+            let folder = above.join(&entry.name);
+            Control::remove(&folder).unwrap_or_else(|error| log::warn!("cannot remove {}: {error}", folder.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The number of the user that Borg becomes.
+///
+/// # Errors
+///
+/// When the system has no such user.
+pub fn user() -> Result<u32, SandboxError> {
+    Ok(sandbox::find_user(USER)?.uid.as_raw())
+}
+
+/// The archives of the repository, read by a Borg that may read it and write into `folder`, and nothing else.
+///
+/// # Errors
+///
+/// When this program cannot be found, which confines it.
+pub fn confined<'e>(
+    exec: &'e dyn Exec,
+    repository: &Path,
+    folder: &Path,
+    passphrase: Secret,
+) -> io::Result<Archives<'e>> {
+    let sandbox = Sandbox {
+        user: USER.to_owned(),
+        alias: None,
+        folder: folder.to_owned(),
+        read: vec![repository.to_owned()],
+        ports: Vec::new(),
+        lookup: Lookup::None,
+        control: None,
+        parent: Some(std::process::id()),
+        reads_all: true,
+    };
+    let confiner = std::env::current_exe()?;
+    Ok(Archives { exec, repository: repository.to_owned(), sandbox, confiner, passphrase })
+}
