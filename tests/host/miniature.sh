@@ -32,6 +32,8 @@ mount -t tmpfs tmpfs /run
 mkdir -p /dev/shm; mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 mkdir -p /var/lib/phobos /backup /extbackup
 mount -t tmpfs tmpfs /var/lib/phobos
+# Nobody sends the mails of a story: on this machine's own disk they would wait for ever.
+mkdir -p /var/spool/phobos; mount -t tmpfs tmpfs /var/spool/phobos
 # What this machine's root has its shells do is no part of a story: a client's waited a minute for a lock of such a thing.
 : >nothing
 for file in /root/.bashrc /root/.bash_profile /root/.bash_login /root/.profile /root/.bash_logout; do
@@ -87,6 +89,14 @@ backup_disk() {
 drive() {
     "${3:-disk}" "$1" "${2:-100}"
     printf '[[external.drive]]\nname = "%s"\ndevice = "%s"\n' "$1" "${!1}" >>"$CONFIG"
+}
+
+# ended WORD…: what pgrep finds by these words has ended; what was killed is seen until its parent has taken note of it.
+ended() {
+    for _ in $(seq 200); do if ! pgrep "$@" >/dev/null; then return; fi; sleep 0.05; done
+    pgrep -a "$@"
+    echo "story: it has not ended: pgrep $*"
+    exit 1
 }
 
 # expect CODE TEXT COMMAND…: runs the command, which must end with the code and say the text.

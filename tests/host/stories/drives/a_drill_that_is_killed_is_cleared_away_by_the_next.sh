@@ -11,7 +11,7 @@ for number in 1 2 3; do
     kill -9 $job || true; wait $job || true
 done
 # Borg ends with it.
-for _ in $(seq 100); do pgrep -x borg || break; sleep 0.1; done; never pgrep -x borg
+ended -x borg
 expect 0 "5 files restored from A" ext drill; bare
 # One that is asked to end closes the drive itself.
 phobos-ext --config "$CONFIG" drill >out 2>&1 & job=$!

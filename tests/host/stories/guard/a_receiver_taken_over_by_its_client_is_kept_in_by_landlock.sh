@@ -71,6 +71,6 @@ code=0; wait $left || code=$?; test $code = 137
 test "$(inside cat /backup/holding/luv/report)" = "writing at home worked"
 test "$(inside cat "$neighbour")" = photo
 test ! -e open/proof -a ! -e /dev/shm/proof
-never pgrep -u "$luv" .
+ended -u "$luv"
 wait $bystander || true
 umount /usr/bin/rsync

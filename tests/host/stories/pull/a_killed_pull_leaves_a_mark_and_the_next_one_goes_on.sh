@@ -19,7 +19,7 @@ phobos-pull --config "$CONFIG" luv nuhc & job=$!
 until [ "$(pgrep -c -u 70000,70001 ssh)" = 2 ]; do kill -0 $job; done
 code=0; wait $left || code=$?; test $code = 137; kill $other
 kill -TERM $job; code=0; wait $job || code=$?
-test $code = 143; never pgrep -u 70000,70001 .
+test $code = 143; ended -u 70000,70001
 test "$(mark luv state)$(mark nuhc state)" = failedfailed
 sed -i /bandwidth/d pull.d/*.toml
 expect 0 "" pull luv nuhc

@@ -32,7 +32,7 @@ for _ in 1 2; do
     test "$(inside sh -c "ls $HOLDING/luv/home/jon | wc -l")" = 384
 done
 # What was shared is gone with the pull.
-test -z "$(ls -A /run/phobos/pull)"; never pgrep -u "$(owner luv)" .; inside grep control /proc/self/mountinfo >out || true; test ! -s out
+test -z "$(ls -A /run/phobos/pull)"; ended -u "$(owner luv)"; inside grep control /proc/self/mountinfo >out || true; test ! -s out
 # To ask what would happen changes nothing.
 expect 0 "luv: *deleting   home/jon/" pull --dry-run luv
 grep "would delete nothing: 191 of " out

@@ -52,6 +52,6 @@ for signal in TERM TERM KILL KILL; do
     if [ $signal = TERM ]; then safe A; case $code in 0 | 143) ;; *) cat out; exit 1 ;; esac; fi
 done
 # What one has started to open the drive lives on after it.
-until ! pgrep -f 'phobos-ext.* (open|close) ' >/dev/null; do sleep 0.1; done
+ended -f 'phobos-ext.* (open|close) '
 rm -r kept/home kept/jon 2>/dev/null || true; expect 0 "gave back" from /home/jon --to kept
 expect 0 "safe to unplug" ext close A; safe A; test "$before" = "$(sha256sum <"$A")"
