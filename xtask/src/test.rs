@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, bail};
 use built::{Built, Program};
 use parts::Parts;
 use std::path::Path;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use xshell::{Cmd, Shell, cmd};
 
@@ -74,10 +74,16 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
         thread::spawn(move || make_ready(&rig))
     });
     if !args.rig {
-        if args.filter.is_empty() {
-            check(sh, &mut parts);
-        }
+        // Lints leave a core idle at their end, and unit tests while they wait for a limit.
+        let lints = args.filter.is_empty().then(|| check(sh, &mut parts)).flatten();
         quick(sh, args, &built, &mut parts);
+        if let Some(lints) = lints {
+            parts.run("rest of the lints", || lints.join().map_err(|_| anyhow!("it panicked"))?);
+        }
+        let tail = args.tail();
+        parts.run("examples", || {
+            Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --doc -- {tail...}").run()?)
+        });
     }
     natively(sh, args, &built, &mut parts);
     if let Some(ready) = ready {
@@ -91,27 +97,37 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
 fn make_ready(rig: &Path) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project());
-    let output = root_cmd(&sh, &rig.to_string_lossy(), &["--ready"]).quiet().ignore_status().output()?;
+    quietly(root_cmd(&sh, &rig.to_string_lossy(), &["--ready"]))
+}
+
+/// Runs a command that says nothing unless it fails.
+fn quietly(call: Cmd<'_>) -> Result<()> {
+    let output = call.quiet().ignore_status().output()?;
     if !output.status.success() {
         bail!("{}", [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat());
     }
     Ok(())
 }
 
-/// Format and lints, where the toolchain has the components for them.
-fn check(sh: &Shell, parts: &mut Parts) {
+/// Format and lints, where the toolchain has the components for them; the lints go on beside what comes next.
+fn check(sh: &Shell, parts: &mut Parts) -> Option<JoinHandle<Result<()>>> {
     if has(sh, "fmt") {
         parts.run("format", || Ok(cmd!(sh, "cargo fmt --all --check").run()?));
     } else {
         parts.skip("format", "the toolchain has no rustfmt");
     }
-    if has(sh, "clippy") {
-        let lints = || Ok(cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?);
-        parts.run("lints", lints);
-    } else {
+    let lints = has(sh, "clippy").then(|| thread::spawn(lint));
+    if lints.is_none() {
         parts.skip("lints", "the toolchain has no clippy");
     }
     parts.run("stories as shell scripts", || shell(sh));
+    lints
+}
+
+fn lint() -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(project());
+    quietly(cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings"))
 }
 
 /// The stories on a NAS in miniature, and what they have at hand.
@@ -137,7 +153,6 @@ fn quick(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     parts.tests("unit and command line", &quick, PROGRAMS_AT_ONCE, |program| {
         call(sh, program, tail).env("PROPTEST_CASES", cases)
     });
-    parts.run("examples", || Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --doc -- {tail...}").run()?));
 }
 
 /// The stories at the processor's own speed: on this machine, and in containers, which wait for their image by themselves. Some on
@@ -163,7 +178,10 @@ fn rig(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let tail = &args.tail();
     let e2e = &built.stories("e2e");
     // Its machines are two, and each is busy with one story.
-    parts.tests("rig", e2e, 1, |program| call(sh, program, tail).env_remove("RUST_TEST_THREADS"));
+    let long = args.long.then_some("1");
+    parts.tests("rig", e2e, 1, |program| {
+        call(sh, program, tail).env_remove("RUST_TEST_THREADS").envs(long.map(|long| ("PHOBOS_LONG", long)))
+    });
     for lot in 0..if args.long { LONG_LOTS } else { 0 } {
         let name = format!("lot {} of {LONG_LOTS}", lot + 1);
         parts.tests(&name, e2e, 1, |program| {
