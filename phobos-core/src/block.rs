@@ -1,4 +1,5 @@
-//! Block devices: since when one is plugged in, as udev tells it, on which disks it lies, and what a disk is and holds.
+//! Block devices: since when one is plugged in, as udev tells it, on which disks it lies, what a disk is and holds,
+//! and how it is taken off its bus.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,9 +9,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 mod disk;
 mod health;
+mod power;
 
 pub use self::disk::{Disk, DiskError, Held, Part, Signature, Table, Use, disk, has_udev, settle};
 pub use self::health::{Health, health, usb_resets};
+pub use self::power::{PowerError, power_off};
 use crate::mount;
 
 /// Where udev keeps what it knows of a device, by the letter `b` and its number.

@@ -168,7 +168,8 @@ pub fn active(sys: &Path) -> Result<Vec<Active>, LuksError> {
 pub fn open_call(device: &Path, name: &MapperName, key_file: &Path, unlock: &Unlock) -> Invocation {
     let call = Invocation::new("cryptsetup").args(["open", "--type=luks", "--batch-mode", "--key-file"]);
     // Left behind by a process that was killed, it would open the container after somebody has closed everything.
-    call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).bound().limit(OPEN_LIMIT)
+    let call = call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).bound().limit(OPEN_LIMIT);
+    call.stdin(unlock.passphrase.clone().unwrap_or_default())
 }
 
 impl Active {

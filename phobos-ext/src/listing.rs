@@ -109,7 +109,12 @@ fn drilled(drills: &Drills) -> Option<String> {
     let what = if drill.full { "everything was".to_owned() } else { format!("{} files were", drill.files) };
     let whole = drills.whole.as_ref().filter(|_| !drill.full);
     let whole = whole.map(|whole| format!("; everything was on {}", human::day(whole.at))).unwrap_or_default();
-    Some(format!("last drill {day}: {what} restored from it, {size}, archived {archived} or later{whole}"))
+    let recovered = match &drills.recovered {
+        None => String::new(),
+        Some(_) if drill.recovery => ", with the recovery passphrase".to_owned(),
+        Some(recovered) => format!("; the recovery passphrase opened it on {}", human::day(recovered.at)),
+    };
+    Some(format!("last drill {day}: {what} restored from it, {size}, archived {archived} or later{recovered}{whole}"))
 }
 
 fn mirrored(mirror: &Mirror) -> String {

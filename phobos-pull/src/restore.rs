@@ -32,6 +32,7 @@ use phobos_site::lock::{LockName, Mode};
 use phobos_site::paths::Paths;
 use phobos_site::pull::{Host, HostName};
 
+use self::archived::LATEST;
 use self::asked::Asked;
 use self::origin::{Opened, Origin};
 use self::place::Placed;
@@ -111,18 +112,13 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     let frame = Frame::new(&system, &caught, &paths, Board::system().lit_by(cli.config.as_deref()), deadline);
     pull::enter_namespace(config, &system, &signals, &frame.locks)?;
     let light = format!("{NAME}-{}", host.name);
-    let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args };
+    let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args, paths: &paths };
     let target = target.as_ref();
     let drive = match &origin {
         Origin::Archive(name) => {
             // Borg may not change it meanwhile; nothing that only reads it is kept waiting.
             let _lock = frame.lock(&LockName::Repository, Mode::Shared, &light, None)?;
-            let opened = archived::Opened::open(&system, config, &paths, &host, &caught)?;
-            let result = match name {
-                Some(name) => restore.archived(&opened, name, &asked, target, &frame, light),
-                None => opened.all().and_then(|all| told::archives(&all, args.json)),
-            };
-            return Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?);
+            return restore.archives(&config.backup.repository, name.as_deref(), &asked, target, &frame, light);
         }
         Origin::Holding => None,
         Origin::Drive(name) => Some(name),
@@ -130,7 +126,14 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull.
     let _lock = frame.lock(&host.lock(), Mode::Shared, &light, None)?;
     let opened = Opened::open(&system, cli.config.as_deref(), config, drive)?;
-    let result = restore.kept(&opened, asked, target, &frame, light);
+    let result = match opened.repository_alone(&config.backup) {
+        Ok(Some(repository)) => {
+            log::info!("the drive has no holding spaces: what its newest archive has is taken");
+            restore.archives(&repository, Some(LATEST), &asked, target, &frame, light)
+        }
+        Ok(None) => restore.kept(&opened, asked, target, &frame, light),
+        Err(error) => Err(error),
+    };
     Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?)
 }
 
@@ -141,6 +144,7 @@ struct Restore<'a> {
     system: &'a System<'a>,
     screen: &'a Screen,
     args: &'a Args,
+    paths: &'a Paths,
 }
 
 /// What is copied, and from whose holding spaces.
@@ -180,6 +184,31 @@ impl Restore<'_> {
             let copied = Copied { found: &found, holding: &opened.holding(), is_scratch: false };
             self.give_back(&copied, Stage::make(target)?, target)
         })
+    }
+
+    /// Opens the archives of a repository, and shows them, or what one of them has, or gives that back into `target`.
+    fn archives(
+        &self,
+        repository: &Path,
+        name: Option<&str>,
+        asked: &[PathBuf],
+        target: Option<&Dir>,
+        frame: &Frame<'_>,
+        light: String,
+    ) -> Result<(), anyhow::Error> {
+        let opened = archived::Opened::open(
+            self.system,
+            repository.to_owned(),
+            self.config,
+            self.paths,
+            self.host,
+            frame.interrupted,
+        )?;
+        let result = match name {
+            Some(name) => self.archived(&opened, name, asked, target, frame, light),
+            None => opened.all().and_then(|all| told::archives(&all, self.args.json)),
+        };
+        Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?)
     }
 
     /// Shows what an archive has, or gives it back into `target`.

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use phobos_core::borg::archive::Archives;
 use phobos_core::borg::config::{self, Key, MAX_CONFIG};
@@ -24,42 +24,57 @@ const USER: &str = "nobody";
 /// The name of the credential with the repository's passphrase.
 const PASSPHRASE: &str = "borg-passphrase";
 
-/// The longest passphrase, in bytes.
+/// The longest credential, in bytes: a passphrase, or a key.
 const LONGEST: u64 = 4096;
 
-/// The repository's passphrase: from systemd, or from a person; empty for a repository without a key.
+/// The repository's passphrase: from systemd, or from a person; empty for a repository without a key, unless `has_key`, because its
+/// key is elsewhere.
 ///
 /// # Errors
 ///
 /// When nobody gives one, or `config` of the repository here cannot be read.
-pub fn passphrase(config: &Config, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
-    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
-    if let Some(folder) = folder {
-        let bytes = Dir::open(Path::new(&folder)).and_then(|folder| folder.read(Path::new(PASSPHRASE), LONGEST));
-        if let Some(bytes) = bytes.map_err(|error| stop("cannot read the credential", &error))? {
-            return Ok(bytes.into());
-        }
+pub fn passphrase(config: &Config, has_key: bool, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
+    if let Some((_, secret)) = credential(PASSPHRASE)? {
+        return Ok(secret);
     }
     let repository = Dir::open(&config.backup.repository);
     let here = repository.and_then(|folder| folder.read(Path::new("config"), MAX_CONFIG));
     let here = here.map_err(|error| stop("cannot read the repository's config", &error))?.unwrap_or_default();
     let here =
         config::Config::parse(&here).map_err(|error| stop("cannot understand the repository's config", &error))?;
-    if here.key == Key::Absent {
+    if here.key == Key::Absent && !has_key {
         return Ok(Secret::default());
     }
+    asked("the passphrase of the Borg repository", PASSPHRASE, interrupted)
+}
+
+/// The credential that systemd gives this process by that name, with its file; `None` where it gives none.
+///
+/// # Errors
+///
+/// When it cannot be read.
+pub fn credential(name: &str) -> Result<Option<(PathBuf, Secret)>, Stop> {
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let Some(folder) = folder else { return Ok(None) };
+    let bytes = Dir::open(&folder).and_then(|folder| folder.read(Path::new(name), LONGEST));
+    let bytes = bytes.map_err(|error| stop("cannot read the credential", &error))?;
+    Ok(bytes.map(|bytes| (folder.join(name), bytes.into())))
+}
+
+/// Asks whoever is there for `what`.
+///
+/// # Errors
+///
+/// When nobody is, which is told with the name of the `credential` that would do as well, or a signal comes first.
+pub fn asked(what: &str, credential: &str, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
     if !terminal::is_there() {
-        let text = format!(
-            "the repository has a key and there is no passphrase: give it as the systemd credential {PASSPHRASE}"
-        );
+        let text = format!("nobody gives {what}: give it as the systemd credential {credential}");
         return Err(Stop::new(Exit::Config, text));
     }
-    logging::draw("the passphrase of the Borg repository: ");
+    logging::draw(&format!("{what}: "));
     match terminal::line(terminal::Echo::Off, interrupted).map_err(|error| stop("cannot read what is typed", &error))? {
         terminal::Answer::Line(text) => Ok(text.as_bytes().to_vec().into()),
-        terminal::Answer::End => {
-            Err(Stop::new(Exit::Usage, "standard input has ended before the repository's passphrase"))
-        }
+        terminal::Answer::End => Err(Stop::new(Exit::Usage, format!("standard input has ended before {what}"))),
         terminal::Answer::Interrupted(signal) => Err(Stop::by_signal(signal)),
     }
 }
@@ -138,5 +153,5 @@ pub fn confined<'e>(
         reads_all: true,
     };
     let confiner = std::env::current_exe()?;
-    Ok(Archives { exec, repository: repository.to_owned(), sandbox, confiner, passphrase })
+    Ok(Archives { exec, repository: repository.to_owned(), sandbox, confiner, passphrase, key_file: None })
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 use crate::spare;
-use phobos_core::block::DiskError;
+use phobos_core::block::{DiskError, PowerError};
 use phobos_core::borg::BorgError;
 use phobos_core::borg::archive::ArchiveError;
 use phobos_core::borg::state::StateError;
@@ -183,6 +183,7 @@ fn class_of(error: &(dyn Error + 'static)) -> Option<Class> {
         MissingPrograms,
         MountError,
         NamespaceError,
+        PowerError,
         SshError,
         SystemdError,
     )

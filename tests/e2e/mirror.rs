@@ -33,6 +33,9 @@ fn two_drives() -> Story {
             "nsenter --mount=/run/phobos/ns/backup sh -c 'head -c 300000 /dev/urandom >/backup/holding/chew/srv/new'",
         )?;
         for drive in [&a, &b] {
+            if drive.name == "B" {
+                nas.sh("sed -i '1i [external]\\npower-off = true' /etc/phobos/phobos.toml")?;
+            }
             mirror(nas, drive)?;
             let journal = nas.journal(&drive.unit())?;
             let copied = journal.lines().rfind(|line| line.contains("copied")).unwrap_or_default();
@@ -40,7 +43,15 @@ fn two_drives() -> Story {
                 copied.contains(" B, deleted ") || copied.contains(" kB, deleted "),
                 "the second run copies only what is new: {copied}"
             );
-            nas.check_copy(drive)?;
+            if drive.name == "B" {
+                // It is off the bus before anybody takes it away, and has had to stop.
+                nas.sh("! ls /dev/disk/by-id/usb-*rig-B* /sys/bus/scsi/devices/*/block/* 2>/dev/null | grep -v vd")?;
+                let kernel = nas.sh("journalctl --dmesg --output=cat | grep 'Stopping disk'")?;
+                ensure!(kernel.lines().count() == 1, "{kernel}");
+                nas.sh("sed -i 1,2d /etc/phobos/phobos.toml")?;
+            } else {
+                nas.check_copy(drive)?;
+            }
             nas.pull(drive)?;
         }
         nas.slow_backup_disk(4000)?;
@@ -52,7 +63,8 @@ fn two_drives() -> Story {
         ensure!(green.is_some_and(|green| Light::of(&green) == Some(Light::Green) && green.witness.is_at_rest()));
         let history = nas.read("/var/lib/phobos/history.jsonl")?;
         ensure!(history.lines().count() == 6, "{history}");
-        nas.wait_until_closed()
+        nas.wait_until_closed()?;
+        nas.check_copy(&b)
     })
 }
 

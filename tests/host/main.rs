@@ -46,6 +46,7 @@ stories! {
         however_many_files_rot_none_is_left_under_a_green_light,
         rot_in_the_repository_itself_is_known_before_it_matters,
         a_reading_that_is_killed_crowded_or_not_heard_leaves_the_drive_closed,
+        a_drill_opens_a_drive_with_what_was_kept_outside,
         a_drill_restores_files_in_turn_and_writes_nothing,
         a_drill_names_wrong_chunks_a_changed_key_and_an_old_archive,
         a_drill_that_is_killed_is_cleared_away_by_the_next,

@@ -41,6 +41,8 @@ pub struct Archives<'e> {
     pub confiner: PathBuf,
     /// The passphrase; empty where there is none.
     pub passphrase: Secret,
+    /// The file with the key, where the repository does not keep it.
+    pub key_file: Option<PathBuf>,
 }
 
 /// One archive.
@@ -250,6 +252,7 @@ impl Archives<'_> {
         let call = call.env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes");
         let call = call.env("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes");
         let call = call.env("BORG_PASSPHRASE_FD", "0").stdin(self.passphrase.clone());
+        let call = self.key_file.iter().fold(call, |call, file| call.env("BORG_KEY_FILE", file));
         match limit {
             Some(limit) => call.limit(limit),
             None => call.while_it_gets_on(STALL),

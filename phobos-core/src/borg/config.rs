@@ -49,6 +49,15 @@ pub enum Key {
     Malformed,
 }
 
+/// A key outside its repository, as `borg key export` writes it without `--paper`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedKey {
+    /// Whose key it is.
+    pub id: RepositoryId,
+    /// The key itself.
+    pub key: Key,
+}
+
 /// Why a `config` is not that of a repository that can be mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -114,6 +123,28 @@ impl std::fmt::Debug for Key {
             Self::Present(_) => "Present(..)",
             Self::Malformed => "Malformed",
         })
+    }
+}
+
+impl ExportedKey {
+    /// Reads what was exported; `None` for anything else.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let (first, rest) = text.split_once('\n')?;
+        let id = RepositoryId::parse(first.strip_prefix("BORG_KEY ")?.trim())?;
+        is_key(rest).then(|| Self { id, key: Key::Present(rest.to_owned()) })
+    }
+}
+
+impl Key {
+    /// Whether both are the same key, however their lines are broken.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Present(one), Self::Present(other)) => {
+                one.split_whitespace().flat_map(str::bytes).eq(other.split_whitespace().flat_map(str::bytes))
+            }
+            _ => false,
+        }
     }
 }
 

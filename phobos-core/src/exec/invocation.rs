@@ -186,6 +186,13 @@ impl From<Zeroizing<Vec<u8>>> for Secret {
     }
 }
 
+impl Secret {
+    /// The bytes themselves.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::{MapperName, Uuid};
+use crate::exec::Secret;
 use crate::mount;
 
 /// An entry of crypttab(5).
@@ -32,6 +33,8 @@ pub struct Unlock {
     pub header: Option<PathBuf>,
     /// Whether discards reach the drive.
     pub discards: bool,
+    /// A passphrase, which is tried instead of any key file.
+    pub passphrase: Option<Secret>,
     /// Whether the key is where only systemd's own unit gets it: on another device, or in a token.
     pub by_systemd: bool,
 }
@@ -87,6 +90,11 @@ impl Unlock {
         Self { key_file: Some(path.to_owned()), ..Self::default() }
     }
 
+    /// With this passphrase, and a header that may be elsewhere.
+    pub fn with_passphrase(passphrase: Secret, header: Option<PathBuf>) -> Self {
+        Self { passphrase: Some(passphrase), header, ..Self::default() }
+    }
+
     /// Takes one option; an error says what is wrong with it.
     fn take(&mut self, option: &str) -> Result<(), &'static str> {
         const NO_NUMBER: &str = "which is no number";
@@ -110,6 +118,10 @@ impl Unlock {
 
     /// The key file: the one that is named, or the first of the mapping's name in `folders`.
     pub(super) fn key(&self, name: &str, folders: &[&Path]) -> Option<PathBuf> {
+        if self.passphrase.is_some() {
+            // Standard input, as cryptsetup(8) calls it.
+            return Some("-".into());
+        }
         let found = || folders.iter().map(|folder| folder.join(format!("{name}.key"))).find(|key| key.is_file());
         self.key_file.clone().filter(|key| key.is_absolute()).or_else(found)
     }

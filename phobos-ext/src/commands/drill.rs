@@ -6,12 +6,13 @@ mod restoring;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use chrono::{DateTime, TimeDelta, Utc};
 use phobos_core::borg::archive::ArchiveError;
+use phobos_core::borg::config::ExportedKey;
 use phobos_core::error::Chain;
 use phobos_core::exec::{Secret, System};
 use phobos_core::fs::{Dir, Kind, make_private, shown};
@@ -47,6 +48,7 @@ const SCHEMA_VERSION: u32 = 1;
 const NAMED: usize = 3;
 
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Args {
     /// The drive: its name in the configuration, or the UUID of its LUKS container; else the one that is plugged in
     #[arg(value_name = "NAME", value_parser = crate::drive_name)]
@@ -57,6 +59,9 @@ pub(crate) struct Args {
     /// Restore everything that the newest archives have, to nowhere, however long that takes
     #[arg(long, conflicts_with = "time")]
     full: bool,
+    /// Open it with its recovery passphrase and the key that was exported, as somebody does who has nothing of this machine
+    #[arg(long)]
+    recovery: bool,
     /// Do nothing, and end well, where no drive is plugged in
     #[arg(long)]
     if_here: bool,
@@ -143,7 +148,7 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
         print(args, name, &restored);
         judge(&config, name, &restored).map(|()| restored)
     });
-    let book = at_drive.note(&ledger, args.full, &result);
+    let book = at_drive.note(&ledger, args, &result);
     at_drive.tell(cli, &frame, &ledger, &book);
     match &result {
         Ok(restored) => {
@@ -156,10 +161,21 @@ pub(crate) fn run(cli: &Cli, args: &Args) -> Result<(), anyhow::Error> {
     result.map(drop)
 }
 
+/// A drive that is drilled, and what opens its archives.
+struct Drilled<'a> {
+    session: &'a Session<'a>,
+    folder: &'a Path,
+    passphrase: Secret,
+    /// The key that was exported, and its file.
+    exported: Option<(PathBuf, ExportedKey)>,
+}
+
 impl AtDrive<'_> {
     /// Opens the drive read-only, restores, and closes it.
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
-        let passphrase = archives::passphrase(self.config, self.interrupted)?;
+        let kept = args.recovery.then(|| opening::kept(self.exec, self.target, self.interrupted)).transpose()?;
+        let exported = kept.as_ref().and_then(|kept| kept.key.clone());
+        let passphrase = archives::passphrase(self.config, exported.is_some(), self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
         let until = if args.full { None } else { Instant::now().checked_add(time) };
         let wanted = self.hosts(ledger)?;
@@ -167,28 +183,33 @@ impl AtDrive<'_> {
         make_private(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mapping = opened::read_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
-        let session = Session::open_at(self.exec, self.config, self.target, Access::Look, &place)?;
-        let restored = self.restore(&session, &folder, (until, args.full), &wanted, passphrase);
+        let target = kept.as_ref().map_or(self.target, |kept| &kept.target);
+        let session = Session::open_at(self.exec, self.config, target, Access::Look, &place)?;
+        let opened = Drilled { session: &session, folder: &folder, passphrase, exported };
+        let restored = self.restore(&opened, (until, args.full), &wanted);
         Ok(teardown::join(restored.map_err(boxed), session.close())?)
     }
 
     fn restore(
         &self,
-        session: &Session<'_>,
-        folder: &Path,
+        opened: &Drilled<'_>,
         (until, is_full): (Option<Instant>, bool),
         wanted: &BTreeMap<OsString, u64>,
-        passphrase: Secret,
     ) -> Result<Restored, anyhow::Error> {
+        let Drilled { session, folder, passphrase, exported } = opened;
         let root = session.root()?;
         require_mirror(session, self.target)?;
         let config = &self.config.backup;
         let inner = config.repository.strip_prefix(&config.mount).context("the repository is not below its mount")?;
-        let keys = opening::keys(self.config, root, inner)?;
+        let keys = opening::keys(self.config, root, inner, exported.as_ref().map(|(_, key)| key))?;
         let notes = archives::notes(self.paths, JOB, self.target.name.as_str(), archives::user()?)
             .context("cannot make a place for what Borg notes")?;
-        let archives = archives::confined(self.exec, &folder.join(inner), notes.folder(), passphrase)
+        let mut archives = archives::confined(self.exec, &folder.join(inner), notes.folder(), passphrase.clone())
             .context("cannot find this program")?;
+        if let Some((file, _)) = exported {
+            archives.sandbox.read.push(file.clone());
+            archives.key_file = Some(file.clone());
+        }
         let holding = Dir::open(&config.holding)?;
         let inside = config.holding.strip_prefix("/").unwrap_or(&config.holding);
         let mut monitor = Monitor::new(None, self.interrupted, self.systemd, folder);
@@ -236,7 +257,7 @@ impl AtDrive<'_> {
     }
 
     /// Writes down how it went; what a person or another job is in the way of says nothing of the drive.
-    fn note(&self, ledger: &Ledger, full: bool, result: &Result<Restored, anyhow::Error>) -> Book {
+    fn note(&self, ledger: &Ledger, args: &Args, result: &Result<Restored, anyhow::Error>) -> Book {
         let (name, now) = (self.target.name.as_str(), Utc::now());
         ledger.update_or_warn(|book| {
             let is_mirrored = book.drives.get(name).is_some_and(|entry| entry.mirror.is_some());
@@ -247,7 +268,8 @@ impl AtDrive<'_> {
                     drills.turn(next.collect());
                     let archived = restored.hosts.iter().map(|host| host.archive.made).min().unwrap_or(now);
                     let (files, bytes) = (restored.files, restored.bytes);
-                    drills.went_well(Drill { at: now, files, bytes, archived, full });
+                    let (full, recovery) = (args.full, args.recovery);
+                    drills.went_well(Drill { at: now, files, bytes, archived, full, recovery });
                 }
                 Err(error) if is_mirrored && exit::exit_of(error.as_ref()) == Exit::Refused => {
                     drills.went_wrong(now, Chain(error.as_ref()).to_string());

@@ -69,6 +69,8 @@ struct Line<'a> {
     drilled: Option<DateTime<Utc>>,
     /// When everything was restored from it.
     drilled_whole: Option<DateTime<Utc>>,
+    /// When it was drilled with its recovery passphrase.
+    drilled_recovery: Option<DateTime<Utc>>,
     /// What its disk said of itself when it was last here: `good`, `failing` or `unknown`, why, and how often it was reset.
     health: Option<State>,
     health_detail: Option<&'a str>,
@@ -150,6 +152,7 @@ impl<'a> From<&'a Standing> for Line<'a> {
             damaged: rounds.damage.as_ref().map(|damage| damage.files),
             drilled: standing.drive.entry.drills.good.as_ref().map(|drill| drill.at),
             drilled_whole: standing.drive.entry.drills.whole.as_ref().map(|drill| drill.at),
+            drilled_recovery: standing.drive.entry.drills.recovered.as_ref().map(|drill| drill.at),
             health: checkup.map(|checkup| checkup.state),
             health_detail: checkup.map(|checkup| checkup.what.as_str()).filter(|what| !what.is_empty()),
             usb_resets: checkup.and_then(|checkup| checkup.resets),

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{DateTime, Utc};
+use phobos_core::block;
 use phobos_core::borg::{Repository, RepositoryLock};
 use phobos_core::error::Chain;
 use phobos_core::exec::{Exec, System};
 use phobos_core::fs::Dir;
 use phobos_core::human;
+use phobos_core::mount;
 use phobos_core::notify::Notifier;
 use phobos_core::rsync::Stats;
 use phobos_core::signal::Signals;
@@ -83,16 +85,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let until = if is_plug_in() && !cli.dry_run { hold::until(&paths, Utc::now()) } else { Ok(None) };
     let until = until.inspect_err(|error| frame.failed_early(JOB, &Chain(error.as_ref())))?;
     if let Some(until) = until {
-        let text = format!(
-            "the drive {} is not mirrored to: drives are held until {}; `phobos-ext hold --off` ends that",
-            target.name,
-            human::local(until)
-        );
-        log::warn!("{text}");
-        led::tell(&system, &frame.board, &light(JOB, &target), State::Attention, &text);
-        // What systemd has unlocked for this run nobody else would lock.
-        let closed = closing.close(&Open::from(&target), Scope::Leftovers);
-        return closed.inspect_err(|error| frame.failed_early(&light(JOB, &target), &Chain(error.as_ref())));
+        return held(&closing, &frame, &target, until);
     }
     let spec = Spec {
         name: JOB,
@@ -133,6 +126,7 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     });
     let complete = noted.take().filter(|_| result.is_ok());
     let book = (!cli.dry_run).then(|| remember(&system, &ledger, checkups, &target, complete, read.take())).flatten();
+    let result = result.and_then(|stats| run.power_off().map(|()| stats));
     match &result {
         Ok(stats) => {
             if !cli.dry_run {
@@ -157,6 +151,20 @@ pub(crate) fn run(cli: &Cli) -> Result<(), anyhow::Error> {
         tell(cli, &config, &frame, &target, &ledger, &book);
     }
     Ok(())
+}
+
+/// Says until when drives are held, and mirrors nothing.
+fn held(closing: &Closing<'_>, frame: &Frame<'_>, target: &Target, until: DateTime<Utc>) -> Result<(), anyhow::Error> {
+    let text = format!(
+        "the drive {} is not mirrored to: drives are held until {}; `phobos-ext hold --off` ends that",
+        target.name,
+        human::local(until)
+    );
+    log::warn!("{text}");
+    led::tell(frame.exec, &frame.board, &light(JOB, target), State::Attention, &text);
+    // What systemd has unlocked for this run nobody else would lock.
+    let closed = closing.close(&Open::from(target), Scope::Leftovers);
+    closed.inspect_err(|error| frame.failed_early(&light(JOB, target), &Chain(error.as_ref())))
 }
 
 /// Tells what is not as it should be with the drives, now that this one is safe: in the journal, and once by mail, with the
@@ -236,6 +244,23 @@ impl Run<'_> {
         };
         let work = mirroring.run(repository, opened);
         Ok(teardown::join(work.map_err(boxed), borg.into_inner().close())?)
+    }
+
+    /// Stops the drive and takes it off its bus, where that is wanted: the mirror is complete by now, and known.
+    fn power_off(&self) -> Result<(), anyhow::Error> {
+        if self.cli.dry_run || !self.config.external.power_off {
+            return Ok(());
+        }
+        let name = &self.target.name;
+        self.systemd.status(&format!("stopping the drive {name}"));
+        mount::prove_free(&self.target.device)?;
+        let failed = || {
+            format!(
+                "the mirror to {name} is complete and the drive closed, but it was not taken off its bus, as `power-off` in [external] \
+                 wants it"
+            )
+        };
+        block::power_off(&self.target.device).with_context(failed)
     }
 
     fn enter_namespace(&self) -> Result<(), anyhow::Error> {

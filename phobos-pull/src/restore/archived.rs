@@ -1,4 +1,4 @@
-//! Files of a host as an archive of the repository here has them: Borg, confined, makes them as a holding space was when it was
+//! Files of a host as an archive of the repository has them, here or on a drive: Borg, confined, makes them as a holding space was when it was
 //! archived, and they are given back from there.
 
 use std::ffi::OsString;
@@ -21,9 +21,9 @@ use phobos_site::pull::Host;
 use super::place;
 
 /// The word that means the newest archive, where none is called so.
-const LATEST: &str = "latest";
+pub(super) const LATEST: &str = "latest";
 
-/// The archives of the repository here, while it lives.
+/// The archives of a repository, while it lives.
 pub(super) struct Opened<'e> {
     exec: &'e System<'e>,
     repository: PathBuf,
@@ -46,13 +46,14 @@ pub(super) struct Found {
 }
 
 impl<'e> Opened<'e> {
-    /// Opens them; the passphrase comes from systemd or is asked for.
+    /// Opens those of `repository`; the passphrase comes from systemd or is asked for.
     ///
     /// # Errors
     ///
     /// When there is none, and for a host whose files only root can extract.
     pub(super) fn open(
         exec: &'e System<'e>,
+        repository: PathBuf,
         config: &Config,
         paths: &Paths,
         host: &Host,
@@ -67,8 +68,7 @@ impl<'e> Opened<'e> {
                 format!("{name} is this machine itself: `borg extract` as root gives back its {}", space.display());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        let repository = config.backup.repository.to_path_buf();
-        let passphrase = archives::passphrase(config, interrupted)?;
+        let passphrase = archives::passphrase(config, false, interrupted)?;
         let notes = archives::own_notes(paths, super::NAME, archives::user()?)
             .context("cannot make a place for what Borg notes")?;
         let reading = archives::confined(exec, &repository, notes.folder(), passphrase.clone())

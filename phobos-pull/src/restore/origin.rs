@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use phobos_core::exec::{Exec, ExecError, Status};
-use phobos_core::fs::{Dir, shown_text};
+use phobos_core::fs::{Dir, Kind, shown_text};
 use phobos_core::mount;
-use phobos_site::config::Config;
+use phobos_site::config::{Backup, Config};
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::lock::Word;
 use phobos_site::pull::Host;
@@ -105,6 +105,22 @@ impl<'e> Opened<'e> {
     /// Where the holding spaces are.
     pub(super) fn holding(&self) -> PathBuf {
         self.top.join(&self.inner)
+    }
+
+    /// The repository of a drive that has no holding spaces at all, because only it was mirrored.
+    ///
+    /// # Errors
+    ///
+    /// When what is there cannot be looked at.
+    pub(super) fn repository_alone(&self, backup: &Backup) -> Result<Option<PathBuf>, anyhow::Error> {
+        if self.inner.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let inner =
+            backup.repository.strip_prefix(&backup.mount).context("the repository is not on the backup disk")?;
+        let top = Dir::open(&self.top)?;
+        let is_alone = top.stat(&self.inner)?.is_none() && top.stat(inner)?.is_some_and(|stat| stat.kind == Kind::Dir);
+        Ok(is_alone.then(|| self.top.join(inner)))
     }
 
     /// The holding space of `host`.

@@ -22,6 +22,7 @@ use crate::values::{AbsolutePath, Size, Span};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct External {
     /// Where a drive's file system is mounted; its fstab entry gives type and options.
     pub mount: AbsolutePath,
@@ -43,6 +44,8 @@ pub struct External {
     pub drill_age: Span,
     /// Whether a good mirror is told by mail, with the drive that is to be brought next.
     pub notice: bool,
+    /// Whether a drive is stopped and taken off its bus before the light is green.
+    pub power_off: bool,
     /// The drives; none means the one in crypttab's entry for `mapping`.
     pub drive: Vec<Drive>,
     /// When crypttab's entry for `mapping` is a drive.
@@ -162,6 +165,7 @@ impl Default for External {
             holding: true,
             overdue: Span(Duration::from_secs(35 * 24 * 60 * 60)),
             verify_time: Span(Duration::from_secs(10 * 60)),
+            power_off: false,
             drill_time: Span(Duration::from_secs(10 * 60)),
             drill_age: Span(Duration::from_secs(30 * 24 * 60 * 60)),
             notice: false,

@@ -20,6 +20,9 @@ pub struct Drills {
     /// The last one that restored everything and went well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Drill>,
+    /// The last one that went well with what is kept for a day without this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Drill>,
     /// How the last one went wrong, until one goes well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bad: Option<BadDrill>,
@@ -43,6 +46,9 @@ pub struct Drill {
     /// Whether everything was restored, and not a sample.
     #[serde(default)]
     pub full: bool,
+    /// Whether the drive was opened with its recovery passphrase, and the archives with the key that was exported, if there is one.
+    #[serde(default)]
+    pub recovery: bool,
 }
 
 /// A drill that went wrong.
@@ -60,6 +66,9 @@ impl Drills {
     pub fn went_well(&mut self, drill: Drill) {
         if drill.full {
             self.whole = Some(drill.clone());
+        }
+        if drill.recovery {
+            self.recovered = Some(drill.clone());
         }
         self.good = Some(drill);
         self.bad = None;
@@ -83,7 +92,7 @@ mod tests {
     #[test]
     fn what_went_wrong_is_kept_until_a_drill_goes_well() {
         let at = DateTime::UNIX_EPOCH;
-        let good = Drill { at, files: 3, bytes: 7, archived: at, full: false };
+        let good = Drill { at, files: 3, bytes: 7, archived: at, full: false, recovery: false };
         let mut drills = Drills::default();
         drills.went_well(good.clone());
         drills.turn(BTreeMap::from([("luv".to_owned(), 5), ("chew".to_owned(), 6)]));

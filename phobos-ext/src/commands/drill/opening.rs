@@ -1,14 +1,25 @@
-//! Whose repository and key a drive has, and what is said where Borg cannot open it.
+//! What a drive is opened with when it is drilled, whose repository and key it has, and what is said where Borg cannot open it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use phobos_core::borg::archive::Unopened;
-use phobos_core::borg::config::{self, Key, MAX_CONFIG};
+use phobos_core::borg::config::{self, ExportedKey, Key, MAX_CONFIG};
+use phobos_core::error::Chain;
+use phobos_core::exec::Exec;
 use phobos_core::fs::Dir;
+use phobos_core::luks::{self, Proof, Unlock};
+use phobos_site::archives;
 use phobos_site::config::Config;
+use phobos_site::drives::Target;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::lock::Word;
+
+use crate::passphrase::Passphrase;
+
+/// The names of the credentials of a drill with what was kept for a day without this machine.
+const PASSPHRASE: &str = "recovery-passphrase";
+const KEY: &str = "borg-key";
 
 /// How the drive's key and that of the repository here stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +30,62 @@ pub(super) enum Keys {
     Differ,
 }
 
-/// Proves that the drive has the repository that is here, and says whether it has the same key.
-pub(super) fn keys(config: &Config, root: &Dir, inner: &Path) -> Result<Keys, anyhow::Error> {
+/// What somebody has kept for the day on which this machine is gone.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The drive, opened with its recovery passphrase.
+    pub(super) target: Target,
+    /// The file with the key that was exported, and what it has.
+    pub(super) key: Option<(PathBuf, ExportedKey)>,
+}
+
+/// Takes the recovery passphrase, which must open the drive, and the exported key, if there is one.
+pub(super) fn kept(
+    exec: &dyn Exec,
+    target: &Target,
+    interrupted: &dyn Fn() -> Option<i32>,
+) -> Result<Kept, anyhow::Error> {
+    let name = &target.name;
+    let refused = |text: String| Stop::new(Exit::Refused, text);
+    let key = match archives::credential(KEY)? {
+        None => None,
+        Some((file, bytes)) => Some((
+            file,
+            ExportedKey::parse(bytes.bytes()).ok_or_else(|| {
+                refused(format!(
+                    "the credential {KEY} is no key: it is to be what `borg key export` writes, without --paper"
+                ))
+            })?,
+        )),
+    };
+    let Some((uuid, unlock)) = &target.luks else {
+        log::info!("the drive {name} is not encrypted, and has no recovery passphrase");
+        return Ok(Kept { target: target.clone(), key });
+    };
+    let given = match archives::credential(PASSPHRASE)? {
+        Some((_, given)) => given,
+        None => archives::asked(&format!("the recovery passphrase of the drive {name}"), PASSPHRASE, interrupted)?,
+    };
+    let typed = Passphrase::typed(&String::from_utf8_lossy(given.bytes()));
+    let header = unlock.header.clone();
+    let container = header.as_deref().unwrap_or(&target.device);
+    if let Err(error) = exec.run(&luks::prove_key(container, Proof::Passphrase).stdin(typed.key())) {
+        return Err(
+            refused(format!("the recovery passphrase does not open the drive {name}: {}", Chain(&error))).into()
+        );
+    }
+    let unlock = Unlock::with_passphrase(typed.key().into(), header);
+    Ok(Kept { target: Target { luks: Some((uuid.clone(), unlock)), ..target.clone() }, key })
+}
+
+/// Proves that the drive has the repository that is here, and says whether it has the same key; and that what was exported is the
+/// key of the drive, where it has one itself.
+pub(super) fn keys(
+    config: &Config,
+    root: &Dir,
+    inner: &Path,
+    exported: Option<&ExportedKey>,
+) -> Result<Keys, anyhow::Error> {
     let read = |dir: &Dir| -> Result<config::Config, anyhow::Error> {
         let bytes = dir.read(Path::new("config"), MAX_CONFIG)?.context("it has no `config`")?;
         Ok(config::Config::parse(&bytes)?)
@@ -36,6 +101,16 @@ pub(super) fn keys(config: &Config, root: &Dir, inner: &Path) -> Result<Keys, an
     }
     if theirs.key == Key::Malformed {
         return Err(Stop::new(Exit::Refused, "the key on the drive is none that Borg could open").into());
+    }
+    if let Some(exported) = exported {
+        if exported.id != theirs.id {
+            return Err(Stop::new(Exit::Refused, "the key that was exported is that of another repository").into());
+        }
+        // Borg takes the repository's own where there is one; then it is this that a drill proves.
+        if theirs.key != Key::Absent && !theirs.key.is(&exported.key) {
+            let text = "the key that was exported is not the one on the drive, maybe because its passphrase was changed since; export it anew";
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
     }
     Ok(if theirs.key == ours.key { Keys::Same } else { Keys::Differ })
 }
@@ -54,7 +129,10 @@ pub(super) fn unopened(drive: &Word, why: Unopened, keys: Keys) -> anyhow::Error
             format!("the repository on the drive {drive} has a key, and no passphrase was given")
         }
         (Unopened::NoKey | Unopened::OtherKey, Keys::Same) => {
-            format!("the key of the repository on the drive {drive} is kept elsewhere, and was not given")
+            format!(
+                "the key of the repository on the drive {drive} is kept elsewhere; with --recovery it can be given as the systemd \
+                 credential {KEY}"
+            )
         }
     };
     Stop::new(Exit::Refused, text).into()

@@ -15,3 +15,8 @@ grep -E 'with [0-9.]+ k?B, deleted' out
 safe A; sound A
 test "$(grep -c '"exit":0' /var/lib/phobos/history.jsonl)" = 2
 expect 0 "finished" inside phobos-ext --config "$CONFIG" -- within nsenter
+# What is no disk cannot be taken off its bus: the mirror is complete and known, and the light says what was wanted in vain.
+printf '[external]\npower-off = true\n' >>"$CONFIG"
+expect 78 "the mirror to A is complete and the drive closed, but it was not taken off its bus" ext --drive A; safe A; sound A
+ext drives | grep -E "^ *last complete mirror .*$(date +%H:)"; phobos-blink jobs | grep '^light: failed '
+expect 0 "" ext --drive A --dry-run

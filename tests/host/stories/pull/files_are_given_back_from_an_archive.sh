@@ -59,13 +59,18 @@ rm -rf back; mkdir back; RANDOM=${PHOBOS_SEED:-$$}
 for signal in TERM KILL TERM KILL; do
     phobos-pull --config "$CONFIG" restore luv /home --from archive nas-1 --to back >out 2>&1 & job=$!
     sleep $((RANDOM % 2)).$((RANDOM % 10)); kill -$signal $job 2>/dev/null || true; code=0; wait $job || code=$?
-    case $signal-$code in *-0 | TERM-143) bare ;; KILL-137) until ! pgrep -x borg >/dev/null; do sleep 0.05; done ;; *) cat out; exit 1 ;; esac
+    case $signal-$code in *-0 | TERM-143) bare ;; KILL-137) ended -x borg ;; *) cat out; exit 1 ;; esac
     rm -rf back/home
 done
 # What is left of a killed one's rsync goes as it does.
-until ! pgrep -f 'rsync.*phobos-restore' >/dev/null; do sleep 0.05; done
+ended -f 'rsync.*phobos-restore'
 expect 0 "gave back" from nas-1 /home --to back --privileged; tree back/home >was; cmp is was
 # A repository that has rotted gives nothing back that is not as it was archived.
+# A drive that has the repository alone has its archives.
+drive A 200; printf '[external]\nholding = false\n' >>"$CONFIG"; ext --drive A; safe A; rm -rf back; mkdir back
+expect 0 "luv: gave back" pull restore luv /home/two --from drive A --to back; cmp back/two luv/home/two; safe A; bare
+expect 66 "luv has no /home/jon in the archive nas-2" pull restore luv /home/jon --from drive A --to back; safe A; bare
+pull restore luv --list --from drive A | grep ' home$'; safe A; bare
 # What the repository has lost is not made up for: nothing is given back then.
 rm -rf back; mkdir back; inside python3 - <<'END'
 import glob
