@@ -13,7 +13,6 @@ use phobos_core::process::Process;
 use phobos_core::sandbox::{self, Control, Lookup, Sandbox, SandboxError};
 use phobos_core::terminal;
 
-use crate::config::Config;
 use crate::exit::{self, Exit, Stop};
 use crate::logging;
 use crate::paths::Paths;
@@ -27,25 +26,31 @@ const PASSPHRASE: &str = "borg-passphrase";
 /// The longest credential, in bytes: a passphrase, or a key.
 const LONGEST: u64 = 4096;
 
-/// The repository's passphrase: from systemd, or from a person; empty for a repository without a key, unless `has_key`, because its
-/// key is elsewhere.
+/// The passphrase of `repository`: from systemd, or from a person; empty for a repository without a key, unless `has_key`, because
+/// its key is elsewhere.
 ///
 /// # Errors
 ///
-/// When nobody gives one, or `config` of the repository here cannot be read.
-pub fn passphrase(config: &Config, has_key: bool, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
+/// When nobody gives one, or the repository's `config` cannot be read.
+pub fn passphrase(repository: &Path, has_key: bool, interrupted: &dyn Fn() -> Option<i32>) -> Result<Secret, Stop> {
     if let Some((_, secret)) = credential(PASSPHRASE)? {
         return Ok(secret);
     }
-    let repository = Dir::open(&config.backup.repository);
-    let here = repository.and_then(|folder| folder.read(Path::new("config"), MAX_CONFIG));
-    let here = here.map_err(|error| stop("cannot read the repository's config", &error))?.unwrap_or_default();
-    let here =
-        config::Config::parse(&here).map_err(|error| stop("cannot understand the repository's config", &error))?;
-    if here.key == Key::Absent && !has_key {
+    if config_of(repository)?.key == Key::Absent && !has_key {
         return Ok(Secret::default());
     }
     asked("the passphrase of the Borg repository", PASSPHRASE, interrupted)
+}
+
+/// What the repository says of itself.
+///
+/// # Errors
+///
+/// When its `config` cannot be read.
+pub fn config_of(repository: &Path) -> Result<config::Config, Stop> {
+    let bytes = Dir::open(repository).and_then(|folder| folder.read(Path::new("config"), MAX_CONFIG));
+    let bytes = bytes.map_err(|error| stop("cannot read the repository's config", &error))?.unwrap_or_default();
+    config::Config::parse(&bytes).map_err(|error| stop("cannot understand the repository's config", &error))
 }
 
 /// The credential that systemd gives this process by that name, with its file; `None` where it gives none.

@@ -175,7 +175,7 @@ impl AtDrive<'_> {
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
         let kept = args.recovery.then(|| opening::kept(self.exec, self.target, self.interrupted)).transpose()?;
         let exported = kept.as_ref().and_then(|kept| kept.key.clone());
-        let passphrase = archives::passphrase(self.config, exported.is_some(), self.interrupted)?;
+        let passphrase = archives::passphrase(&self.config.backup.repository, exported.is_some(), self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
         let until = if args.full { None } else { Instant::now().checked_add(time) };
         let wanted = self.hosts(ledger)?;
@@ -268,7 +268,8 @@ impl AtDrive<'_> {
                     drills.turn(next.collect());
                     let archived = restored.hosts.iter().map(|host| host.archive.made).min().unwrap_or(now);
                     let (files, bytes) = (restored.files, restored.bytes);
-                    let (full, recovery) = (args.full, args.recovery);
+                    // Of a drive that is not encrypted there was no passphrase to try.
+                    let (full, recovery) = (args.full, args.recovery && self.target.luks.is_some());
                     drills.went_well(Drill { at: now, files, bytes, archived, full, recovery });
                 }
                 Err(error) if is_mirrored && exit::exit_of(error.as_ref()) == Exit::Refused => {

@@ -1,5 +1,5 @@
-//! Files of a host as an archive of the repository has them, here or on a drive: Borg, confined, makes them as a holding space was when it was
-//! archived, and they are given back from there.
+//! Files of a host as an archive of the repository has them, here or on a drive: Borg, confined, makes them as a holding space was
+//! when it was archived, and they are given back from there.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd};
@@ -68,7 +68,8 @@ impl<'e> Opened<'e> {
                 format!("{name} is this machine itself: `borg extract` as root gives back its {}", space.display());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        let passphrase = archives::passphrase(config, false, interrupted)?;
+        refuse_another(&config.backup.repository, &repository)?;
+        let passphrase = archives::passphrase(&repository, false, interrupted)?;
         let notes = archives::own_notes(paths, super::NAME, archives::user()?)
             .context("cannot make a place for what Borg notes")?;
         let reading = archives::confined(exec, &repository, notes.folder(), passphrase.clone())
@@ -201,6 +202,18 @@ impl<'e> Opened<'e> {
     pub(super) fn close(self) -> Result<(), anyhow::Error> {
         self.notes.close().context("cannot remove what Borg has noted")
     }
+}
+
+/// Refuses a repository on a drive that is another one than is here; with none here there is nothing to compare.
+fn refuse_another(here: &Path, repository: &Path) -> Result<(), Stop> {
+    if here == repository || here.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    if archives::config_of(here)?.id == archives::config_of(repository)?.id {
+        return Ok(());
+    }
+    let text = "the drive has another repository than is here; `phobos-ext drives --look` says what is on it";
+    Err(Stop::new(Exit::Refused, text))
 }
 
 /// Where what is given back lands: below its last name, or, of all that the host has, as it is.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Context;
 use phobos_core::exec::{Exec, ExecError, Status};
-use phobos_core::fs::{Dir, Kind, shown_text};
+use phobos_core::fs::{Dir, shown_text};
 use phobos_core::mount;
 use phobos_site::config::{Backup, Config};
 use phobos_site::exit::{Exit, Stop};
@@ -119,7 +119,8 @@ impl<'e> Opened<'e> {
         let inner =
             backup.repository.strip_prefix(&backup.mount).context("the repository is not on the backup disk")?;
         let top = Dir::open(&self.top)?;
-        let is_alone = top.stat(&self.inner)?.is_none() && top.stat(inner)?.is_some_and(|stat| stat.kind == Kind::Dir);
+        // Through no link either.
+        let is_alone = top.stat(&self.inner)?.is_none() && top.open_dir(inner).is_ok();
         Ok(is_alone.then(|| self.top.join(inner)))
     }
 

@@ -12,8 +12,8 @@ recovers() { ext drill --recovery "$@"; }
 expect 0 "is not encrypted, and has no recovery passphrase" recovers --json; bare
 export_key /backup/borg "$key"
 recovers --json >found; test "$(told damaged)" = '[]'; test "$(told files)" = 5; bare
-ext drives >out; grep 'with the recovery passphrase' out; ext drives --json | grep '"drilled_recovery": "20'
-ext drill --json >found; ext drives >out; grep '; the recovery passphrase opened it on' out
+# Of a drive that is not encrypted nobody says that its passphrase opens it.
+ext drives >out; never grep 'recovery passphrase' out; ext drives --json | grep '"drilled_recovery": null'
 sed -i '1s/[0-9a-f]\{8\}$/00000000/' "$key"
 expect 65 "the key that was exported is that of another repository" recovers; bare
 export_key --paper /backup/borg "$key"; expect 65 "the credential borg-key is no key" recovers; bare

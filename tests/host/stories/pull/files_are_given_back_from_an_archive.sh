@@ -71,6 +71,8 @@ drive A 200; printf '[external]\nholding = false\n' >>"$CONFIG"; ext --drive A; 
 expect 0 "luv: gave back" pull restore luv /home/two --from drive A --to back; cmp back/two luv/home/two; safe A; bare
 expect 66 "luv has no /home/jon in the archive nas-2" pull restore luv /home/jon --from drive A --to back; safe A; bare
 pull restore luv --list --from drive A | grep ' home$'; safe A; bare
+mount "$A" disk.A; mv disk.A/borg disk.A/own; borg init -e none disk.A/borg; umount disk.A; rm -rf borg-base
+expect 65 "the drive has another repository than is here" pull restore luv /home/two --from drive A --to back; safe A; bare
 # What the repository has lost is not made up for: nothing is given back then.
 rm -rf back; mkdir back; inside python3 - <<'END'
 import glob
