@@ -195,7 +195,8 @@ pub fn clear_leftover(exec: &dyn Exec, uuid: &Uuid, name: &MapperName) -> Result
 }
 
 impl<'e> Mapping<'e> {
-    /// Takes over an open mapping of `uuid` called `name`, or opens the container as `unlock` says.
+    /// Takes over an open mapping of `uuid` called `name`, or opens the container as `unlock` says; with a passphrase it takes over
+    /// none.
     ///
     /// # Errors
     ///
@@ -216,11 +217,12 @@ impl<'e> Mapping<'e> {
         for active in active(&mapping.sys)? {
             let taken = active.name == name.0;
             match (taken, active.is_of(uuid)) {
-                (true, true) => {
+                // A passphrase is there to be tried.
+                (true, true) if unlock.passphrase.is_none() => {
                     log::info!("taking over the open mapping {}", name.0);
                     return Ok(mapping);
                 }
-                (true, false) => {
+                (true, _) => {
                     return Err(mapping.unopened(LuksError::Taken { name: active.name }));
                 }
                 (false, true) => {

@@ -173,7 +173,7 @@ struct Drilled<'a> {
 impl AtDrive<'_> {
     /// Opens the drive read-only, restores, and closes it.
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
-        let kept = args.recovery.then(|| opening::kept(self.exec, self.target, self.interrupted)).transpose()?;
+        let kept = args.recovery.then(|| opening::kept(self.target, self.interrupted)).transpose()?;
         let exported = kept.as_ref().and_then(|kept| kept.key.clone());
         let passphrase = archives::passphrase(&self.config.backup.repository, exported.is_some(), self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
@@ -184,7 +184,8 @@ impl AtDrive<'_> {
         let mapping = opened::read_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
         let target = kept.as_ref().map_or(self.target, |kept| &kept.target);
-        let session = Session::open_at(self.exec, self.config, target, Access::Look, &place)?;
+        let session = Session::open_at(self.exec, self.config, target, Access::Look, &place);
+        let session = session.map_err(|error| opening::locked(&target.name, error))?;
         let opened = Drilled { session: &session, folder: &folder, passphrase, exported };
         let restored = self.restore(&opened, (until, args.full), &wanted);
         Ok(teardown::join(restored.map_err(boxed), session.close())?)

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use phobos_core::borg::archive::Unopened;
 use phobos_core::borg::config::{self, ExportedKey, Key, MAX_CONFIG};
-use phobos_core::error::Chain;
-use phobos_core::exec::Exec;
+use phobos_core::exec::{ExecError, Status};
 use phobos_core::fs::Dir;
-use phobos_core::luks::{self, Proof, Unlock};
+use phobos_core::luks::{LuksError, Unlock};
 use phobos_site::archives;
 use phobos_site::config::Config;
 use phobos_site::drives::Target;
@@ -20,6 +19,9 @@ use crate::passphrase::Passphrase;
 /// The names of the credentials of a drill with what was kept for a day without this machine.
 const PASSPHRASE: &str = "recovery-passphrase";
 const KEY: &str = "borg-key";
+
+/// cryptsetup's exit code where no key opens the container (cryptsetup(8), RETURN CODES).
+const NO_KEY: i32 = 2;
 
 /// How the drive's key and that of the repository here stand to each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +41,8 @@ pub(super) struct Kept {
     pub(super) key: Option<(PathBuf, ExportedKey)>,
 }
 
-/// Takes the recovery passphrase, which must open the drive, and the exported key, if there is one.
-pub(super) fn kept(
-    exec: &dyn Exec,
-    target: &Target,
-    interrupted: &dyn Fn() -> Option<i32>,
-) -> Result<Kept, anyhow::Error> {
+/// Takes the recovery passphrase, which is to open the drive, and the exported key, if there is one.
+pub(super) fn kept(target: &Target, interrupted: &dyn Fn() -> Option<i32>) -> Result<Kept, anyhow::Error> {
     let name = &target.name;
     let refused = |text: String| Stop::new(Exit::Refused, text);
     let key = match archives::credential(KEY)? {
@@ -67,15 +65,18 @@ pub(super) fn kept(
         None => archives::asked(&format!("the recovery passphrase of the drive {name}"), PASSPHRASE, interrupted)?,
     };
     let typed = Passphrase::typed(&String::from_utf8_lossy(given.bytes()));
-    let header = unlock.header.clone();
-    let container = header.as_deref().unwrap_or(&target.device);
-    if let Err(error) = exec.run(&luks::prove_key(container, Proof::Passphrase).stdin(typed.key())) {
-        return Err(
-            refused(format!("the recovery passphrase does not open the drive {name}: {}", Chain(&error))).into()
-        );
-    }
-    let unlock = Unlock::with_passphrase(typed.key().into(), header);
+    let unlock = Unlock::with_passphrase(typed.key().into(), unlock.header.clone());
     Ok(Kept { target: Target { luks: Some((uuid.clone(), unlock)), ..target.clone() }, key })
+}
+
+/// What to say where the drive could not be opened with its recovery passphrase.
+pub(super) fn locked(drive: &Word, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<LuksError>() {
+        Some(LuksError::Open { source: ExecError::Failed { status: Status::Code(NO_KEY), .. }, .. }) => {
+            Stop::new(Exit::Refused, format!("the recovery passphrase does not open the drive {drive}")).into()
+        }
+        _ => error,
+    }
 }
 
 /// Proves that the drive has the repository that is here, and says whether it has the same key; and that what was exported is the
