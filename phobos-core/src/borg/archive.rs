@@ -114,13 +114,19 @@ pub enum ArchiveError {
         /// What it said.
         said: String,
     },
+    /// Borg has failed for another reason, or warned where nothing may be missing.
+    #[error("Borg has failed: {said}")]
+    Failed {
+        /// What it said.
+        said: String,
+    },
     /// There was no more time.
     #[error("there was no time left for Borg")]
     Time,
     /// What Borg has said cannot be understood.
     #[error("cannot understand what Borg lists")]
     Listing,
-    /// Borg cannot be run, or has failed for another reason.
+    /// Borg cannot be run, or has ended without a word of its own.
     #[error(transparent)]
     Exec(ExecError),
 }
@@ -129,7 +135,7 @@ impl Classified for ArchiveError {
     fn class(&self) -> Class {
         match self {
             Self::Unopened { .. } | Self::Damaged { .. } | Self::Listing => Class::Refused,
-            Self::Time => Class::Failed,
+            Self::Failed { .. } | Self::Time => Class::Failed,
             Self::Exec(error) => error.class(),
         }
     }

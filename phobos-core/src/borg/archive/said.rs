@@ -46,11 +46,19 @@ pub(super) fn understand(error: ExecError) -> ArchiveError {
     if DAMAGE.iter().any(|name| said.contains(name)) {
         return ArchiveError::Damaged { said: message(said) };
     }
-    ArchiveError::Exec(error)
+    match sentence(said) {
+        Some(said) => ArchiveError::Failed { said },
+        None => ArchiveError::Exec(error),
+    }
 }
 
 /// What a person is told of what Borg has said: its first sentence, or else its last line.
 fn message(said: &str) -> String {
+    sentence(said).unwrap_or_else(|| shown_text(said.lines().last().unwrap_or_default()))
+}
+
+/// The first thing that Borg has said, or else what was raised in it.
+fn sentence(said: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         message: String,
@@ -59,13 +67,12 @@ fn message(said: &str) -> String {
     let lines = lines.filter(|text| !text.starts_with("Traceback"));
     let first = lines.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).next();
     // Of a long one only the end was kept; where it was raised comes first, and Borg's versions last.
-    let is_error = |line: &&str| DAMAGE.iter().any(|name| line.contains(name)) && line.contains("Error: ");
-    let last = || {
-        let line = said.rsplit("\\n").find(is_error)?;
-        line.split_once("Error: ").map(|(_, text)| text.trim_end_matches(['"', '}']).to_owned())
+    let raised = || {
+        let (_, text) = said.rsplit("\\n").find_map(|line| line.split_once("Error: "))?;
+        Some(text.trim_end_matches(['"', '}']).to_owned())
     };
-    let text = first.or_else(last).unwrap_or_else(|| said.lines().last().unwrap_or_default().to_owned());
-    shown_text(&text.chars().take(300).collect::<String>())
+    let text: String = first.or_else(raised)?.chars().take(300).collect();
+    Some(shown_text(&text))
 }
 
 #[cfg(test)]
@@ -93,5 +100,13 @@ mod tests {
         );
         assert!(failed(cut).to_string().ends_with("Segment entry checksum mismatch [segment 3]"), "{}", failed(cut));
         assert!(matches!(failed("Permission denied"), ArchiveError::Exec(_)));
+        let warned = r#"{"type": "log_message", "message": "a/b: when setting extended attribute user.x: not supported", "levelname": "WARNING"}"#;
+        let raised = r#"{"message": "Traceback (most recent call last):\n  File 1\nOSError: [Errno 28] No space left on device: 'a'\n\nBorg: 1.2.4"}"#;
+        for (said, told) in [
+            (warned, "a/b: when setting extended attribute user.x: not supported"),
+            (raised, "[Errno 28] No space left on device: 'a'"),
+        ] {
+            assert_eq!(failed(said).to_string(), format!("Borg has failed: {told}"));
+        }
     }
 }
