@@ -53,6 +53,19 @@ pub fn config_of(repository: &Path) -> Result<config::Config, Stop> {
     config::Config::parse(&bytes).map_err(|error| stop("cannot understand the repository's config", &error))
 }
 
+/// Refuses a repository on a drive that is another one than `ours`.
+///
+/// # Errors
+///
+/// When it is.
+pub fn refuse_another(ours: &config::Config, theirs: &config::Config) -> Result<(), Stop> {
+    if ours.id == theirs.id {
+        return Ok(());
+    }
+    let text = "the drive has another repository than is here; `phobos-ext drives --look` says what is on it";
+    Err(Stop::new(Exit::Refused, text))
+}
+
 /// The credential that systemd gives this process by that name, with its file; `None` where it gives none.
 ///
 /// # Errors

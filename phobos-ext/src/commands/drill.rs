@@ -173,8 +173,11 @@ struct Drilled<'a> {
 impl AtDrive<'_> {
     /// Opens the drive read-only, restores, and closes it.
     fn drill(&self, ledger: &Ledger, args: &Args) -> Result<Restored, anyhow::Error> {
-        let kept = args.recovery.then(|| opening::kept(self.target, self.interrupted)).transpose()?;
-        let exported = kept.as_ref().and_then(|kept| kept.key.clone());
+        let opening::Kept { target, key: exported } = if args.recovery {
+            opening::kept(self.target, self.interrupted)?
+        } else {
+            opening::Kept { target: self.target.clone(), key: None }
+        };
         let passphrase = archives::passphrase(&self.config.backup.repository, exported.is_some(), self.interrupted)?;
         let time = args.time.unwrap_or(self.config.external.drill_time.0);
         let until = if args.full { None } else { Instant::now().checked_add(time) };
@@ -183,9 +186,8 @@ impl AtDrive<'_> {
         make_private(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mapping = opened::read_mapping(&self.target.name)?;
         let place = Place { folder: &folder, mapping: &mapping };
-        let target = kept.as_ref().map_or(self.target, |kept| &kept.target);
-        let session = Session::open_at(self.exec, self.config, target, Access::Look, &place);
-        let session = session.map_err(|error| opening::locked(&target.name, error))?;
+        let session = Session::open_at(self.exec, self.config, &target, Access::Look, &place);
+        let session = session.map_err(|error| opening::locked(&target, error))?;
         let opened = Drilled { session: &session, folder: &folder, passphrase, exported };
         let restored = self.restore(&opened, (until, args.full), &wanted);
         Ok(teardown::join(restored.map_err(boxed), session.close())?)

@@ -37,9 +37,10 @@ const CAPABILITY: &str = "security.capability";
 pub(super) struct Stage {
     above: Dir,
     name: std::ffi::CString,
+    /// The folder itself, whatever lies under its name by now. Locked as long as this process lives, so that another one does not
+    /// take it for a leftover.
+    own: Dir,
     tree: Dir,
-    /// Locked as long as this process lives, so that another one does not take it for a leftover.
-    _lock: OwnedFd,
     gone: bool,
 }
 
@@ -68,12 +69,11 @@ impl Stage {
             Ok(()) | Err(Errno::OPNOTSUPP) => {}
             Err(error) => return Err(anyhow::Error::new(io::Error::from(error)).context(failed())),
         }
-        let lock = stage.as_fd().try_clone_to_owned().with_context(failed)?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from).with_context(failed)?;
+        flock(&stage, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from).with_context(failed)?;
         mkdirat(&stage, TREE, Mode::RWXU).map_err(io::Error::from).with_context(failed)?;
         let tree = stage.open_dir(Path::new(TREE))?;
         let name = std::ffi::CString::new(name)?;
-        Ok(Self { above: above.try_clone()?, name, tree, _lock: lock, gone: false })
+        Ok(Self { above: above.try_clone()?, name, own: stage, tree, gone: false })
     }
 
     /// Where files are copied to.
@@ -87,11 +87,9 @@ impl Stage {
     ///
     /// When it cannot be made.
     pub(super) fn scratch(&self, owner: u32) -> Result<Dir, anyhow::Error> {
-        let path = PathBuf::from(self.name.to_string_lossy().into_owned());
-        let stage = self.above.open_dir(&path)?;
-        let failed = || format!("cannot make a folder in {}", shown(&self.above.path().join(&path)));
-        mkdirat(&stage, SCRATCH, Mode::RWXU).map_err(io::Error::from).with_context(failed)?;
-        let scratch = stage.open_dir(Path::new(SCRATCH))?;
+        let failed = || format!("cannot make a folder in {}", shown(self.own.path()));
+        mkdirat(&self.own, SCRATCH, Mode::RWXU).map_err(io::Error::from).with_context(failed)?;
+        let scratch = self.own.open_dir(Path::new(SCRATCH))?;
         let (user, group) = (Uid::from_raw(owner), Gid::from_raw(owner));
         fchown(&scratch, Some(user), Some(group)).map_err(io::Error::from).with_context(failed)?;
         Ok(scratch)
@@ -199,4 +197,23 @@ fn remove_leftovers(above: &Dir) -> Result<(), anyhow::Error> {
 fn walk_top(tree: &Dir) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(tree, c".", flags, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// As root, which a stage is for.
+    #[test]
+    fn what_borg_writes_into_is_made_in_the_stage_and_not_in_what_somebody_has_put_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let stage = Stage::make(&Dir::open(folder.path()).unwrap()).unwrap();
+        let name = folder.path().join(stage.name.to_str().unwrap());
+        fs::rename(&name, folder.path().join("aside")).unwrap();
+        fs::create_dir(&name).unwrap();
+        let scratch = stage.scratch(65534).unwrap();
+        assert_eq!(scratch.stat_self().unwrap().uid, 65534);
+        assert!(folder.path().join("aside").join(SCRATCH).is_dir() && !name.join(SCRATCH).exists());
+    }
 }

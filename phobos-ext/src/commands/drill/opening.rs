@@ -69,11 +69,14 @@ pub(super) fn kept(target: &Target, interrupted: &dyn Fn() -> Option<i32>) -> Re
     Ok(Kept { target: Target { luks: Some((uuid.clone(), unlock)), ..target.clone() }, key })
 }
 
-/// What to say where the drive could not be opened with its recovery passphrase.
-pub(super) fn locked(drive: &Word, error: anyhow::Error) -> anyhow::Error {
+/// What to say where the drive could not be opened, which may be for its recovery passphrase.
+pub(super) fn locked(target: &Target, error: anyhow::Error) -> anyhow::Error {
+    let is_by_passphrase = target.luks.as_ref().is_some_and(|(_, unlock)| unlock.passphrase.is_some());
     match error.downcast_ref::<LuksError>() {
-        Some(LuksError::Open { source: ExecError::Failed { status: Status::Code(NO_KEY), .. }, .. }) => {
-            Stop::new(Exit::Refused, format!("the recovery passphrase does not open the drive {drive}")).into()
+        Some(LuksError::Open { source: ExecError::Failed { status: Status::Code(NO_KEY), .. }, .. })
+            if is_by_passphrase =>
+        {
+            Stop::new(Exit::Refused, format!("the recovery passphrase does not open the drive {}", target.name)).into()
         }
         _ => error,
     }
@@ -95,11 +98,8 @@ pub(super) fn keys(
         Stop::new(Exit::Refused, format!("the repository on the drive cannot be opened: {error}"))
     };
     let theirs = root.open_dir(inner).map_err(anyhow::Error::from).and_then(|dir| read(&dir)).map_err(damaged)?;
-    let ours = read(&Dir::open(&config.backup.repository)?)?;
-    if theirs.id != ours.id {
-        let text = "the drive has another repository than is here; `phobos-ext drives --look` says what is on it";
-        return Err(Stop::new(Exit::Refused, text).into());
-    }
+    let ours = archives::config_of(&config.backup.repository)?;
+    archives::refuse_another(&ours, &theirs)?;
     if theirs.key == Key::Malformed {
         return Err(Stop::new(Exit::Refused, "the key on the drive is none that Borg could open").into());
     }
@@ -137,4 +137,27 @@ pub(super) fn unopened(drive: &Word, why: Unopened, keys: Keys) -> anyhow::Error
         }
     };
     Stop::new(Exit::Refused, text).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phobos_core::exec::Invocation;
+
+    #[test]
+    fn only_where_a_passphrase_was_tried_it_is_said_to_open_nothing() {
+        let uuid = "aaaaaaaa-1111-4222-8333-0123456789ab".to_owned();
+        let uuid = phobos_core::luks::Uuid::try_from(uuid).unwrap();
+        let said = |unlock: Unlock, code: i32| {
+            let target =
+                Target { name: "A".parse().unwrap(), device: uuid.device(), luks: Some((uuid.clone(), unlock)) };
+            let invocation = Invocation::new("cryptsetup").call();
+            let source = ExecError::Failed { invocation, status: Status::Code(code), stderr: "no".to_owned() };
+            locked(&target, LuksError::Open { device: uuid.device(), source }.into()).to_string()
+        };
+        let passphrase = || Unlock::with_passphrase(b"words".to_vec().into(), None);
+        assert_eq!(said(passphrase(), NO_KEY), "the recovery passphrase does not open the drive A");
+        assert!(!said(passphrase(), 4).contains("passphrase"));
+        assert!(!said(Unlock::with_key_file(Path::new("/k")), NO_KEY).contains("passphrase"));
+    }
 }
