@@ -66,6 +66,16 @@ fn disks_of(sys: &Path, number: &str) -> BTreeSet<String> {
     disks
 }
 
+/// The folder of the USB device that a folder of sysfs is below: the one of which an interface, as `1-2.3:1.0`, comes next.
+fn usb_device(folder: &Path) -> Option<&Path> {
+    folder.ancestors().find_map(|interface| {
+        let device = interface.parent()?;
+        let own = device.file_name()?.to_str().filter(|own| own.contains('-'))?;
+        let rest = interface.file_name()?.to_str()?.strip_prefix(own)?;
+        (rest.starts_with(':') && rest.contains('.')).then_some(device)
+    })
+}
+
 /// The moment at which udev first saw the device: microseconds after the machine's start, in the line `I:`
 /// (`USEC_INITIALIZED`). That clock stands still while the machine sleeps, which makes the time too early there.
 fn since(known: &str, uptime: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {

@@ -101,6 +101,9 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     }
     let asked = asked::checked(&asked, args.list)?;
     exec::require(&["rsync", "mount", "setpriv"])?;
+    if matches!(origin, Origin::Archive(_)) {
+        exec::require(&["borg"])?;
+    }
     // Before the namespace is entered: it is a folder of the machine outside.
     let target = (!args.list).then(|| place::open(&args.to)).transpose()?;
     let signals = Signals::catch().context("cannot catch signals")?;
@@ -196,14 +199,8 @@ impl Restore<'_> {
         frame: &Frame<'_>,
         light: String,
     ) -> Result<(), anyhow::Error> {
-        let opened = archived::Opened::open(
-            self.system,
-            repository.to_owned(),
-            self.config,
-            self.paths,
-            self.host,
-            frame.interrupted,
-        )?;
+        let opened =
+            archived::Opened::open(self.system, repository, self.config, self.paths, self.host, frame.interrupted)?;
         let result = match name {
             Some(name) => self.archived(&opened, name, asked, target, frame, light),
             None => opened.all().and_then(|all| told::archives(&all, self.args.json)),
@@ -230,7 +227,10 @@ impl Restore<'_> {
         };
         let mut failed = None;
         let found = opened.look(&archive, asked, &mut |path, entry| {
-            let Some(path) = archived::lands(asked, path).filter(|_| args.dry_run && failed.is_none()) else { return };
+            if !args.dry_run || failed.is_some() {
+                return;
+            }
+            let Some(path) = archived::lands(asked, path) else { return };
             failed = lines.rehearse(&path, entry, target, args.overwrite).err();
         })?;
         if args.dry_run {

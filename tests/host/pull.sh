@@ -72,6 +72,17 @@ owner() { inside stat -c %u "$HOLDING/$1"; }
 
 pull() { phobos-pull --config "$CONFIG" "$@"; }
 
+# awkward HOME: what is easily lost on the way: links, rights, attributes, a hole, names. It has not changed for an hour.
+awkward() {
+    mkdir -p "$1/jon/d"
+    echo one >"$1/jon/one"; ln "$1/jon/one" "$1/jon/d/uno"
+    setfacl -m u:4711:rwx,g:4712:r "$1/jon/one"; setfattr -n user.bytes -v 0x00ff0a "$1/jon/one"
+    truncate -s 8M "$1/sparse"; echo end >>"$1/sparse"
+    chown -R 4711:4712 "$1/jon"; chmod 4751 "$1/jon/one"; chmod 1777 "$1/jon/d"; mkfifo "$1/pipe"
+    ln -s /etc/passwd "$1/absolute"; echo x >"$1/"$'\xff\xfe\e[2J'; mkdir "$1/closed"; chmod 000 "$1/closed"
+    find "$1" -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
+}
+
 # mark NAME KEY: a value of the host's mark.
 mark() { inside cat "$HOLDING/.phobos/$1.json" | sed -n "s/^ *\"$2\": \"\?\([^\",]*\)\"\?,\?$/\1/p" | head -1; }
 

@@ -1,6 +1,5 @@
 //! What a disk says of itself (SMART, by smartctl(8)), and how often the kernel had to reset it on its bus.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,10 +89,7 @@ fn node(sys: &Path, number: &str) -> Option<PathBuf> {
 
 /// The port of the USB device, as `1-2.3`, that a folder of sysfs is below.
 fn port(folder: &Path) -> Option<String> {
-    let names: Vec<&str> = folder.iter().filter_map(OsStr::to_str).collect();
-    let interface = names.iter().position(|name| name.contains(':') && name.contains('-') && name.contains('.'))?;
-    let device = names.get(interface.checked_sub(1)?)?;
-    names.get(interface)?.strip_prefix(device)?.starts_with(':').then(|| (*device).to_owned())
+    Some(super::usb_device(folder)?.file_name()?.to_str()?.to_owned())
 }
 
 /// What smartctl's answer means.

@@ -75,7 +75,7 @@ fn power_off_below(sys: &Path, device: &Path, disks: &BTreeSet<String>, limit: D
     }
     for disk in &disks {
         let scsi = fs::canonicalize(disk.join("device")).map_err(|_| not_possible())?;
-        let usb = scsi.ancestors().find(|folder| folder.join("idVendor").exists()).map(|usb| usb.join("remove"));
+        let usb = super::usb_device(&scsi).map(|usb| usb.join("remove"));
         for stops in stops(&scsi) {
             tell(&stops)?;
         }
@@ -120,12 +120,7 @@ mod tests {
         fs::create_dir_all(scsi.join("scsi_disk/0:0:0:0")).unwrap();
         fs::create_dir_all(sys.path().join("loop0")).unwrap();
         fs::create_dir_all(sys.path().join("dev/block")).unwrap();
-        for file in [
-            scsi.join("delete"),
-            scsi.join("scsi_disk/0:0:0:0/manage_start_stop"),
-            usb.join("remove"),
-            usb.join("idVendor"),
-        ] {
+        for file in [scsi.join("delete"), scsi.join("scsi_disk/0:0:0:0/manage_start_stop"), usb.join("remove")] {
             fs::write(file, "").unwrap();
         }
         std::os::unix::fs::symlink(&scsi, disk.join("device")).unwrap();
@@ -134,25 +129,28 @@ mod tests {
         (sys, usb)
     }
 
-    fn off(sys: &Path, numbers: &[&str]) -> Result<(), String> {
+    fn off(sys: &Path, numbers: &[&str], limit: Duration) -> Result<(), String> {
         let disks = numbers.iter().map(|number| (*number).to_owned()).collect();
-        let limit = Duration::from_millis(200);
         power_off_below(sys, Path::new("/dev/sdb1"), &disks, limit).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_disk_is_told_to_stop_then_let_go_of_and_waited_for() {
         let (sys, usb) = sysfs();
-        assert_eq!(off(sys.path(), &["8:16"]).unwrap_err(), "/dev/sdb1 is still on its bus");
-        let told = |name: &str| fs::read_to_string(usb.join(name)).unwrap();
+        assert_eq!(off(sys.path(), &["8:16"], PAUSE).unwrap_err(), "/dev/sdb1 is still on its bus");
+        let at = usb.clone();
+        let told = move |name: &str| fs::read_to_string(at.join(name)).unwrap();
         assert_eq!(told("2-1:1.0/host0/0:0:0:0/scsi_disk/0:0:0:0/manage_start_stop"), "1");
-        assert_eq!([told("2-1:1.0/host0/0:0:0:0/delete"), told("remove"), told("idVendor")], ["1", "1", ""]);
+        assert_eq!([told("2-1:1.0/host0/0:0:0:0/delete"), told("remove")], ["1", "1"]);
         let disk = usb.join("2-1:1.0/host0/0:0:0:0/block/sdb");
+        fs::write(usb.join("remove"), "").unwrap();
         let gone = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
+            while told("remove") != "1" {
+                thread::yield_now();
+            }
             fs::remove_dir_all(disk).unwrap();
         });
-        assert_eq!(off(sys.path(), &["8:16"]), Ok(()));
+        assert_eq!(off(sys.path(), &["8:16"], LIMIT), Ok(()));
         gone.join().unwrap();
     }
 
@@ -160,7 +158,10 @@ mod tests {
     fn of_what_cannot_be_let_go_of_nothing_is_told() {
         let (sys, usb) = sysfs();
         for numbers in [&["7:0"][..], &["8:16", "7:0"], &["8:99"], &[]] {
-            assert_eq!(off(sys.path(), numbers).unwrap_err(), "/dev/sdb1 is on no disk that can be taken off its bus");
+            assert_eq!(
+                off(sys.path(), numbers, PAUSE).unwrap_err(),
+                "/dev/sdb1 is on no disk that can be taken off its bus"
+            );
         }
         assert_eq!(fs::read_to_string(usb.join("remove")).unwrap(), "");
         assert!(power_off(Path::new("/nowhere")).is_err());

@@ -29,7 +29,7 @@ use items::{FORMAT, Items};
 const STALL: Duration = Duration::from_secs(5 * 60);
 
 /// A repository whose archives are read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Archives<'e> {
     /// What runs Borg.
     pub exec: &'e dyn Exec,

@@ -67,24 +67,21 @@ fn who_only_passes_makes_nobody_give_up_who_would_not_wait() {
     let folder = tempfile::tempdir().unwrap();
     let locks = Locks::<Any>::new(folder.path());
     let take = |mode| locks.take(&holding(), mode, "test", None, &mut Patience::none());
-    for end in ["lock", "turn"] {
-        let passing = hold_unrecorded(&locks, end);
-        let gone = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(100));
-            drop(passing);
+    // Whoever passes is gone as soon as it was seen that it is there.
+    let once = |end: &str, mode| {
+        let passing = std::cell::Cell::new(Some(hold_unrecorded(&locks, end)));
+        let mut patience = Patience::none().interrupted_by(|| {
+            drop(passing.take());
+            None
         });
-        assert!(take(Mode::Exclusive).is_ok(), "{end}");
-        gone.join().unwrap();
+        locks.take(&holding(), mode, "test", None, &mut patience)
+    };
+    for end in ["lock", "turn"] {
+        assert!(once(end, Mode::Exclusive).is_ok(), "{end}");
     }
     // A shared holder with a record says nothing of who passes the turnstile.
     let _shared = take(Mode::Shared).unwrap();
-    let passing = hold_unrecorded(&locks, "turn");
-    let gone = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(100));
-        drop(passing);
-    });
-    assert!(take(Mode::Shared).is_ok());
-    gone.join().unwrap();
+    assert!(once("turn", Mode::Shared).is_ok());
     // Who has a record is not waited for, and who stays without one not for long.
     let asked = Instant::now();
     assert!(take(Mode::Exclusive).is_err());

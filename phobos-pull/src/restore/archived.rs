@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use phobos_core::borg::archive::{self, Archive, Archives, Entry};
-use phobos_core::exec::{Secret, System};
+use phobos_core::exec::System;
 use phobos_core::fs::{Dir, shown, shown_text};
 use phobos_core::human;
 use phobos_core::sandbox::Control;
@@ -25,9 +25,6 @@ pub(super) const LATEST: &str = "latest";
 
 /// The archives of a repository, while it lives.
 pub(super) struct Opened<'e> {
-    exec: &'e System<'e>,
-    repository: PathBuf,
-    passphrase: Secret,
     /// Reads without writing anything but Borg's notes.
     reading: Archives<'e>,
     notes: Control,
@@ -53,7 +50,7 @@ impl<'e> Opened<'e> {
     /// When there is none, and for a host whose files only root can extract.
     pub(super) fn open(
         exec: &'e System<'e>,
-        repository: PathBuf,
+        repository: &Path,
         config: &Config,
         paths: &Paths,
         host: &Host,
@@ -68,13 +65,13 @@ impl<'e> Opened<'e> {
                 format!("{name} is this machine itself: `borg extract` as root gives back its {}", space.display());
             return Err(Stop::new(Exit::Refused, text).into());
         }
-        refuse_another(&config.backup.repository, &repository)?;
-        let passphrase = archives::passphrase(&repository, false, interrupted)?;
+        refuse_another(&config.backup.repository, repository)?;
+        let passphrase = archives::passphrase(repository, false, interrupted)?;
         let notes = archives::own_notes(paths, super::NAME, archives::user()?)
             .context("cannot make a place for what Borg notes")?;
-        let reading = archives::confined(exec, &repository, notes.folder(), passphrase.clone())
-            .context("cannot find this program")?;
-        Ok(Self { exec, repository, passphrase, reading, notes, space, host: name.to_owned() })
+        let reading =
+            archives::confined(exec, repository, notes.folder(), passphrase).context("cannot find this program")?;
+        Ok(Self { reading, notes, space, host: name.to_owned() })
     }
 
     /// All archives, the newest first.
@@ -177,8 +174,8 @@ impl<'e> Opened<'e> {
             return Err(Stop::new(Exit::Refused, text).into());
         }
         let folder = format!("/proc/{}/fd/{}", std::process::id(), seen.as_fd().as_raw_fd());
-        let archives = archives::confined(self.exec, &self.repository, Path::new(&folder), self.passphrase.clone())
-            .context("cannot find this program")?;
+        let mut archives = self.reading.clone();
+        archives.sandbox.folder = folder.into();
         let paths = self.inside(asked);
         let paths: Vec<_> = paths.iter().map(PathBuf::as_path).collect();
         archives
@@ -209,11 +206,7 @@ fn refuse_another(here: &Path, repository: &Path) -> Result<(), Stop> {
     if here == repository || here.symlink_metadata().is_err() {
         return Ok(());
     }
-    if archives::config_of(here)?.id == archives::config_of(repository)?.id {
-        return Ok(());
-    }
-    let text = "the drive has another repository than is here; `phobos-ext drives --look` says what is on it";
-    Err(Stop::new(Exit::Refused, text))
+    archives::refuse_another(&archives::config_of(here)?, &archives::config_of(repository)?)
 }
 
 /// Where what is given back lands: below its last name, or, of all that the host has, as it is.

@@ -137,10 +137,7 @@ impl Rehearsal {
         let Some(stat) = folder.stat(name)? else { return Ok(()) };
         let there = target.map(|target| target.stat(name)).transpose()?.flatten();
         let (is_dir, path) = (stat.kind == Kind::Dir, below.join(name));
-        let stays = |there: &Stat| {
-            if is_dir { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !self.overwrite }
-        };
-        let left = there.as_ref().is_some_and(stays);
+        let left = there.as_ref().is_some_and(|there| stays(there, is_dir, self.overwrite));
         self.lines.push(Line { left, ..line(folder, name, &stat, &path)? });
         if is_dir && !left {
             let target = target.filter(|_| there.is_some()).map(|target| target.open_dir(name)).transpose()?;
@@ -148,6 +145,11 @@ impl Rehearsal {
         }
         Ok(())
     }
+}
+
+/// Whether what is there stays, in whose place a folder or something else would come.
+fn stays(there: &Stat, is_dir: bool, overwrite: bool) -> bool {
+    if is_dir { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !overwrite }
 }
 
 fn line(folder: &Dir, name: &Path, stat: &Stat, path: &Path) -> Result<Line, anyhow::Error> {
@@ -229,9 +231,7 @@ impl Archived {
         overwrite: bool,
     ) -> Result<(), anyhow::Error> {
         let there = there(target, path)?;
-        let left = there.is_some_and(|there| {
-            if entry.kind == 'd' { there.kind != Kind::Dir } else { there.kind == Kind::Dir || !overwrite }
-        });
+        let left = there.is_some_and(|there| stays(&there, entry.kind == 'd', overwrite));
         self.lines.push(archived(path, entry, left));
         Ok(())
     }

@@ -4,13 +4,7 @@
 . "$HOST/pull.sh"
 
 client luv; drive A 200
-home=luv/home; mkdir -p $home/jon/d
-echo one >$home/jon/one; ln $home/jon/one $home/jon/d/uno
-setfacl -m u:4711:rwx,g:4712:r $home/jon/one; setfattr -n user.bytes -v 0x00ff0a $home/jon/one
-truncate -s 8M $home/sparse; echo end >>$home/sparse
-chown -R 4711:4712 $home/jon; chmod 4751 $home/jon/one; chmod 1777 $home/jon/d; mkfifo $home/pipe
-ln -s /etc/passwd $home/absolute; echo x >$home/$'\xff\xfe\e[2J'; mkdir $home/closed; chmod 000 $home/closed
-find luv/home -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
+awkward luv/home
 pull luv 2>/dev/null; pull luv 2>/dev/null; ext --drive A; safe A
 from() { pull restore luv --from drive A "$@"; }
 
