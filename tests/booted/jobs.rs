@@ -227,13 +227,10 @@ fn waits(nas: &Nas, job: &str, lock: &str, holder: &str) -> Result<()> {
         .with_context(|| nas.sh("phobos-ns status").unwrap_or_else(|error| format!("{error:#}")))
 }
 
-/// Checks that systemd likes the units, that the timers are set as they should be, and that each unit that notes its score in
-/// `systemd-analyze security` has no worse one.
+/// Checks that the timers come round when they should, and catch up on what they have missed.
 fn units(nas: &Nas) -> Result<()> {
-    nas.sh("set -e; systemctl start phobos-borgmatic.timer phobos-borg-check.timer\n\
-         next() { systemctl show --property=NextElapseUSecRealtime --property=Persistent \"$1\"; }\n\
-         next phobos-borgmatic.timer | tr '\\n' ' ' | grep ' 03:00:00 .*Persistent=yes'\n\
-         next phobos-borg-check.timer | tr '\\n' ' ' | grep '=Sun .* 07:00:00 .*Persistent=yes'\n\
-         systemctl stop phobos-borgmatic.timer phobos-borg-check.timer")?;
+    nas.sh("set -e; when() { systemctl show --property=TimersCalendar --property=Persistent \"$1\" | tr '\\n' ' '; }\n\
+         when phobos-borgmatic.timer | grep '=[*]-[*]-[*] 03:00:00 ;.*Persistent=yes'\n\
+         when phobos-borg-check.timer | grep '=Sun [*]-[*]-[*] 07:00:00 ;.*Persistent=yes'")?;
     Ok(())
 }

@@ -143,7 +143,7 @@ impl Nas<Container> {
         Ok(mail)
     }
 
-    /// Lets `timer`, which runs, come round once more, in two seconds; the clock is not ours to set.
+    /// Lets `timer` come round once more, in two seconds, and starts it if it does not run; the clock is not ours to set.
     ///
     /// # Errors
     ///
