@@ -229,8 +229,10 @@ fn waits(nas: &Nas, job: &str, lock: &str, holder: &str) -> Result<()> {
 
 /// Checks that the timers come round when they should, and catch up on what they have missed.
 fn units(nas: &Nas) -> Result<()> {
-    nas.sh("set -e; when() { systemctl show --property=TimersCalendar --property=Persistent \"$1\" | tr '\\n' ' '; }\n\
+    nas.sh(
+        "set -e; when() { systemctl show --property=TimersCalendar --property=Persistent \"$1\" | tr '\\n' ' '; }\n\
          when phobos-borgmatic.timer | grep '=[*]-[*]-[*] 03:00:00 ;.*Persistent=yes'\n\
-         when phobos-borg-check.timer | grep '=Sun [*]-[*]-[*] 07:00:00 ;.*Persistent=yes'")?;
+         when phobos-borg-check.timer | grep '=Sun [*]-[*]-[*] 07:00:00 ;.*Persistent=yes'",
+    )?;
     Ok(())
 }

@@ -47,10 +47,8 @@ fn a_day_of_pulls() -> Story {
         nas.sh("phobos-ns exec -- sh -c 'cd /backup/holding; rm -r chew luv/*; chown -hR phobos-pull: /backup/holding/luv'")?;
         prepare_night(nas)?;
 
-        nas.sh(
-            "systemctl daemon-reload && systemctl enable --quiet phobos-pull@luv.timer phobos-pull@nuhc.timer \
-                phobos-pull@chew.timer phobos-borgmatic.timer",
-        )?;
+        nas.sh("systemctl daemon-reload && systemctl enable --quiet phobos-pull@luv.timer phobos-pull@nuhc.timer \
+                phobos-pull@chew.timer phobos-borgmatic.timer")?;
         for (name, time) in HOSTS {
             ensure!(runs(nas, "pull", name)?.is_empty(), "{name} was pulled before its hour");
             comes_round(nas, &format!("phobos-pull@{name}.timer"), time)?;

@@ -10,11 +10,9 @@ use nix::fcntl::{Flock, FlockArg};
 use phobos_core::exec::{self, Exec, ExecError, Invocation, System};
 
 /// The programs of the development machine that the rig needs, with the packages that bring them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("borg", "borgbackup"),
     ("mmdebstrap", "mmdebstrap"),
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("qemu-img", "qemu-utils"),
     ("mkfs.ext4", "e2fsprogs"),
     ("pip3", "python3-pip"),
     ("ssh", "openssh-client"),

@@ -175,21 +175,10 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
     )?;
 
     let initramfs = overlay.join("etc/initramfs-tools");
-    host::run(
-        Invocation::new("mmdebstrap")
-            .args(["--quiet", "--mode=root", "--format=directory", "--variant=minbase"])
-            .arg("--skip=cleanup/reproducible")
-            .arg("--keyring=/usr/share/keyrings/debian-archive-keyring.gpg")
-            .arg("--aptopt=Acquire::Languages \"none\"")
-            .args(["doc", "locale", "man", "info"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
-            .arg(format!("--include={}", PACKAGES.join(",")))
-            .arg(format!("--essential-hook=copy-in '{}' /etc", initramfs.display()))
-            .args(SET_ASIDE.map(|name| format!("--customize-hook={}", set_aside(name))))
-            .arg("trixie")
-            .arg(&root)
-            .arg(debian()?),
-        minutes(20),
-    )?;
+    let call = bootstrap("minbase", &PACKAGES)
+        .arg(format!("--essential-hook=copy-in '{}' /etc", initramfs.display()))
+        .args(SET_ASIDE.map(|name| format!("--customize-hook={}", set_aside(name))));
+    host::run(call.arg("trixie").arg(&root).arg(debian()?), minutes(20))?;
 
     host::run(
         Invocation::new("cp").args(["--recursive", "--no-target-directory", "--preserve=mode"]).arg(overlay).arg(&root),
@@ -219,6 +208,18 @@ fn build_in(folder: &Path, overlay: &Path, build: &Path) -> Result<()> {
     file_system(&root, &folder.join("root.img"), "root", ROOT_SIZE)?;
     fs::remove_dir_all(&root)?;
     Ok(())
+}
+
+/// The beginning of a call that makes a folder with Debian's `packages`; what is left to add are its release, the folder and the
+/// mirror.
+pub(crate) fn bootstrap(variant: &str, packages: &[&str]) -> Invocation {
+    Invocation::new("mmdebstrap")
+        .args(["--quiet", "--mode=root", "--format=directory", "--skip=cleanup/reproducible"])
+        .arg(format!("--variant={variant}"))
+        .arg("--keyring=/usr/share/keyrings/debian-archive-keyring.gpg")
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        .args(["doc", "locale", "man", "info"].map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")))
+        .arg(format!("--include={}", packages.join(",")))
 }
 
 /// A shell line that fetches `package`, and what it depends on, into `/opt/debs` of the root folder `$1`, without installing it.
@@ -253,7 +254,7 @@ fn file_system(folder: &Path, image: &Path, label: &str, size: &str) -> Result<(
 }
 
 /// Where this machine gets Debian's packages from.
-fn debian() -> Result<String> {
+pub(crate) fn debian() -> Result<String> {
     let listed = host::run(
         Invocation::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)", "Origin: Debian", "Label: Debian"]),
         Duration::from_secs(60),

@@ -22,7 +22,9 @@
 //! * `image`: root file system and backup disk, built by mmdebstrap and `mkfs.ext4 -d` from the package list, the files
 //!   in `overlay/` and `build.sh` (which runs in the new root and makes the Borg repository). Kept in
 //!   `target/rig-machine/image-KEY`, built again when any of that changes.
-//! * `qemu`, `qmp`: one QEMU process; KVM if a short boot shows that it works, or else emulation with one thread.
+//! * `emulator`: QEMU itself, Debian 13's, unpacked into `target/rig-machine/emulator-N`; with KVM if a short boot shows that it
+//!   works, or else with one thread.
+//! * `qemu`, `qmp`: one QEMU process.
 //! * `machine`: boots once, runs `prepare.sh` for each drive (LUKS, key file, file system), saves memory and disk in
 //!   `target/rig-machine/booted-KEY`. Every scenario goes on from there with disks of its own, in two seconds. At most two machines
 //!   run at a time on a host, whoever runs them.
@@ -37,6 +39,7 @@
 //! * `nas`: the words in which scenarios are written.
 
 mod container;
+mod emulator;
 mod guest;
 mod host;
 mod image;

@@ -8,13 +8,14 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::Flock;
 use serde_json::json;
 
+use crate::emulator::Emulator;
 use crate::guest::Guest;
 use crate::host;
 use crate::image::{Image, sweep};
 use crate::light::{self, Report};
 use crate::nas::Stage;
 use crate::programs;
-use crate::qemu::{self, Accelerator, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
+use crate::qemu::{self, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
 
 /// How many machines run at the same time, one per core of the smallest machine that the tests run on.
 const SLOTS: usize = 2;
@@ -33,7 +34,7 @@ pub(crate) const DRIVES: [(&str, &str, u64); 3] = [
 #[derive(Debug)]
 pub struct Machine {
     image: Image,
-    accelerator: Accelerator,
+    emulator: Emulator,
     disks: Disks,
     folder: PathBuf,
     // Dropped in this order: first the connection, then what it leads to.
@@ -46,7 +47,7 @@ pub struct Machine {
 #[derive(Debug)]
 struct Booted {
     image: Image,
-    accelerator: Accelerator,
+    emulator: Emulator,
     folder: PathBuf,
 }
 
@@ -75,16 +76,16 @@ impl Machine {
         host::remove_folder(&folder)?;
         fs::create_dir(&folder)?;
         let disks = Disks { root: folder.join("root.qcow2"), backup: folder.join("backup.qcow2"), programs };
-        qemu::disk_over(&booted.root(), "qcow2", &disks.root)?;
-        qemu::disk_over(&booted.image.backup(), "raw", &disks.backup)?;
+        booted.emulator.disk_over(&booted.root(), "qcow2", &disks.root)?;
+        booted.emulator.disk_over(&booted.image.backup(), "raw", &disks.backup)?;
         for (name, ..) in DRIVES {
             host::copy_sparse(&booted.drive(name), &folder.join(format!("drive-{name}.img")))?;
         }
         let state = booted.state();
-        let qemu = Qemu::start(booted.accelerator, &booted.image, &disks, &folder, Start::State(&state))?;
+        let qemu = Qemu::start(&booted.emulator, &booted.image, &disks, &folder, Start::State(&state))?;
         let mut machine = Self {
             image: booted.image,
-            accelerator: booted.accelerator,
+            emulator: booted.emulator,
             disks,
             folder,
             qemu: Some(qemu),
@@ -97,7 +98,7 @@ impl Machine {
 
     /// Boots a machine again whose power was cut.
     pub(crate) fn boot(&mut self) -> Result<()> {
-        self.qemu = Some(Qemu::start(self.accelerator, &self.image, &self.disks, &self.folder, Start::Boot)?);
+        self.qemu = Some(Qemu::start(&self.emulator, &self.image, &self.disks, &self.folder, Start::Boot)?);
         Ok(())
     }
 
@@ -204,10 +205,10 @@ impl Booted {
     fn get(cache: &Path) -> Result<Self> {
         let _lock = host::lock(&cache.join("lock"))?;
         let image = Image::get(cache)?;
-        let accelerator = Accelerator::find(cache, &image)?;
+        let emulator = Emulator::get(cache, &image)?;
         let prepare = fs::read_to_string(host::workspace().join("tests/rig/prepare.sh"))?;
-        let key = booted_key(&image, accelerator, &prepare)?;
-        let booted = Self { image, accelerator, folder: cache.join(format!("booted-{key:016x}")) };
+        let key = booted_key(&image, &emulator, &prepare);
+        let booted = Self { image, emulator, folder: cache.join(format!("booted-{key:016x}")) };
         if !booted.folder.exists() {
             sweep(cache, "booted-")?;
             let unfinished = cache.join("booted-unfinished");
@@ -238,12 +239,12 @@ impl Booted {
         File::create(&programs)?.set_len(PROGRAMS_SIZE)?;
         let disks =
             Disks { root: folder.join("root.qcow2"), backup: folder.join("backup.qcow2"), programs: programs.clone() };
-        qemu::disk_over(&self.image.root(), "raw", &disks.root)?;
-        qemu::disk_over(&self.image.backup(), "raw", &disks.backup)?;
-        let qemu = Qemu::start(self.accelerator, &self.image, &disks, folder, Start::Boot)?;
+        self.emulator.disk_over(&self.image.root(), "raw", &disks.root)?;
+        self.emulator.disk_over(&self.image.backup(), "raw", &disks.backup)?;
+        let qemu = Qemu::start(&self.emulator, &self.image, &disks, folder, Start::Boot)?;
         let mut machine = Machine {
             image: self.image.clone(),
-            accelerator: self.accelerator,
+            emulator: self.emulator.clone(),
             disks: disks.clone(),
             folder: folder.to_owned(),
             qemu: Some(qemu),
@@ -276,13 +277,11 @@ impl Booted {
     }
 }
 
-fn booted_key(image: &Image, accelerator: Accelerator, prepare: &str) -> Result<u64> {
+fn booted_key(image: &Image, emulator: &Emulator, prepare: &str) -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    let version =
-        host::run(phobos_core::exec::Invocation::new("qemu-system-x86_64").arg("--version"), Duration::from_secs(30))?;
     let mut hasher = DefaultHasher::new();
-    (image.key(), accelerator, prepare, PARTS, version, DRIVES).hash(&mut hasher);
-    Ok(hasher.finish())
+    (image.key(), emulator.key(), prepare, PARTS, DRIVES).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Waits until fewer than [`SLOTS`] machines run on this host, in this process or another, and takes the place.

@@ -1,31 +1,21 @@
 //! One QEMU process: how the machine is built, started, and ended.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use phobos_core::exec::Invocation;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::host;
+use crate::emulator::Emulator;
 use crate::image::Image;
 use crate::qmp::Qmp;
 
 /// Counts up when the machine's parts change, so that a saved state no longer fits.
 pub(crate) const PARTS: u32 = 2;
-
-/// How fast the virtual processor is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Accelerator {
-    /// The host's processor.
-    Kvm,
-    /// Emulation.
-    Tcg,
-}
 
 /// How a machine comes to life.
 #[derive(Debug, Clone, Copy)]
@@ -69,36 +59,10 @@ pub(crate) struct Qemu {
     _sockets: TempDir,
 }
 
-impl Accelerator {
-    /// Finds out which one works here: a `/dev/kvm` that is there may still not run a stock kernel.
-    pub(crate) fn find(cache: &Path, image: &Image) -> Result<Self> {
-        if !Path::new("/dev/kvm").exists() {
-            return Ok(Self::Tcg);
-        }
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let note = cache.join("accelerator");
-        let known = fs::read_to_string(&note).unwrap_or_default();
-        if let Some(name) = known.strip_prefix(boot.as_str()) {
-            return Ok(if name == "kvm" { Self::Kvm } else { Self::Tcg });
-        }
-        let found = if kvm_boots(cache, image)? { Self::Kvm } else { Self::Tcg };
-        fs::write(note, format!("{boot}{}", found.name()))?;
-        Ok(found)
-    }
-
-    /// QEMU's name for it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Kvm => "kvm",
-            Self::Tcg => "tcg",
-        }
-    }
-}
-
 impl Qemu {
     /// Starts a machine in `folder`, where its console goes to `console.log` and its light to `light.jsonl`.
     pub(crate) fn start(
-        accelerator: Accelerator,
+        emulator: &Emulator,
         image: &Image,
         disks: &Disks,
         folder: &Path,
@@ -115,14 +79,7 @@ impl Qemu {
             ["-nodefaults", "-no-user-config", "-display", "none", "-m", "1024", "-smp", "1"].map(str::to_owned).into();
         let mut add = |option: &str, value: String| args.extend([option.to_owned(), value]);
         add("-machine", "q35,vmport=off".to_owned());
-        add(
-            "-accel",
-            match accelerator {
-                Accelerator::Kvm => "kvm".to_owned(),
-                // With several threads the guest's kernel sometimes panics while it patches its own code.
-                Accelerator::Tcg => "tcg,thread=single,tb-size=512".to_owned(),
-            },
-        );
+        add("-accel", emulator.accelerator.option().to_owned());
         // What only costs time under emulation: a copy by `rep movs` goes byte by byte, each page table's fifth level is one
         // more to walk, and each access to a user's memory ends a block.
         add("-cpu", "max,erms=off,la57=off,smap=off,smep=off".to_owned());
@@ -167,7 +124,7 @@ impl Qemu {
             add("-incoming", format!("exec:cat '{}'", state.display()));
         }
 
-        let mut child = spawn(&args, &folder.join("qemu.log"))?;
+        let mut child = emulator.start(&args, &folder.join("qemu.log"))?;
         let log = folder.join("qemu.log");
         let qmp = Qmp::connect(&socket, || match child.try_wait()? {
             Some(status) => bail!("QEMU ended at once ({status}): {}", fs::read_to_string(&log).unwrap_or_default()),
@@ -247,15 +204,6 @@ impl Drop for Qemu {
     }
 }
 
-/// Makes an empty disk over `below`, which is never written to.
-pub(crate) fn disk_over(below: &Path, format: &str, disk: &Path) -> Result<()> {
-    host::run(
-        Invocation::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(below).arg(disk),
-        Duration::from_secs(60),
-    )
-    .map(drop)
-}
-
 /// A raw image as a block device of QEMU's.
 pub(crate) fn raw_disk(name: &str, file: &Path, read_only: bool) -> Value {
     json!({
@@ -276,59 +224,4 @@ fn virtio_disk(name: &str, file: &Path) -> Value {
         "driver": "qcow2", "node-name": name, "cache": cache,
         "file": { "driver": "file", "filename": file, "cache": cache },
     })
-}
-
-/// Starts QEMU so that it dies with the thread that started it.
-#[expect(clippy::disallowed_methods, reason = "the one program here that runs beside its caller, for minutes")]
-fn spawn(args: &[String], log: &Path) -> Result<Child> {
-    std::process::Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(log)?)
-        .spawn()
-        .context("cannot start QEMU")
-}
-
-/// Whether the image's kernel comes up under KVM.
-fn kvm_boots(cache: &Path, image: &Image) -> Result<bool> {
-    let folder = tempfile::tempdir_in(cache)?;
-    let console = folder.path().join("console.log");
-    let args = [
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-m",
-        "512",
-        "-machine",
-        "q35",
-        "-accel",
-        "kvm",
-        "-cpu",
-        "max",
-        "-no-reboot",
-        "-append",
-        "console=ttyS0 panic=-1",
-    ];
-    let mut args: Vec<_> = args.map(str::to_owned).into();
-    args.extend(["-kernel".to_owned(), image.kernel().display().to_string()]);
-    args.extend(["-initrd".to_owned(), image.initrd().display().to_string()]);
-    args.extend(["-serial".to_owned(), format!("file:{}", console.display())]);
-    let mut child = spawn(&args, &folder.path().join("qemu.log"))?;
-    let began = Instant::now();
-    let booted = loop {
-        let said = fs::read(&console).unwrap_or_default();
-        if String::from_utf8_lossy(&said).contains("Run /init as init process") {
-            break true;
-        }
-        if child.try_wait()?.is_some() || began.elapsed() > Duration::from_secs(20) {
-            break false;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    child.kill()?;
-    child.wait()?;
-    Ok(booted)
 }

@@ -7,17 +7,18 @@ use anyhow::{Context, Result};
 use nix::fcntl::Flock;
 use tempfile::TempDir;
 
+use crate::emulator::Emulator;
 use crate::host;
 use crate::image::Image;
 use crate::machine::slot;
 use crate::programs;
-use crate::qemu::{self, Accelerator, Disks, Qemu, Start};
+use crate::qemu::{Disks, Qemu, Start};
 
 /// Such a machine; dropping it cuts its power.
 #[derive(Debug)]
 pub struct Waiting {
     image: Image,
-    accelerator: Accelerator,
+    emulator: Emulator,
     disks: Disks,
     initrd: PathBuf,
     disk: PathBuf,
@@ -37,17 +38,17 @@ impl Waiting {
         let cache = host::folder()?;
         let (_, slot) = slot()?;
         let image = Image::get(&cache)?;
-        let accelerator = Accelerator::find(&cache, &image)?;
+        let emulator = Emulator::get(&cache, &image)?;
         let folder = tempfile::Builder::new().prefix("waiting-").tempdir_in(&cache)?;
         let place = |name: &str| folder.path().join(name);
         let disks = Disks { root: place("root.qcow2"), backup: place("backup.qcow2"), programs: programs::tar()? };
-        qemu::disk_over(&image.root(), "raw", &disks.root)?;
-        qemu::disk_over(&image.backup(), "raw", &disks.backup)?;
+        emulator.disk_over(&image.root(), "raw", &disks.root)?;
+        emulator.disk_over(&image.backup(), "raw", &disks.backup)?;
         fs::copy(initrd, place("initrd")).with_context(|| format!("cannot copy {}", initrd.display()))?;
         host::copy_sparse(disk, &place("vault.img"))?;
-        qemu::disk_over(&place("vault.img"), "raw", &place("vault.qcow2"))?;
+        emulator.disk_over(&place("vault.img"), "raw", &place("vault.qcow2"))?;
         let (initrd, disk) = (place("initrd"), place("vault.qcow2"));
-        let mut waiting = Self { image, accelerator, disks, initrd, disk, qemu: None, folder, _slot: slot };
+        let mut waiting = Self { image, emulator, disks, initrd, disk, qemu: None, folder, _slot: slot };
         waiting.switch_on()?;
         Ok(waiting)
     }
@@ -62,7 +63,7 @@ impl Waiting {
             qemu.cut_power()?;
         }
         let start = Start::Waiting { initrd: &self.initrd, disk: &self.disk };
-        self.qemu = Some(Qemu::start(self.accelerator, &self.image, &self.disks, self.folder.path(), start)?);
+        self.qemu = Some(Qemu::start(&self.emulator, &self.image, &self.disks, self.folder.path(), start)?);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 40] = [
+const NEEDS: [Need; 38] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -45,8 +45,6 @@ const NEEDS: [Need; 40] = [
     need("gpgv", "gpgv", "checks the packages of the rig's root file system"),
     need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-trixie-stable.gpg", "the keys of Debian 13"),
     need("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", "package sources over https"),
-    need("qemu-system-x86", "qemu-system-x86_64", "the rig's machine"),
-    need("qemu-utils", "qemu-img", "the rig's disk"),
     need("shellcheck", "shellcheck", "reads the stories, which are shell scripts"),
     need("procps", "sysctl", "what runs in tests"),
     need("man-db", "man", "shows the man pages"),
@@ -73,22 +71,16 @@ const fn need(package: &'static str, sign: &'static str, purpose: &'static str) 
 ///
 /// If something is missing and cannot be installed.
 pub(crate) fn run(sh: &Shell) -> Result<()> {
-    let mut missing = missing();
+    let missing = missing();
     if missing.is_empty() {
         return lists(sh);
     }
-    // A package can push another out: apt removes a newer qemu-utils (from backports) for Debian's own qemu-system-x86.
-    for _ in 0..2 {
-        for Need { package, purpose, .. } in &missing {
-            say(&format!("setup: missing {package} ({purpose})"));
-        }
-        let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
-        install(sh, &packages).with_context(|| format!("cannot install {}; do it by hand", packages.join(" ")))?;
-        missing = self::missing();
-        if missing.is_empty() {
-            break;
-        }
+    for Need { package, purpose, .. } in &missing {
+        say(&format!("setup: missing {package} ({purpose})"));
     }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    install(sh, &packages).with_context(|| format!("cannot install {}; do it by hand", packages.join(" ")))?;
+    let missing = self::missing();
     if !missing.is_empty() {
         let still: Vec<&str> = missing.iter().map(|need| need.sign).collect();
         bail!("installed the packages, but these are still not here: {}", still.join(", "));
@@ -127,20 +119,7 @@ fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
     root_cmd(sh, "apt-get", &["update"]).run()?;
     let server = packages.contains(&"openssh-server");
     let _asleep = server.then(|| NoServices::start(sh)).transpose()?;
-    if let Err(refused) = apt_install(sh, packages, &[]).run() {
-        // A newer qemu-utils (from backports) breaks the qemu-system-x86 that is to be installed: take its own.
-        if !packages.contains(&"qemu-system-x86") {
-            return Err(refused.into());
-        }
-        say("setup: refused; once more with the qemu-utils that belongs to qemu-system-x86");
-        let version = candidate(&cmd!(sh, "apt-cache policy qemu-system-x86").read()?)
-            .context("there is no version of qemu-system-x86 to install")?
-            .to_owned();
-        let utils = format!("qemu-utils={version}");
-        let mut packages: Vec<&str> = packages.iter().copied().filter(|package| *package != "qemu-utils").collect();
-        packages.push(&utils);
-        apt_install(sh, &packages, &["--allow-downgrades"]).run()?;
-    }
+    apt_install(sh, packages).run()?;
     if server && is_here("systemctl") {
         // Only the program is needed: what ran or started at boot before setup is all that does after it.
         root_cmd(sh, "systemctl", &["disable", "ssh.service", "ssh.socket"]).ignore_status().run()?;
@@ -148,7 +127,7 @@ fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-fn apt_install<'a>(sh: &'a Shell, packages: &[&str], more: &[&str]) -> Cmd<'a> {
+fn apt_install<'a>(sh: &'a Shell, packages: &[&str]) -> Cmd<'a> {
     let fixed = [
         "DEBIAN_FRONTEND=noninteractive",
         "apt-get",
@@ -157,13 +136,7 @@ fn apt_install<'a>(sh: &'a Shell, packages: &[&str], more: &[&str]) -> Cmd<'a> {
         "--no-install-recommends",
         "-o=Dpkg::Use-Pty=0",
     ];
-    root_cmd(sh, "env", &[&fixed, more, packages].concat())
-}
-
-/// The version that `apt-cache policy` would install.
-fn candidate(policy: &str) -> Option<&str> {
-    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate: "))?;
-    (version != "(none)").then_some(version)
+    root_cmd(sh, "env", &[&fixed, packages].concat())
 }
 
 /// While it lives, packages that are being installed start no services.
@@ -205,15 +178,6 @@ mod tests {
         assert!(is_here("/proc/self/status"));
         assert!(!is_here("no-such-program"));
         assert!(!is_here("/no/such/file"));
-    }
-
-    #[test]
-    fn the_candidate_is_read_from_policy() {
-        let policy = "qemu-system-x86:\n  Installed: (none)\n  Candidate: 1:7.2+dfsg-7+deb12u15\n  \
-                      Version table:\n     1:7.2+dfsg-7+deb12u15 500\n";
-        assert_eq!(candidate(policy), Some("1:7.2+dfsg-7+deb12u15"));
-        assert_eq!(candidate("x:\n  Installed: (none)\n  Candidate: (none)\n"), None);
-        assert_eq!(candidate(""), None);
     }
 
     #[test]
