@@ -91,8 +91,7 @@ fn disks_left_alone_and_drives_left_open() -> Story {
         let prepare = |device: &str, words: &str| format!("phobos-ext prepare {device} --name X --serial {words}");
         let b_by_id = device("B");
         refused(nas, 65, "crypto_LUKS", &prepare(&b_by_id, "rig-B"))?;
-        refused(nas, 65, "/etc/fstab has it for /", &prepare("$(findmnt -no SOURCE /)", "x --wipe"))?;
-        refused(nas, 65, "is the disk of the backups itself", &prepare("/dev/disk/by-label/backup", "x --wipe"))?;
+        own_disks_are_left_alone(nas)?;
         let mapped = format!("cryptsetup open --key-file /etc/phobos/keys/B.key {b_by_id} other");
         nas.sh(&format!("{mapped} --readonly"))?;
         refused(nas, 65, "is open as /dev/mapper/other", &prepare(&b_by_id, "rig-B --wipe"))?;
@@ -107,6 +106,30 @@ fn disks_left_alone_and_drives_left_open() -> Story {
         nas.wait_until_closed()?;
         pulled_in_the_middle(nas)
     })
+}
+
+/// The machine's own disks are refused without a byte of them written. Its file systems stand still meanwhile: what is written
+/// then is written past them.
+fn own_disks_are_left_alone(nas: &Nas) -> Result<()> {
+    nas.sh("mkdir -p /var/lib/phobos; mount -t tmpfs tmpfs /var/lib/phobos; sync; fsfreeze --freeze /")?;
+    let looked = (|| {
+        for (disk, why) in [
+            ("$(findmnt -no SOURCE /)", "/etc/fstab has it for /"),
+            ("/dev/disk/by-label/backup", "is the disk of the backups itself"),
+        ] {
+            let before = nas.own_disks()?;
+            refused(nas, 65, why, &format!("phobos-ext prepare {disk} --name X --serial x --wipe"))?;
+            ensure!(nas.own_disks()? == before, "{disk} was refused and has changed");
+            // What would have been seen: ext4 leaves the first sector to a boot loader, and there is none.
+            nas.sh(&format!(
+                "printf '%512s' x | dd of={disk} bs=512 count=1 iflag=fullblock oflag=direct status=none"
+            ))?;
+            ensure!(nas.own_disks()? != before, "a look at {disk} sees no write");
+        }
+        Ok(())
+    })();
+    nas.sh("fsfreeze --unfreeze /; umount /var/lib/phobos")?;
+    looked
 }
 
 /// A drive that is pulled out while it is prepared is a failure that leaves nothing open; plugged in again it is begun anew.
@@ -175,13 +198,8 @@ fn the_way_back(nas: &mut Nas, drive: &Drive) -> Result<()> {
     let list = "find holding -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum";
     let pulled = nas.sh(&format!("nsenter --mount=/run/phobos/ns/backup sh -c 'cd /backup; {list}'"))?;
 
-    nas.pull(drive)?;
-    let programs = nas.sh("phobos-ns remove && tar -c /usr/local/bin/phobos-* 2>/dev/null | cat >/root/programs; stat -c %s /root/programs")?;
-    ensure!(programs.trim().parse::<u64>()? > 1_000_000, "{programs}");
-    nas.sh(
-        "rm -rf /usr/local/bin/phobos-* /etc/phobos /var/lib/phobos /root/.config /root/.cache /root/passphrase /etc/crypttab
-        disk=$(readlink -f /dev/disk/by-label/backup); dd if=/dev/zero of=$disk bs=1M count=64 status=none; echo $disk >/root/disk",
-    )?;
+    nas.lose_the_machine()?;
+    nas.sh("! ls /usr/local/bin/phobos-* /etc/phobos /var/lib/phobos /usr/lib/systemd/system/phobos-* 2>/dev/null")?;
     plug(nas, drive)?;
     let open: Vec<_> = commands(&sheet, "1. ").into_iter().filter(|line| !line.starts_with("apt-get")).collect();
     let restore = commands(&sheet, "2. ");
@@ -205,7 +223,8 @@ fn the_way_back(nas: &mut Nas, drive: &Drive) -> Result<()> {
     nas.wait_until_closed()?;
 
     let again = commands(&sheet, "A new machine");
-    nas.sh("tar -x -C / </root/programs; mkfs.ext4 -q -F -L backup $(cat /root/disk); udevadm settle; phobos-ns")?;
+    nas.install_phobos()?;
+    nas.sh("mkfs.ext4 -q -F -L backup $(readlink -f /dev/disk/by-label/backup); udevadm settle; phobos-ns")?;
     let (brought, adopted): (Vec<_>, Vec<_>) = again.into_iter().partition(|line| line.starts_with("phobos-ns"));
     let close = commands(&sheet, "3. ");
     let script = [format!("set -eu; WORDS='{words}'\n"), typed(&open), typed(&brought), typed(&close), typed(&adopted)];
@@ -262,7 +281,7 @@ fn plug(nas: &mut Nas, drive: &Drive) -> Result<()> {
 
 /// Runs `command`, which must end with `code` and say `why`.
 fn refused(nas: &Nas, code: u8, why: &str, command: &str) -> Result<()> {
-    let said = nas.sh(&format!("{command} </dev/null >/root/said 2>&1; echo $?; cat /root/said"))?;
+    let said = nas.sh(&format!("{command} </dev/null >/run/said 2>&1; echo $?; cat /run/said"))?;
     ensure!(said.starts_with(&code.to_string()) && said.contains(why), "`{command}` did not say {why:?}: {said}");
     Ok(())
 }

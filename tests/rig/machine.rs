@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::Flock;
+use phobos_core::exec::Invocation;
 use serde_json::json;
 
 use crate::emulator::Emulator;
@@ -76,13 +77,10 @@ impl Machine {
         host::remove_folder(&folder)?;
         fs::create_dir(&folder)?;
         let disks = Disks { root: folder.join("root.qcow2"), backup: folder.join("backup.qcow2"), programs };
-        booted.emulator.disk_over(&booted.root(), "qcow2", &disks.root)?;
-        booted.emulator.disk_over(&booted.image.backup(), "raw", &disks.backup)?;
         for (name, ..) in DRIVES {
             host::copy_sparse(&booted.drive(name), &folder.join(format!("drive-{name}.img")))?;
         }
-        let state = booted.state();
-        let qemu = Qemu::start(&booted.emulator, &booted.image, &disks, &folder, Start::State(&state))?;
+        let qemu = booted.go_on(&disks, &folder)?;
         let mut machine = Self {
             image: booted.image,
             emulator: booted.emulator,
@@ -94,6 +92,23 @@ impl Machine {
         };
         machine.connect()?;
         Ok(machine)
+    }
+
+    /// Cuts the power and puts another machine in its place, which has just booted and knows nothing of the first; what lay on the
+    /// drives still does.
+    pub(crate) fn replace(&mut self) -> Result<()> {
+        self.cut_power()?;
+        let booted = Booted::get(&host::folder()?)?;
+        self.qemu = Some(booted.go_on(&self.disks, &self.folder)?);
+        self.connect()
+    }
+
+    /// A digest of all that was written to the machine's own disks, the root's and the backups', since it booted.
+    pub(crate) fn own_disks(&self) -> Result<String> {
+        host::run(
+            Invocation::new("sha256sum").arg("--").args([&self.disks.root, &self.disks.backup]),
+            Duration::from_secs(120),
+        )
     }
 
     /// Boots a machine again whose power was cut.
@@ -219,6 +234,13 @@ impl Booted {
             // A qcow2 file names the one below it: by its folder, which stays.
         }
         Ok(booted)
+    }
+
+    /// Starts a machine in `folder` that goes on from this state, with new root and backup disks.
+    fn go_on(&self, disks: &Disks, folder: &Path) -> Result<Qemu> {
+        self.emulator.disk_over(&self.root(), "qcow2", &disks.root)?;
+        self.emulator.disk_over(&self.image.backup(), "raw", &disks.backup)?;
+        Qemu::start(&self.emulator, &self.image, disks, folder, Start::State(&self.state()))
     }
 
     fn root(&self) -> PathBuf {

@@ -35,13 +35,42 @@ impl Nas {
     ///
     /// When the rig cannot have what it needs, or the machine does not come up.
     pub fn start() -> Result<Self> {
-        let machine = Machine::start()?;
-        machine.guest()?.sh(
+        let nas = Self { stage: Machine::start()?, seen: 0 };
+        nas.install_phobos()?;
+        Ok(nas)
+    }
+
+    /// Installs the programs and plugs the stick in, on a machine that has neither.
+    ///
+    /// # Errors
+    ///
+    /// When the machine cannot.
+    pub fn install_phobos(&self) -> Result<()> {
+        self.stage.guest()?.sh(
             "dd if=/dev/disk/by-id/virtio-programs iflag=direct bs=1M status=none 2>/dev/null | tar -x -C / \
              && systemctl daemon-reload && udevadm control --reload \
              && systemctl enable --quiet --now fake-blinkstick.service && udevadm settle && sync -f /usr/local",
         )?;
-        Ok(Self { stage: machine, seen: 0 })
+        Ok(())
+    }
+
+    /// The machine is lost, and another one is there: Debian alone, without phobos, without anything that the first one knew. No drive
+    /// is plugged in, and each has what it had.
+    ///
+    /// # Errors
+    ///
+    /// When the other one does not come up.
+    pub fn lose_the_machine(&mut self) -> Result<()> {
+        self.stage.replace()
+    }
+
+    /// A digest of all that was written to the machine's own disks, the root's and the backups', since it booted.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn own_disks(&self) -> Result<String> {
+        self.stage.own_disks()
     }
 
     /// The drive called `name`, as it was made ready: LUKS with a key file, an empty file system labelled `extbackup`.
