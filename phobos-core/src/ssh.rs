@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Classified};
-use crate::exec::{Exec, ExecError, Invocation};
+use crate::exec::{self, Exec, ExecError, Invocation};
 
 pub use self::login::{Login, is_away, login, without_place};
 pub use self::options::strict_options;
@@ -226,19 +226,9 @@ pub fn make_key(exec: &dyn Exec, identity: &Path, comment: &str) -> Result<(), S
 
 /// The line of `authorized_keys` that lets `public_key` read below `root` with rsync, and do nothing else.
 pub fn read_only_line(root: &Path, public_key: &str) -> String {
-    let command = format!("rrsync -ro {}", shell_word(&root.display().to_string()));
+    let command = format!("rrsync -ro {}", exec::shell_word(&root.display().to_string()));
     // Within the quotes of an option sshd knows one escape only.
     format!("restrict,command=\"{}\" {public_key}", command.replace('"', "\\\""))
-}
-
-/// A word as a shell takes it, quoted where it must be.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 /// The key of a line of a known-hosts file, without the host and without comments.

@@ -38,13 +38,10 @@ use crate::session::Session;
 use crate::source::Source;
 use crate::spaces::{self, Room};
 use crate::verdict::{self, Verdict};
-use crate::{Cli, boxed};
+use crate::{Cli, boxed, sheet};
 
 /// How many damaged files a line names.
 const NAMED: usize = 5;
-
-/// What somebody needs who has nothing but the drive.
-const GUIDE_TEXT: &str = include_str!("how-to-restore.txt");
 
 /// All that a mirror needs.
 pub(crate) struct Mirroring<'a> {
@@ -268,7 +265,7 @@ impl Mirroring<'_> {
         let generation = if done.has_fresh { exchange::put_in_place(root, inner)? } else { None };
         let record = DriveRecord { mirrored: Some(Utc::now()), ..done.record };
         record.write(root)?;
-        let has_written = write_guide(root)?;
+        let has_written = self.write_guide(root, inner)?;
         if done.has_copied || has_written {
             Sealing { root, inner, lists: &done.lists, generation: generation.as_deref(), damaged }
                 .seal(&mut self.monitor().handler())?;
@@ -365,14 +362,16 @@ impl Mirroring<'_> {
         }
         Ok(())
     }
-}
 
-/// Says on the drive how everything is got back, unless it says that already; whether it did not.
-fn write_guide(root: &Dir) -> Result<bool, FsError> {
-    let (name, text) = (Path::new(GUIDE), GUIDE_TEXT.as_bytes());
-    match root.read(name, text.len() as u64) {
-        Ok(Some(there)) if there == text => Ok(false),
-        _ => root.replace(name, text, 0o644, Durability::Synced).map(|()| true),
+    /// Says on the drive how everything is got back, unless it says that already; whether it did not.
+    fn write_guide(&self, root: &Dir, inner: &Path) -> Result<bool, FsError> {
+        let backup = &self.config.backup;
+        let holding = backup.holding.strip_prefix(&backup.mount).ok().filter(|_| self.config.external.holding);
+        let (name, text) = (Path::new(GUIDE), sheet::guide(inner, holding));
+        match root.read(name, text.len() as u64) {
+            Ok(Some(there)) if there == text.as_bytes() => Ok(false),
+            _ => root.replace(name, text.as_bytes(), 0o644, Durability::Synced).map(|()| true),
+        }
     }
 }
 

@@ -1,20 +1,21 @@
 //! The recovery sheet: what somebody needs to get everything back without this machine; a pure function of what is known, as text
 //! and as a page to print.
 
-use std::path::PathBuf;
+mod guide;
+mod page;
+
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use phobos_core::exec::shell_word;
 use phobos_core::fs::shown_text;
 use phobos_core::human;
 use phobos_core::luks::Uuid;
 
 use crate::passphrase::Passphrase;
 
-/// How wide a line of text is.
-const WIDTH: usize = 96;
-
-/// What commands are indented by.
-const INDENT: &str = "        ";
+pub(crate) use guide::guide;
+use page::{Block, Section, commands, text_of};
 
 /// The name of the mapping on the machine that restores.
 const MAPPING: &str = "extbackup";
@@ -62,74 +63,21 @@ pub(crate) enum Lock {
     },
 }
 
-/// A part of the sheet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Section {
-    heading: String,
-    blocks: Vec<Block>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Block {
-    Text(String),
-    /// Lines to be typed as they stand, but for the words in capitals.
-    Commands(Vec<String>),
-    /// Lines to be read letter by letter.
-    Verbatim(Vec<String>),
-}
-
 /// What the sheet says.
-pub(crate) fn sections(facts: &Facts) -> Vec<Section> {
-    let always = [drives(facts), open(facts), restore(facts), close()];
+fn sections(facts: &Facts) -> Vec<Section> {
+    let always = [drives(facts), open(facts), restore(&facts.inner, facts.holding.as_deref()), close()];
     always.into_iter().chain(key(facts)).chain(header(facts)).chain([again(facts)]).collect()
 }
 
 /// The sheet as plain text.
 pub(crate) fn text(facts: &Facts) -> String {
-    let mut lines = vec![title(facts).to_uppercase()];
-    lines.extend(wrapped(&subtitle(facts)).into_iter().chain([String::new()]));
-    for section in sections(facts) {
-        lines.extend([section.heading.clone(), "-".repeat(section.heading.chars().count())]);
-        for block in &section.blocks {
-            match block {
-                Block::Text(text) => lines.extend(wrapped(text)),
-                Block::Commands(commands) => lines.extend(commands.iter().map(|line| format!("{INDENT}{line}"))),
-                Block::Verbatim(own) => lines.extend(own.iter().map(|line| format!("    | {line}"))),
-            }
-        }
-        lines.push(String::new());
-    }
-    lines.join("\n")
+    page::text(&title(facts), &subtitle(facts), &sections(facts))
 }
 
 /// The sheet as a page that needs nothing but itself.
 pub(crate) fn html(facts: &Facts) -> String {
-    let section = |section: &Section| {
-        let blocks = section.blocks.iter().map(|block| match block {
-            Block::Text(text) => format!("<p>{}</p>\n", escaped(text)),
-            Block::Commands(lines) => format!("<pre>{}</pre>\n", escaped(&lines.join("\n"))),
-            Block::Verbatim(lines) => format!("<pre class=\"letters\">{}</pre>\n", escaped(&lines.join("\n"))),
-        });
-        format!("<section>\n<h2>{}</h2>\n{}</section>\n", escaped(&section.heading), blocks.collect::<String>())
-    };
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{0}</title>\n<style>\n{STYLE}</style>\n\
-         </head>\n<body>\n<h1>{0}</h1>\n<p>{1}</p>\n{2}</body>\n</html>\n",
-        escaped(&title(facts)),
-        escaped(&subtitle(facts)),
-        sections(facts).iter().map(section).collect::<String>()
-    )
+    page::html(&title(facts), &subtitle(facts), &sections(facts))
 }
-
-/// How the page is printed.
-const STYLE: &str = "\
-body { font: 10pt/1.35 serif; max-width: 46em; margin: 1em auto; }
-h1 { font-size: 15pt; } h2 { font-size: 11pt; margin: 0.9em 0 0.2em; } p { margin: 0.2em 0; }
-pre { font: 9pt/1.3 monospace; margin: 0.3em 0 0.3em 2em; white-space: pre-wrap; }
-pre.letters { border: 1px solid; padding: 0.4em; }
-section { break-inside: avoid; }
-@page { margin: 15mm; }
-";
 
 fn title(facts: &Facts) -> String {
     format!("Recovery sheet for the backups of {}", facts.host)
@@ -141,14 +89,6 @@ fn subtitle(facts: &Facts) -> String {
          everything.",
         human::day(facts.made)
     )
-}
-
-fn text_of(text: &str) -> Block {
-    Block::Text(text.to_owned())
-}
-
-fn commands(lines: &[&str]) -> Block {
-    Block::Commands(lines.iter().map(|line| (*line).to_owned()).collect())
 }
 
 fn drives(facts: &Facts) -> Section {
@@ -198,8 +138,9 @@ fn open(facts: &Facts) -> Section {
     Section { heading: "1. Open a drive".to_owned(), blocks }
 }
 
-fn restore(facts: &Facts) -> Section {
-    let borg = format!("/mnt/{}", facts.inner.display());
+/// How everything is restored from a drive that is open at `/mnt`, where the repository and the holding spaces are at these places.
+fn restore(inner: &Path, holding: Option<&Path>) -> Section {
+    let borg = mounted(inner);
     let mut blocks = vec![
         text_of(
             "Borg asks for the repository's passphrase, if it has one. NAME is an archive as the list has it; it is restored \
@@ -212,17 +153,22 @@ fn restore(facts: &Facts) -> Section {
             format!("borg --bypass-lock extract {borg}::NAME"),
         ]),
     ];
-    if let Some(holding) = &facts.holding {
+    if let Some(holding) = holding {
         blocks.push(text_of(
             "The files as they were collected last lie beside it, a folder for each computer; this puts those of HOST back with \
-             their owners, permissions and links:",
+             their owners, permissions and links, which lie beside their content and which cp would lose:",
         ));
         blocks.push(Block::Commands(vec![format!(
-            "rsync -aHAX --numeric-ids --fake-super -M--super /mnt/{}/HOST/ /root/back/",
-            holding.display()
+            "rsync -aHAX --numeric-ids --fake-super -M--super {}/HOST/ /root/back/",
+            mounted(holding)
         )]));
     }
     Section { heading: "2. Restore".to_owned(), blocks }
+}
+
+/// A place on the drive that is open at `/mnt`, for a shell.
+fn mounted(inner: &Path) -> String {
+    shell_word(&format!("/mnt/{}", inner.display()))
 }
 
 fn close() -> Section {
@@ -278,7 +224,8 @@ fn again(facts: &Facts) -> Section {
          repository back:",
     )];
     let copied = |folder: &PathBuf| {
-        format!("phobos-ns exec -- rsync -aHX --mkpath --numeric-ids /mnt/{0}/ /backup/{0}/", folder.display())
+        let (from, to) = (mounted(folder), shell_word(&format!("/backup/{}", folder.display())));
+        format!("phobos-ns exec -- rsync -aHX --mkpath --numeric-ids {from}/ {to}/")
     };
     blocks.push(Block::Commands(
         [Some(&facts.inner), facts.holding.as_ref()].into_iter().flatten().map(copied).collect(),
@@ -297,29 +244,9 @@ fn again(facts: &Facts) -> Section {
     Section { heading: "A new machine with phobos".to_owned(), blocks }
 }
 
-/// The text in lines of no more than [`WIDTH`] characters.
-fn wrapped(text: &str) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().map_or(0, |line| line.chars().count());
-        match lines.last_mut() {
-            Some(last) if line > 0 && line + 1 + word.chars().count() <= WIDTH => {
-                last.push(' ');
-                last.push_str(word);
-            }
-            Some(last) if line == 0 => last.push_str(word),
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::page::{INDENT, escaped};
     use super::*;
 
     fn facts() -> Facts {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use phobos_core::exec::shell_word;
 use phobos_core::sandbox::Control;
 use phobos_core::ssh;
 use phobos_site::pull::{Host, Jump, KNOWN_HOSTS};
@@ -68,7 +69,7 @@ pub(crate) fn proxy(host: &Host, jump: &Jump, files: Files<'_>) -> String {
     // The ssh in front expands `%`; only the last two are meant for it.
     let quoted = words.iter().map(|word| match word.as_str() {
         "[%h]:%p" => "'[%h]:%p'".to_owned(),
-        other => quoted(&other.replace('%', "%%")),
+        other => shell_word(&other.replace('%', "%%")),
     });
     quoted.collect::<Vec<_>>().join(" ")
 }
@@ -90,16 +91,6 @@ fn words(options: Vec<String>, port: Option<u16>, files: Files<'_>) -> Vec<Strin
     words.extend(options.into_iter().flat_map(|option| ["-o".to_owned(), option]));
     words.extend(port.into_iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
     words
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 /// The known-hosts file in the folder of `phobos.toml`.

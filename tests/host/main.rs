@@ -111,6 +111,7 @@ stories! {
         what_a_killed_run_wrote_is_copied_again,
         an_rsync_that_lies_is_found_out_and_a_lost_mount_ends_the_run,
         the_generation_before_is_a_whole_repository,
+        the_guide_on_a_drive_is_followed_word_by_word,
         a_place_behind_a_link_is_used_where_it_is,
         the_backup_disk_itself_and_a_file_system_with_errors_are_no_drive,
         sparse_files_stay_sparse_and_what_rsync_keeps_in_attributes_comes_along,
