@@ -116,7 +116,6 @@ stories! {
         the_backup_disk_itself_and_a_file_system_with_errors_are_no_drive,
         sparse_files_stay_sparse_and_what_rsync_keeps_in_attributes_comes_along,
         another_partition_in_use_is_not_green,
-        the_line_on_the_drive_gives_pulled_files_back_as_they_were,
         the_repository_is_only_read,
         deleting_first_makes_room_and_holding_spaces_can_stay_at_home,
         writes_that_a_drive_loses_are_never_green,

@@ -12,7 +12,9 @@ folder=$STORY/disk.A
 by_hand() { env PATH=/usr/sbin:/usr/bin:/sbin:/bin bash -eux ./commands; }
 
 backup_disk; drive A; ext
-inside sh -euc 'cd /backup/holding/luv; ln photo twin; chown 70000:70000 . photo; setfattr -n user.rsync.%stat -v "104711 0,0 1234:2345" photo'
+# As phobos-pull leaves what it pulls: a file of 1234:2345 with a set-user-ID bit, twice, and a link, all of the host's own user.
+inside sh -euc 'cd /backup/holding/luv; printf ../photo >link; ln photo twin; chmod 600 photo link; chown 70000:70000 . photo link
+    setfattr -n user.rsync.%stat -v "104711 0,0 1234:2345" photo; setfattr -n user.rsync.%stat -v "120777 0,0 1:2" link'
 inside borg create /backup/borg::two /etc/hostname; ext
 mount "$A" "$folder"; cp "$folder/HOW-TO-RESTORE.txt" guide
 # Nothing of the machine that wrote it: neither Borg's memory nor its folders.
@@ -23,6 +25,7 @@ typed 1. "s#FOLDER#$folder#"; by_hand; never touch /mnt/x
 typed 2. 's#NAME#two#; s#HOST#luv#'; by_hand >listed; cat listed; grep '^one ' listed; grep '^two ' listed
 cmp /root/back/etc/hostname /etc/hostname
 test "$(stat -c '%a %u:%g %h' /root/back/photo)" = "4711 1234:2345 2"; cmp /root/back/photo "$folder/holding/luv/photo"
+test "$(readlink /root/back/link)" = ../photo; test "$(stat -c %u:%g /root/back/link)" = 1:2
 cp -a "$folder/borg" copy
 typed 'If anything' "s#NAME#two#; s#COPY#$STORY/copy#"; by_hand
 before=$(echo "$folder"/.phobos/generation/*); rm -r /root/back
