@@ -128,8 +128,9 @@ pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
                         path.display()
                     ));
                 }
-                if let Err(error) = image::rehearse(exec, &path, &kernel, &wanted) {
-                    wrong.push(format!("{}: {error:#}", path.display()));
+                match image::rehearse(exec, &path, &kernel, &wanted) {
+                    Ok(given_up) => wrong.extend(given_up.iter().map(|disk| gives_up(disk))),
+                    Err(error) => wrong.push(format!("{}: {error:#}", path.display())),
                 }
             }
         }
@@ -245,9 +246,19 @@ fn renew(exec: &dyn Exec, kernels: &[String], wanted: Option<&Wanted>) -> Result
     }
     for kernel in kernels {
         log::info!("making the initramfs of {kernel} anew");
-        image::renew(exec, Path::new(BOOT), kernel, wanted)?;
+        for disk in image::renew(exec, Path::new(BOOT), kernel, wanted)? {
+            log::warn!("{}", gives_up(&disk));
+        }
     }
     Ok(())
+}
+
+/// What is said of a disk that is given up after some wrong passphrases.
+fn gives_up(disk: &str) -> String {
+    format!(
+        "after some wrong passphrases for {disk} this machine asks for none any more, until it is switched off and on; add the option \
+         tries=0 to its line in /etc/crypttab, and run `update-initramfs -u`"
+    )
 }
 
 fn show(changes: &[Change], kernels: &[String]) -> Result<(), anyhow::Error> {

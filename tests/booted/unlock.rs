@@ -59,6 +59,10 @@ fn remote_unlock_is_set_up_proved_and_taken_back() -> Story {
              wait $job; cat /root/said",
         )?;
         ensure!(said.contains("it lets somebody do more than unlock: ssh-rsa ") && said.contains("SHA256:"), "{said}");
+        ensure!(
+            said.contains("after some wrong passphrases for root_crypt this machine asks for none any more"),
+            "{said}"
+        );
         let tree = nas.sh(&format!("{UNPACK}; cat root-*/.ssh/authorized_keys etc/dropbear/dropbear.conf conf/conf.d/phobos-unlock cryptroot/crypttab"))?;
         for part in
             ["no-pty,command=\"/bin/cryptroot-unlock\" ssh-ed25519 ", "other@pc", "-p 2222\"", "IP=dhcp", "root_crypt "]
@@ -73,10 +77,12 @@ fn remote_unlock_is_set_up_proved_and_taken_back() -> Story {
         // What is wrong later on is told, one thing after the other.
         let said = nas.sh("! phobos-unlock check 2>&1")?;
         ensure!(
-            said.contains("can do more than unlock: ssh-rsa ") && said.contains("error: 1 thing is wrong"),
+            said.contains("can do more than unlock: ssh-rsa ")
+                && said.contains("add the option tries=0 to its line in /etc/crypttab")
+                && said.contains("error: 2 things are wrong"),
             "{said}"
         );
-        nas.sh("sed -i /other@pc/d /etc/dropbear/initramfs/authorized_keys")?;
+        nas.sh("sed -i /other@pc/d /etc/dropbear/initramfs/authorized_keys; sed -i s/,initramfs/,initramfs,tries=0/ /etc/crypttab")?;
         let said = nas.sh("! phobos-unlock check 2>&1")?;
         ensure!(said.contains("is older than /etc/dropbear/initramfs/authorized_keys"), "{said}");
         nas.sh("update-initramfs -u 2>&1; phobos-unlock check | grep 'can be unlocked from afar'")?;

@@ -1,35 +1,57 @@
-//! Remote unlock from beginning to end: set up by phobos-unlock, waited for before the boot, unlocked from another machine.
+//! Remote unlock from beginning to end: a machine whose root is encrypted, set up by phobos-unlock, waits before it boots and is
+//! unlocked from another machine.
 
 use std::fs;
-use std::path::Path;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use phobos_core::exec::{Exec, ExecError, Invocation, Status, System};
 use phobos_tests::{Story, Waiting, booted, minutes};
 
-/// What the machine is before it waits: Debian's packages, an encrypted disk that is needed for the boot, and our key.
+/// The number of the LUKS container that has the machine's root.
+const UUID: &str = "dddddddd-1111-4222-8333-0123456789ab";
+
+/// What opens it.
+const PASSPHRASE: &str = "right words";
+
+/// What the machine is before it waits, but for its tables: our key, and some of its units.
 const SET_UP: &str = "\
-set -eu
 ssh-keygen -q -t ed25519 -N '' -C owner@laptop -f /root/unlock
-disk=/dev/disk/by-uuid/aaaaaaaa-1111-4222-8333-0123456789ab
-printf 'right words' | cryptsetup luksFormat --batch-mode --type luks2 --uuid ${disk##*/} --pbkdf pbkdf2 --pbkdf-force-iterations 1000 $disk -
-echo \"vault UUID=${disk##*/} none luks,initramfs\" >>/etc/crypttab
+systemctl enable --quiet phobos-mail-flush.timer phobos-ext-drives.timer
 echo virtio_net >>/etc/initramfs-tools/modules
 phobos-unlock setup --key /root/unlock.pub --port 2222
+";
+
+/// What makes a new initramfs when a kernel is installed: the scripts that its package runs (deb-linux-image's postinst).
+const KERNEL_UPDATE: &str = "\
+set -eu; version=$(uname -r); before=$(stat -c %Y /boot/initrd.img-$version)
+run-parts --arg=$version --arg=/boot/vmlinuz-$version /etc/kernel/postinst.d >&2
+test $(stat -c %Y /boot/initrd.img-$version) -gt $before
+phobos-unlock check >&2
+cat /boot/initrd.img-$version
 ";
 
 /// phobos-unlock on the owner's machine.
 struct Laptop {
     folder: tempfile::TempDir,
+    /// What the machine's initramfs shows itself by.
+    fingerprint: String,
+    /// The running system's host key.
+    booted_key: String,
 }
 
 impl Laptop {
+    fn place(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Calls it, with `typed` on its standard input; its exit code, and what it said.
     fn unlock(&self, args: &[&str], typed: &str) -> Result<(i32, String)> {
         let call = Invocation::new(env!("CARGO_BIN_EXE_e2e-phobos-unlock"))
             .arg("--config")
-            .arg(self.folder.path().join("unlock.toml"))
+            .arg(self.place("unlock.toml"))
             .args(args)
             .stdin(format!("{typed}\n").into_bytes())
             .limit(minutes(8));
@@ -40,33 +62,41 @@ impl Laptop {
         }
     }
 
-    /// Where the machine is now.
-    fn configure(&self, machine: &Waiting) -> Result<()> {
-        let (port, booted) = machine.ports()?;
-        let identity = self.folder.path().join("unlock.key");
-        fs::write(
-            self.folder.path().join("unlock.toml"),
-            format!(
-                "[unlock.nas]\nhost = '127.0.0.1'\nport = {port}\nbooted-port = {booted}\nidentity = '{}'\nwait = '5m'\nboot = '6m'\n",
-                identity.display()
-            ),
-        )?;
+    /// Gives it `typed`; it must end with `code` and say `why`.
+    fn expect(&self, code: i32, why: &str, args: &[&str], typed: &str) -> Result<()> {
+        let (ended, said) = self.unlock(&[&["nas"], args].concat(), typed)?;
+        ensure!(ended == code && said.contains(why), "{ended} instead of {code} with {why:?}: {said}");
         Ok(())
     }
 
-    /// Pins the running system's key, which is known from the machine itself.
+    /// Where the machine is, by these ports.
+    fn configure(&self, (port, booted): (u16, u16)) -> Result<()> {
+        let identity = self.place("unlock.key");
+        let text = format!(
+            "[unlock.nas]\nhost = '127.0.0.1'\nport = {port}\nbooted-port = {booted}\nidentity = '{}'\nwait = '5m'\nboot = '6m'\n",
+            identity.display()
+        );
+        Ok(fs::write(self.place("unlock.toml"), text)?)
+    }
+
+    /// Pins the running system's key, which is known from the machine itself; `key` may be another one.
     fn pin_booted(&self, machine: &Waiting, key: &str) -> Result<()> {
         let words: Vec<_> = key.split_whitespace().take(2).collect();
         let line = format!("[127.0.0.1]:{} {}\n", machine.ports()?.1, words.join(" "));
-        Ok(fs::write(self.folder.path().join("unlock/nas.booted"), line)?)
+        Ok(fs::write(self.place("unlock/nas.booted"), line)?)
     }
 
-    /// Waits until the waiting system answers, and pins its key.
-    fn trust(&self, fingerprint: &str) -> Result<()> {
+    /// Waits until the waiting system answers, and pins the keys of both.
+    fn trust(&self, machine: &Waiting) -> Result<()> {
+        self.configure(machine.ports()?)?;
+        if self.place("unlock/nas.before-boot").exists() {
+            fs::remove_file(self.place("unlock/nas.before-boot"))?;
+        }
         let began = Instant::now();
+        let args = ["trust", "nas", "--stage", "before-boot", "--fingerprint", &self.fingerprint];
         loop {
-            match self.unlock(&["trust", "nas", "--stage", "before-boot", "--fingerprint", fingerprint], "")? {
-                (0, _) => return Ok(()),
+            match self.unlock(&args, "")? {
+                (0, _) => return self.pin_booted(machine, &self.booted_key),
                 (66, _) if began.elapsed() < minutes(5) => std::thread::sleep(phobos_tests::seconds(1)),
                 (code, said) => bail!("it ended with {code}: {said}"),
             }
@@ -75,64 +105,139 @@ impl Laptop {
 }
 
 #[test]
-fn a_machine_waits_before_it_boots_and_is_unlocked_twice() -> Story {
+fn a_machine_whose_root_is_encrypted_waits_and_is_unlocked_again_and_again() -> Story {
     booted(|nas| {
         nas.install("cryptsetup-initramfs", "")?;
         nas.install("dropbear-initramfs", "")?;
-        let said = nas.sh(SET_UP)?;
+        let said = nas.sh(&format!("set -eu\n{}{SET_UP}", Waiting::tables(UUID)))?;
         let fingerprint = said.split_whitespace().find(|word| word.starts_with("SHA256:")).context("no fingerprint")?;
+        let laptop = Laptop {
+            folder: tempfile::tempdir()?,
+            fingerprint: fingerprint.to_owned(),
+            booted_key: nas.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")?,
+        };
+        fs::copy(nas.written("root/unlock"), laptop.place("unlock.key"))?;
+        nas.sh("rm /root/unlock; sync")?;
+        let mut machine = Waiting::made_of(nas, UUID, PASSPHRASE)?;
         let version = nas.sh("ls /boot | sed -n 's/^initrd.img-//p'")?;
-        let initrd = nas.written(&format!("boot/initrd.img-{}", version.trim()));
-        nas.sh("sync")?;
-
-        let laptop = Laptop { folder: tempfile::tempdir()? };
-        let key = laptop.folder.path().join("unlock.key");
-        fs::copy(nas.written("root/unlock"), &key)?;
-        let booted_key = nas.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")?;
-        let mut machine = Waiting::start(&initrd, &nas.disk("A"))?;
-        let unlocked = unlocked(&laptop, &mut machine, fingerprint, &booted_key, &key);
+        machine.boots_from(&nas.written(&format!("boot/initrd.img-{}", version.trim())))?;
+        let unlocked = unlocked(&laptop, &mut machine);
         unlocked.with_context(|| format!("the console says:\n{}", machine.console()))
     })
 }
 
-/// ssh to a port of the machine's, whatever its key is.
-fn ssh(key: &Path, port: u16, command: &str) -> Invocation {
-    let options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"];
-    Invocation::new("ssh")
-        .args(["-F", "none", "-T"])
-        .args(options.iter().flat_map(|option| ["-o", option]))
-        .arg("-i")
-        .arg(key)
-        .args(["-p", &port.to_string(), "root@127.0.0.1", command])
-        .limit(minutes(5))
+fn unlocked(laptop: &Laptop, machine: &mut Waiting) -> Result<()> {
+    // Nothing is given to anybody who is not known.
+    let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    laptop.configure((free, free))?;
+    laptop.expect(65, "no key of nas is pinned", &["--wait", "1s"], PASSPHRASE)?;
+    machine.switch_on()?;
+    laptop.trust(machine)?;
+
+    let stranger = laptop.place("stranger");
+    System::default()
+        .run(&Invocation::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&stranger))?;
+    let another_key = fs::read_to_string(laptop.place("stranger.pub"))?;
+    another_in_its_place(laptop, machine, &another_key)?;
+    laptop.expect(77, "does not let this key in", &["--identity", &stranger.to_string_lossy()], PASSPHRASE)?;
+    nothing_but_unlock(laptop, machine)?;
+    // A connection that dies in the middle of the passphrase.
+    let key = laptop.place("unlock.key");
+    let half = format!("(printf 'right '; exec sleep 60) | {}", ssh(&key, machine.ports()?.0, &[], &[]));
+    let cut = System::default().run(&Invocation::new("timeout").args(["-s", "KILL", "5", "sh", "-c", &half]));
+    ensure!(matches!(&cut, Err(ExecError::Failed { .. })), "{cut:?}");
+    for _ in 0..3 {
+        laptop.expect(65, "the passphrase is wrong", &[], "wrong words")?;
+    }
+    // The right one; and a system behind it that is not the one that was meant.
+    laptop.pin_booted(machine, &another_key)?;
+    laptop.expect(65, "shows no key that is pinned for the running system", &[], PASSPHRASE)?;
+    laptop.pin_booted(machine, &laptop.booted_key)?;
+    laptop.expect(0, "", &[], PASSPHRASE)?;
+    is_up(machine)?;
+
+    // Twice from the same initramfs, where time is no matter.
+    if std::env::var_os("PHOBOS_LONG").is_some_and(|long| !long.is_empty()) {
+        machine.switch_on()?;
+        laptop.trust(machine)?;
+        laptop.expect(0, "", &[], PASSPHRASE)?;
+        is_up(machine)?;
+    }
+
+    let initrd = laptop.place("initrd");
+    let renewed = shell(machine, KERNEL_UPDATE)?;
+    fs::write(&initrd, System::default().run(&renewed)?.stdout)?;
+    machine.boots_from(&initrd)?;
+    machine.switch_off()?;
+    laptop.expect(66, "is not there", &["--wait", "1s"], PASSPHRASE)?;
+    machine.switch_on()?;
+    laptop.trust(machine)?;
+    laptop.expect(0, "", &[], PASSPHRASE)?;
+    is_up(machine)
 }
 
-fn unlocked(laptop: &Laptop, machine: &mut Waiting, fingerprint: &str, booted_key: &str, key: &Path) -> Result<()> {
-    laptop.configure(machine)?;
-    laptop.trust(fingerprint)?;
-    laptop.pin_booted(machine, booted_key)?;
-    let (code, said) = laptop.unlock(&["nas"], "wrong words")?;
-    ensure!(code == 65 && said.contains("the passphrase is wrong"), "{code}: {said}");
-    // The key does nothing else, whatever it is asked for.
-    let shell = ssh(key, machine.ports()?.0, "cat /etc/passwd; echo in");
-    match System::default().run(&shell) {
-        Err(ExecError::Failed { stderr, .. }) => ensure!(!stderr.contains("root:"), "{stderr}"),
-        other => bail!("a command was run: {other:?}"),
-    }
-    for round in ["first", "second"] {
-        let (code, said) = laptop.unlock(&["nas"], "right words")?;
-        ensure!(code == 0, "{round}: {code}: {said}");
-        let words = "ls -l /dev/mapper/vault; systemctl is-system-running --wait";
-        let open = ssh(&machine.ssh_key(), machine.ports()?.1, words);
-        let open = System::default().run(&open).with_context(|| format!("{round}: {said}"))?;
-        ensure!(open.text().ends_with("running"), "{}", open.text());
-        if round == "first" {
-            machine.switch_on()?;
-            laptop.configure(machine)?;
-            fs::remove_file(laptop.folder.path().join("unlock/nas.before-boot"))?;
-            laptop.trust(fingerprint)?;
-            laptop.pin_booted(machine, booted_key)?;
+/// A machine with another host key than the one that is pinned is given nothing.
+fn another_in_its_place(laptop: &Laptop, machine: &Waiting, another_key: &str) -> Result<()> {
+    let pinned = laptop.place("unlock/nas.before-boot");
+    let right = fs::read_to_string(&pinned)?;
+    let key: Vec<_> = another_key.split_whitespace().take(2).collect();
+    fs::write(&pinned, format!("[127.0.0.1]:{} {}\n", machine.ports()?.0, key.join(" ")))?;
+    laptop.expect(65, "shows no key that is pinned for the system that waits", &[], PASSPHRASE)?;
+    Ok(fs::write(&pinned, right)?)
+}
+
+/// The key that unlocks does nothing else, whatever it is asked for: no command, no terminal, no way to anywhere.
+fn nothing_but_unlock(laptop: &Laptop, machine: &Waiting) -> Result<()> {
+    let (key, port) = (laptop.place("unlock.key"), machine.ports()?.0);
+    let (none, command) = (&[][..], &["cat /etc/passwd; echo in"][..]);
+    for (options, command, told) in [
+        (none, command, "cryptsetup"),
+        (none, none, "cryptsetup"),
+        (&["-tt"], none, "PTY allocation request failed"),
+        (&["-s"], &["sftp"], ""),
+        (&["-W", "127.0.0.1:2222"], none, "administratively prohibited"),
+        (&["-N", "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:22"], none, "remote port forwarding failed"),
+    ] {
+        match System::default().run(&ssh(&key, port, options, command)) {
+            Err(ExecError::Failed { stderr, .. }) => {
+                ensure!(stderr.contains(told) && !stderr.contains("root:"), "{options:?} {command:?}: {stderr}");
+            }
+            other => bail!("{options:?} {command:?}: {other:?}"),
         }
     }
     Ok(())
+}
+
+/// The machine runs from its encrypted root, and what it is there for does.
+fn is_up(machine: &Waiting) -> Result<()> {
+    let up = shell(
+        machine,
+        "set -e; findmnt -no SOURCE /; systemctl is-active phobos-mail-flush.timer phobos-ext-drives.timer; phobos-ns; \
+         phobos-ns exec -- ls /backup; ! findmnt /backup >/dev/null; systemctl is-system-running --wait",
+    )?;
+    let said = System::default().run(&up)?.text();
+    let lines: Vec<_> = said.lines().collect();
+    ensure!(lines.first() == Some(&"/dev/mapper/vault") && lines.last() == Some(&"running"), "{said}");
+    ensure!(lines.contains(&"borg") && lines.contains(&"holding"), "{said}");
+    Ok(())
+}
+
+/// A command of root's on the running machine.
+fn shell(machine: &Waiting, script: &str) -> Result<Invocation> {
+    Ok(ssh(&machine.ssh_key(), machine.ports()?.1, &[], &[script]))
+}
+
+/// ssh with these options to a port of the machine's, whatever its key is.
+fn ssh(key: &Path, port: u16, options: &[&str], command: &[&str]) -> Invocation {
+    let trusting = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "BatchMode=yes"];
+    Invocation::new("ssh")
+        .args(["-F", "none"])
+        .args(trusting.iter().flat_map(|option| ["-o", option]))
+        .arg("-i")
+        .arg(key)
+        .args(["-p", &port.to_string()])
+        .args(options)
+        .arg("root@127.0.0.1")
+        .args(command)
+        .limit(minutes(5))
 }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use phobos_core::exec::Invocation;
 use tempfile::TempDir;
 
-use crate::image::Image;
+use crate::image::{self, Image};
 use crate::nas::Stage;
 use crate::{host, programs};
 
@@ -68,9 +68,11 @@ impl Container {
         self.folder.path().join("written").join(path.trim_start_matches('/'))
     }
 
-    /// The file of a disk.
-    pub(crate) fn disk(&self, name: &str) -> PathBuf {
-        self.folder.path().join("disks").join(name)
+    /// Makes a file system, as large as `size` says, of all that the container's root has at this moment.
+    pub(crate) fn root_image(&self, image: &Path, size: &str) -> Result<()> {
+        let call = Invocation::new("nsenter").args(["--target", &self.child.id().to_string(), "--mount", "--"]);
+        let call = call.args(image::ext4("root")).arg("-d").arg(self.folder.path().join("root")).arg(image).arg(size);
+        host::run(call, Duration::from_secs(300)).map(drop)
     }
 
     fn wait_for_boot(&mut self) -> Result<()> {
@@ -164,7 +166,7 @@ impl Drop for Container {
 
 /// Starts the script that boots a container; it dies with the thread that started it, and all that is in the container with it.
 #[expect(clippy::disallowed_methods, reason = "it runs beside its caller, for minutes")]
-fn spawn(image: &Image, programs: &std::path::Path, folder: &TempDir) -> Result<Child> {
+fn spawn(image: &Image, programs: &Path, folder: &TempDir) -> Result<Child> {
     let console = File::create(folder.path().join("console"))?;
     let name = format!("phobos-{}", folder.path().file_name().unwrap_or_default().to_string_lossy().replace('.', "-"));
     std::process::Command::new("setpriv")
@@ -224,7 +226,7 @@ fn field(status: &str, name: &str) -> Vec<String> {
 }
 
 /// Removes a control group and those in it, which have no process any more.
-fn remove_groups(groups: &std::path::Path) -> std::io::Result<()> {
+fn remove_groups(groups: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(groups)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

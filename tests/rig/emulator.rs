@@ -89,9 +89,21 @@ impl Emulator {
 
     /// Makes an empty disk over `below`, which is never written to.
     pub(crate) fn disk_over(&self, below: &Path, format: &str, disk: &Path) -> Result<()> {
+        self.img(|call| call.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(below).arg(disk))
+    }
+
+    /// Puts the file system `plain` into a LUKS container that `passphrase` opens: this machine has no dm-crypt to do it with.
+    pub(crate) fn encrypt(&self, plain: &Path, passphrase: &str, container: &Path) -> Result<()> {
+        let secret = format!("secret,id=words,data={passphrase}");
+        self.img(|call| {
+            let call = call.args(["convert", "-f", "raw", "-O", "luks", "--object", &secret]);
+            call.args(["-o", "key-secret=words,iter-time=10"]).arg(plain).arg(container)
+        })
+    }
+
+    fn img(&self, words: impl FnOnce(Invocation) -> Invocation) -> Result<()> {
         let call = Invocation::new(BOUND).args(self.words("qemu-img")).env(MODULES, self.modules());
-        let call = call.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(below).arg(disk);
-        host::run(call, Duration::from_secs(60)).map(drop)
+        host::run(words(call), Duration::from_secs(120)).map(drop)
     }
 
     /// Starts a machine so that it dies with the thread that started it.

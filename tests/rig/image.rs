@@ -242,15 +242,14 @@ fn original(root: &Path) -> Result<()> {
 
 /// Makes an ext4 image of `folder`'s content, without a loop device.
 fn file_system(folder: &Path, image: &Path, label: &str, size: &str) -> Result<()> {
-    host::run(
-        Invocation::new("mkfs.ext4")
-            .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-L", label, "-d"])
-            .arg(folder)
-            .arg(image)
-            .arg(size),
-        Duration::from_secs(300),
-    )
-    .map(drop)
+    let [program, words @ ..] = ext4(label);
+    let call = Invocation::new(program).args(words).arg("-d").arg(folder).arg(image).arg(size);
+    host::run(call, Duration::from_secs(300)).map(drop)
+}
+
+/// The words that make an ext4 with the label `label`, but for what is in it, where, and how large it is.
+pub(crate) fn ext4(label: &str) -> [&str; 9] {
+    ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-L", label]
 }
 
 /// Where this machine gets Debian's packages from.

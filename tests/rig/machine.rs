@@ -22,7 +22,7 @@ use crate::qemu::{self, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
 const SLOTS: usize = 2;
 
 /// How long a machine may take to boot under emulation while others are busy.
-const BOOT_LIMIT: Duration = Duration::from_secs(300);
+const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 /// The drives that every machine knows: name, UUID of the LUKS container, size in MiB.
 pub(crate) const DRIVES: [(&str, &str, u64); 3] = [

@@ -4,7 +4,7 @@ mod booted;
 mod rigged;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -175,9 +175,9 @@ impl Nas<Container> {
         self.stage.written(path)
     }
 
-    /// The file on the development machine with the content of the drive `name`.
-    pub fn disk(&self, name: &str) -> PathBuf {
-        self.stage.disk(name)
+    /// Makes a file system, as large as `size` says, of all that the machine's root has at this moment.
+    pub(crate) fn root_image(&self, image: &Path, size: &str) -> Result<()> {
+        self.stage.root_image(image, size)
     }
 }
 

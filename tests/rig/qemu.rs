@@ -15,7 +15,7 @@ use crate::image::Image;
 use crate::qmp::Qmp;
 
 /// Counts up when the machine's parts change, so that a saved state no longer fits.
-pub(crate) const PARTS: u32 = 2;
+pub(crate) const PARTS: u32 = 3;
 
 /// How a machine comes to life.
 #[derive(Debug, Clone, Copy)]
@@ -24,14 +24,12 @@ pub(crate) enum Start<'a> {
     Boot,
     /// It goes on from the state saved in this file.
     State(&'a Path),
-    /// It boots from an initramfs of its own, which waits for the passphrase of an encrypted disk.
-    Waiting {
-        /// The initramfs.
-        initrd: &'a Path,
-        /// The disk, qcow2.
-        disk: &'a Path,
-    },
+    /// It boots from this initramfs, which waits for the passphrase of the root file system's LUKS container, [`VAULT`].
+    Waiting(&'a Path),
 }
+
+/// The name of the mapping of a root file system that is encrypted.
+pub(crate) const VAULT: &str = "vault";
 
 /// The disks of one machine.
 #[derive(Debug, Clone)]
@@ -87,15 +85,19 @@ impl Qemu {
         add("-qmp", format!("unix:{},server=on,wait=off", socket.display()));
         add("-kernel", image.kernel().display().to_string());
         let initrd = match start {
-            Start::Waiting { initrd, .. } => initrd.to_owned(),
+            Start::Waiting(initrd) => initrd.to_owned(),
             Start::Boot | Start::State(_) => image.initrd(),
         };
+        let root =
+            if matches!(start, Start::Waiting(_)) { format!("/dev/mapper/{VAULT}") } else { "/dev/vda".to_owned() };
         add("-initrd", initrd.display().to_string());
+        // `no_timer_check`: beside busy neighbours the kernel would find its timer broken.
         add(
             "-append",
-            "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on \
-             systemd.show_status=no"
-                .to_owned(),
+            format!(
+                "root={root} rw console=ttyS0 quiet net.ifnames=0 mitigations=off init_on_alloc=0 audit=0 random.trust_cpu=on no_timer_check \
+                 systemd.show_status=no"
+            ),
         );
         add("-chardev", format!("file,id=console,path={},append=on", folder.join("console.log").display()));
         add("-serial", "chardev:console".to_owned());
@@ -107,10 +109,6 @@ impl Qemu {
         ] {
             add("-blockdev", disk.to_string());
             add("-device", format!("virtio-blk-pci,id=disk-{id},drive={id},serial={id}"));
-        }
-        if let Start::Waiting { disk, .. } = start {
-            add("-blockdev", virtio_disk("vault", disk).to_string());
-            add("-device", "virtio-blk-pci,id=disk-vault,drive=vault,serial=vault".to_owned());
         }
         let ports = format!("hostfwd=tcp:127.0.0.1:{port}-:22,hostfwd=tcp:127.0.0.1:{waiting}-:2222");
         add("-netdev", format!("user,id=net,restrict=on,{ports}"));

@@ -1,18 +1,25 @@
-//! A machine that waits for a passphrase before it boots: the rig's Debian with an initramfs of its own and an encrypted disk.
+//! A machine that waits for a passphrase before it boots: its whole root file system is encrypted.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::fcntl::Flock;
+use phobos_core::exec::Invocation;
 use tempfile::TempDir;
 
+use crate::container::Container;
 use crate::emulator::Emulator;
 use crate::host;
 use crate::image::Image;
 use crate::machine::slot;
+use crate::nas::Nas;
 use crate::programs;
-use crate::qemu::{Disks, Qemu, Start};
+use crate::qemu::{Disks, Qemu, Start, VAULT};
+
+/// How large its root file system is.
+const ROOT_SIZE: &str = "1200M";
 
 /// Such a machine; dropping it cuts its power.
 #[derive(Debug)]
@@ -21,19 +28,27 @@ pub struct Waiting {
     emulator: Emulator,
     disks: Disks,
     initrd: PathBuf,
-    disk: PathBuf,
     qemu: Option<Qemu>,
     folder: TempDir,
     _slot: Flock<File>,
 }
 
 impl Waiting {
-    /// Switches one on that has the initramfs `initrd` and an encrypted disk with the content of the file `disk`.
+    /// What the machine's tables of file systems and of encrypted disks have about its root, in the LUKS container `uuid`: lines for a
+    /// shell.
+    pub fn tables(uuid: &str) -> String {
+        format!(
+            "echo '/dev/mapper/{VAULT} / ext4 noatime 0 1' >>/etc/fstab\n\
+             echo '{VAULT} UUID={uuid} none luks,initramfs,tries=0' >>/etc/crypttab\n"
+        )
+    }
+
+    /// Makes one of all that `nas` has on its root, encrypted with `passphrase` in the LUKS container `uuid`; it is off.
     ///
     /// # Errors
     ///
     /// When the rig cannot have what it needs.
-    pub fn start(initrd: &Path, disk: &Path) -> Result<Self> {
+    pub fn made_of(nas: &Nas<Container>, uuid: &str, passphrase: &str) -> Result<Self> {
         host::require()?;
         let cache = host::folder()?;
         let (_, slot) = slot()?;
@@ -42,27 +57,42 @@ impl Waiting {
         let folder = tempfile::Builder::new().prefix("waiting-").tempdir_in(&cache)?;
         let place = |name: &str| folder.path().join(name);
         let disks = Disks { root: place("root.qcow2"), backup: place("backup.qcow2"), programs: programs::tar()? };
-        emulator.disk_over(&image.root(), "raw", &disks.root)?;
+        nas.root_image(&place("plain"), ROOT_SIZE)?;
+        emulator.encrypt(&place("plain"), passphrase, &place("vault"))?;
+        fs::remove_file(place("plain"))?;
+        let call = Invocation::new("cryptsetup").args(["luksUUID", "--batch-mode", "--uuid", uuid]).arg(place("vault"));
+        host::run(call, Duration::from_secs(60))?;
+        emulator.disk_over(&place("vault"), "raw", &disks.root)?;
         emulator.disk_over(&image.backup(), "raw", &disks.backup)?;
-        fs::copy(initrd, place("initrd")).with_context(|| format!("cannot copy {}", initrd.display()))?;
-        host::copy_sparse(disk, &place("vault.img"))?;
-        emulator.disk_over(&place("vault.img"), "raw", &place("vault.qcow2"))?;
-        let (initrd, disk) = (place("initrd"), place("vault.qcow2"));
-        let mut waiting = Self { image, emulator, disks, initrd, disk, qemu: None, folder, _slot: slot };
-        waiting.switch_on()?;
-        Ok(waiting)
+        Ok(Self { image, emulator, disks, initrd: place("initrd"), qemu: None, folder, _slot: slot })
     }
 
-    /// Cuts its power and switches it on again.
+    /// Has it boot from the initramfs in the file `initrd` from now on.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be read.
+    pub fn boots_from(&self, initrd: &Path) -> Result<()> {
+        fs::copy(initrd, &self.initrd).with_context(|| format!("cannot copy {}", initrd.display())).map(drop)
+    }
+
+    /// Cuts its power if it runs.
+    ///
+    /// # Errors
+    ///
+    /// When it does not end.
+    pub fn switch_off(&mut self) -> Result<()> {
+        self.qemu.take().map_or(Ok(()), Qemu::cut_power)
+    }
+
+    /// Switches it on, after cutting its power if it runs.
     ///
     /// # Errors
     ///
     /// When it does not start.
     pub fn switch_on(&mut self) -> Result<()> {
-        if let Some(qemu) = self.qemu.take() {
-            qemu.cut_power()?;
-        }
-        let start = Start::Waiting { initrd: &self.initrd, disk: &self.disk };
+        self.switch_off()?;
+        let start = Start::Waiting(&self.initrd);
         self.qemu = Some(Qemu::start(&self.emulator, &self.image, &self.disks, self.folder.path(), start)?);
         Ok(())
     }

@@ -27,6 +27,9 @@ const SCRATCH: &str = "/var/lib/phobos/unlock";
 /// What a new initramfs is called until it is proved.
 const UNPROVED: &str = ".phobos-unproved";
 
+/// The disks that an initramfs asks a passphrase for.
+const CRYPTTAB: &str = "cryptroot/crypttab";
+
 /// The kernels that have an initramfs, the newest last.
 pub(crate) fn kernels(boot: &Path) -> Result<Vec<String>, anyhow::Error> {
     let entries = fs::read_dir(boot).with_context(|| format!("cannot read {}", boot.display()))?;
@@ -41,23 +44,32 @@ pub(crate) fn kernels(boot: &Path) -> Result<Vec<String>, anyhow::Error> {
     Ok(kernels)
 }
 
-/// Makes the initramfs of a kernel anew and puts it in place, if it proves to be what is `wanted`, or whatever it is without.
+/// Makes the initramfs of a kernel anew and puts it in place, if it proves to be what is `wanted`, or whatever it is without. Returns
+/// what [`rehearse`] does.
 ///
 /// # Errors
 ///
 /// When it cannot be made, or lacks something; the one that is there stays.
-pub(crate) fn renew(exec: &dyn Exec, boot: &Path, kernel: &str, wanted: Option<&Wanted>) -> Result<(), anyhow::Error> {
+pub(crate) fn renew(
+    exec: &dyn Exec,
+    boot: &Path,
+    kernel: &str,
+    wanted: Option<&Wanted>,
+) -> Result<Vec<String>, anyhow::Error> {
     let name = format!("initrd.img-{kernel}");
     let (path, unproved) = (boot.join(&name), boot.join(format!("{name}{UNPROVED}")));
     forget(&unproved)?;
     let made = make(exec, kernel, &unproved).and_then(|()| match wanted {
         Some(wanted) => rehearse(exec, &unproved, kernel, wanted),
-        None => Ok(()),
+        None => Ok(Vec::new()),
     });
-    if let Err(error) = made {
-        forget(&unproved)?;
-        return Err(error.context(format!("{} stays as it is", path.display())));
-    }
+    let given_up = match made {
+        Ok(given_up) => given_up,
+        Err(error) => {
+            forget(&unproved)?;
+            return Err(error.context(format!("{} stays as it is", path.display())));
+        }
+    };
     let folder = Dir::open(boot)?;
     folder.open_file(Path::new(&format!("{name}{UNPROVED}")))?.sync_all().context("cannot write the new initramfs")?;
     folder.rename(Path::new(&format!("{name}{UNPROVED}")), &folder, Path::new(&name))?;
@@ -66,7 +78,7 @@ pub(crate) fn renew(exec: &dyn Exec, boot: &Path, kernel: &str, wanted: Option<&
         let args = [format!("--arg={kernel}"), format!("--arg={}", path.display()), AFTER.to_owned()];
         exec.run(&Invocation::new("run-parts").args(args).limit(LIMIT)).context("the boot loader was not told")?;
     }
-    Ok(())
+    Ok(given_up)
 }
 
 fn make(exec: &dyn Exec, kernel: &str, path: &Path) -> Result<(), anyhow::Error> {
@@ -83,8 +95,14 @@ fn forget(path: &Path) -> Result<(), anyhow::Error> {
     }
 }
 
-/// Unpacks an initramfs and proves that it has all that remote unlock takes.
-pub(crate) fn rehearse(exec: &dyn Exec, path: &Path, kernel: &str, wanted: &Wanted) -> Result<(), anyhow::Error> {
+/// Unpacks an initramfs and proves that it has all that remote unlock takes. Returns the disks that it gives up after some wrong
+/// passphrases: then it asks for none any more, and nobody can unlock it from afar until it is switched off and on.
+pub(crate) fn rehearse(
+    exec: &dyn Exec,
+    path: &Path,
+    kernel: &str,
+    wanted: &Wanted,
+) -> Result<Vec<String>, anyhow::Error> {
     // Host keys are in it.
     let folder = Scratch::new(path)?;
     let call = Invocation::new("unmkinitramfs").arg(path).arg(&folder.0).bound().limit(LIMIT);
@@ -94,9 +112,20 @@ pub(crate) fn rehearse(exec: &dyn Exec, path: &Path, kernel: &str, wanted: &Want
     let tree = if main.is_dir() { main } else { folder.0.clone() };
     let lacks = lacking(&tree, kernel, wanted)?;
     match lacks.first() {
-        None => Ok(()),
+        None => Ok(fs::read_to_string(tree.join(CRYPTTAB)).map(|text| given_up(&text)).unwrap_or_default()),
         Some(_) => Err(anyhow!("the new initramfs could not be unlocked from afar: {}", lacks.join("; "))),
     }
+}
+
+/// The disks of a crypttab that are asked for a number of times only: three unless it is said (crypttab(5), `tries=`).
+fn given_up(crypttab: &str) -> Vec<String> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let disk = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let (name, options) = (fields.next()?, fields.nth(2).unwrap_or_default());
+        (!options.split(',').any(|option| option == "tries=0")).then(|| name.to_owned())
+    };
+    lines.filter_map(disk).collect()
 }
 
 /// What an unpacked initramfs lacks.
@@ -117,7 +146,7 @@ fn lacking(tree: &Path, kernel: &str, wanted: &Wanted) -> Result<Vec<String>, an
     if !is_there(&["bin/cryptroot-unlock", "usr/bin/cryptroot-unlock"]) {
         lacks.push("there is no cryptroot-unlock in it".to_owned());
     }
-    let crypttab = read("cryptroot/crypttab").unwrap_or_default();
+    let crypttab = read(CRYPTTAB).unwrap_or_default();
     if !crypttab.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#')) {
         lacks.push(
             "no encrypted disk is configured in it: the root is not encrypted, or its line in /etc/crypttab lacks the option \
@@ -227,6 +256,13 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_disk_is_given_up_unless_it_may_be_tried_for_ever() {
+        let crypttab =
+            "# none\n\na UUID=1 none luks\nb UUID=2 none luks,tries=0,discard\nc UUID=3 none tries=03\nd UUID=4\n";
+        assert_eq!(super::given_up(crypttab), ["a", "c", "d"]);
+    }
+
     use super::*;
     use crate::setup::files::PublicKey;
 
