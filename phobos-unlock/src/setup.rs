@@ -4,6 +4,7 @@
 mod files;
 mod image;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -105,7 +106,7 @@ pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
     require_root()?;
     let is_encrypted = is_root_encrypted()?;
     let own = read(Path::new("/"), "etc/initramfs-tools/conf.d/phobos-unlock")?;
-    let mut wrong = Vec::new();
+    let (mut wrong, mut given_up) = (Vec::new(), BTreeSet::new());
     match (is_encrypted, own) {
         (false, None) => {
             return Ok(logging::result("the root is not encrypted, and nothing waits for a passphrase\n")?);
@@ -129,12 +130,13 @@ pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
                     ));
                 }
                 match image::rehearse(exec, &path, &kernel, &wanted) {
-                    Ok(given_up) => wrong.extend(given_up.iter().map(|disk| gives_up(disk))),
+                    Ok(disks) => given_up.extend(disks),
                     Err(error) => wrong.push(format!("{}: {error:#}", path.display())),
                 }
             }
         }
     }
+    wrong.extend(given_up.iter().map(|disk| gives_up(disk)));
     if wrong.is_empty() {
         return Ok(logging::result("this machine can be unlocked from afar\n")?);
     }
@@ -244,11 +246,13 @@ fn renew(exec: &dyn Exec, kernels: &[String], wanted: Option<&Wanted>) -> Result
         let path = Path::new("/").join(DROPBEAR).join("dropbear_ed25519_host_key");
         exec.run(&Invocation::new("dropbearkey").args(["-t", "ed25519", "-f"]).arg(&path)).context("no host key")?;
     }
+    let mut given_up = BTreeSet::new();
     for kernel in kernels {
         log::info!("making the initramfs of {kernel} anew");
-        for disk in image::renew(exec, Path::new(BOOT), kernel, wanted)? {
-            log::warn!("{}", gives_up(&disk));
-        }
+        given_up.extend(image::renew(exec, Path::new(BOOT), kernel, wanted)?);
+    }
+    for disk in given_up {
+        log::warn!("{}", gives_up(&disk));
     }
     Ok(())
 }

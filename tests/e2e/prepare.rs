@@ -26,7 +26,7 @@ fn prepared_by_one_command() -> Story {
 
         // Without a passphrase, whose making takes time, but for the last two; in between the disk is begun anew each time.
         let serial = "rig-shop --no-recovery";
-        let is_long = std::env::var_os("PHOBOS_LONG").is_some_and(|long| !long.is_empty());
+        let is_long = phobos_tests::is_long();
         for step in if is_long { (1..=9).collect() } else { vec![5, 7, 8] } {
             killed(nas, &format!("{prepare} {serial}"), step)?;
         }

@@ -81,9 +81,7 @@ impl Laptop {
 
     /// Pins the running system's key, which is known from the machine itself; `key` may be another one.
     fn pin_booted(&self, machine: &Waiting, key: &str) -> Result<()> {
-        let words: Vec<_> = key.split_whitespace().take(2).collect();
-        let line = format!("[127.0.0.1]:{} {}\n", machine.ports()?.1, words.join(" "));
-        Ok(fs::write(self.place("unlock/nas.booted"), line)?)
+        Ok(fs::write(self.place("unlock/nas.booted"), known_host(machine.ports()?.1, key))?)
     }
 
     /// Waits until the waiting system answers, and pins the keys of both.
@@ -157,7 +155,7 @@ fn unlocked(laptop: &Laptop, machine: &mut Waiting) -> Result<()> {
     is_up(machine)?;
 
     // Twice from the same initramfs, where time is no matter.
-    if std::env::var_os("PHOBOS_LONG").is_some_and(|long| !long.is_empty()) {
+    if phobos_tests::is_long() {
         machine.switch_on()?;
         laptop.trust(machine)?;
         laptop.expect(0, "", &[], PASSPHRASE)?;
@@ -180,8 +178,7 @@ fn unlocked(laptop: &Laptop, machine: &mut Waiting) -> Result<()> {
 fn another_in_its_place(laptop: &Laptop, machine: &Waiting, another_key: &str) -> Result<()> {
     let pinned = laptop.place("unlock/nas.before-boot");
     let right = fs::read_to_string(&pinned)?;
-    let key: Vec<_> = another_key.split_whitespace().take(2).collect();
-    fs::write(&pinned, format!("[127.0.0.1]:{} {}\n", machine.ports()?.0, key.join(" ")))?;
+    fs::write(&pinned, known_host(machine.ports()?.0, another_key))?;
     laptop.expect(65, "shows no key that is pinned for the system that waits", &[], PASSPHRASE)?;
     Ok(fs::write(&pinned, right)?)
 }
@@ -220,6 +217,12 @@ fn is_up(machine: &Waiting) -> Result<()> {
     ensure!(lines.first() == Some(&"/dev/mapper/vault") && lines.last() == Some(&"running"), "{said}");
     ensure!(lines.contains(&"borg") && lines.contains(&"holding"), "{said}");
     Ok(())
+}
+
+/// The line of a known-hosts file for a port of the machine's that shows this public key.
+fn known_host(port: u16, key: &str) -> String {
+    let words: Vec<_> = key.split_whitespace().take(2).collect();
+    format!("[127.0.0.1]:{port} {}\n", words.join(" "))
 }
 
 /// A command of root's on the running machine.

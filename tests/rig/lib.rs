@@ -59,6 +59,11 @@ pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, 
 pub use programs::packages;
 pub use waiting::Waiting;
 
+/// Whether what is worth hours is to be tried too: `cargo xtask test --long`.
+pub fn is_long() -> bool {
+    std::env::var_os("PHOBOS_LONG").is_some_and(|long| !long.is_empty())
+}
+
 /// Tells the person who runs the tests something.
 #[expect(clippy::print_stderr, reason = "a test's standard error is where its reader looks")]
 pub(crate) fn say(text: &str) {

@@ -55,13 +55,13 @@ pub(crate) fn renew(
     boot: &Path,
     kernel: &str,
     wanted: Option<&Wanted>,
-) -> Result<Vec<String>, anyhow::Error> {
+) -> Result<BTreeSet<String>, anyhow::Error> {
     let name = format!("initrd.img-{kernel}");
     let (path, unproved) = (boot.join(&name), boot.join(format!("{name}{UNPROVED}")));
     forget(&unproved)?;
     let made = make(exec, kernel, &unproved).and_then(|()| match wanted {
         Some(wanted) => rehearse(exec, &unproved, kernel, wanted),
-        None => Ok(Vec::new()),
+        None => Ok(BTreeSet::new()),
     });
     let given_up = match made {
         Ok(given_up) => given_up,
@@ -102,7 +102,7 @@ pub(crate) fn rehearse(
     path: &Path,
     kernel: &str,
     wanted: &Wanted,
-) -> Result<Vec<String>, anyhow::Error> {
+) -> Result<BTreeSet<String>, anyhow::Error> {
     // Host keys are in it.
     let folder = Scratch::new(path)?;
     let call = Invocation::new("unmkinitramfs").arg(path).arg(&folder.0).bound().limit(LIMIT);
@@ -112,13 +112,20 @@ pub(crate) fn rehearse(
     let tree = if main.is_dir() { main } else { folder.0.clone() };
     let lacks = lacking(&tree, kernel, wanted)?;
     match lacks.first() {
-        None => Ok(fs::read_to_string(tree.join(CRYPTTAB)).map(|text| given_up(&text)).unwrap_or_default()),
+        // Lacking nothing, it has a crypttab.
+        None => Ok(text(&Dir::open(&tree)?, CRYPTTAB).map(|text| given_up(&text)).unwrap_or_default()),
         Some(_) => Err(anyhow!("the new initramfs could not be unlocked from afar: {}", lacks.join("; "))),
     }
 }
 
+/// What a file of an unpacked initramfs says; one that cannot be read says nothing, and is told as lacking.
+fn text(root: &Dir, path: &str) -> Option<String> {
+    let bytes = root.read(Path::new(path), READ).ok().flatten()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The disks of a crypttab that are asked for a number of times only: three unless it is said (crypttab(5), `tries=`).
-fn given_up(crypttab: &str) -> Vec<String> {
+fn given_up(crypttab: &str) -> BTreeSet<String> {
     let lines = crypttab.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let disk = |line: &str| {
         let mut fields = line.split_whitespace();
@@ -131,10 +138,7 @@ fn given_up(crypttab: &str) -> Vec<String> {
 /// What an unpacked initramfs lacks.
 fn lacking(tree: &Path, kernel: &str, wanted: &Wanted) -> Result<Vec<String>, anyhow::Error> {
     let root = Dir::open(tree)?;
-    let read = |path: &str| -> Option<String> {
-        let bytes = root.read(Path::new(path), READ).ok().flatten()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    };
+    let read = |path: &str| text(&root, path);
     let mut lacks = Vec::new();
     let is_there = |paths: &[&str]| paths.iter().any(|path| tree.join(path).symlink_metadata().is_ok());
     if !is_there(&["sbin/dropbear", "usr/sbin/dropbear"]) {
@@ -260,7 +264,7 @@ mod tests {
     fn a_disk_is_given_up_unless_it_may_be_tried_for_ever() {
         let crypttab =
             "# none\n\na UUID=1 none luks\nb UUID=2 none luks,tries=0,discard\nc UUID=3 none tries=03\nd UUID=4\n";
-        assert_eq!(super::given_up(crypttab), ["a", "c", "d"]);
+        assert!(super::given_up(crypttab).iter().eq(["a", "c", "d"]));
     }
 
     use super::*;
