@@ -258,7 +258,7 @@ fn base(mirror: &Mirror<'_>) -> Invocation {
     };
     let call = call.args(window(mirror.times));
     let call = call.args(mirror.max_alloc.map(|most| format!("--max-alloc={most}"))).args(told(mirror.progress));
-    call.while_it_gets_on(STALL)
+    call.while_it_gets_on(STALL).to_the_last()
 }
 
 /// A filter rule for exactly `path` below the tree: `rule` is rsync's letter, such as `-` or `H`.

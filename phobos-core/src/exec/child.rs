@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::MemfdFlags;
@@ -89,12 +89,15 @@ impl Child {
 
     /// Waits until the child has written or ended, a signal was caught, or a tick is due.
     pub(super) fn wait_for_output(&self, signal: Option<BorrowedFd<'_>>) -> io::Result<Ready> {
-        let mut fds = vec![PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
-        let pipes = [self.stdout.as_ref(), self.stderr.as_ref()];
-        fds.extend(pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-        fds.extend(signal.map(|pipe| PollFd::new(pipe, PollFlags::POLLIN)));
-        let timeout = PollTimeout::try_from(TICK).map_err(io::Error::other)?;
-        match poll(&mut fds, timeout) {
+        self.look(Some(self.pidfd.as_fd()), signal, TICK)
+    }
+
+    /// Waits for the pipes, the child's end and a signal, those that are given, `limit` at most.
+    fn look(&self, end: Option<BorrowedFd<'_>>, signal: Option<BorrowedFd<'_>>, limit: Duration) -> io::Result<Ready> {
+        let of = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let [stdout, stderr] = [&self.stdout, &self.stderr].map(|pipe| pipe.as_ref().map(AsFd::as_fd));
+        let mut fds: Vec<_> = [end, stdout, stderr, signal].into_iter().flatten().map(of).collect();
+        match poll(&mut fds, PollTimeout::try_from(limit).map_err(io::Error::other)?) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => {
                 return Ok(Ready { stdout: false, stderr: false, ended: false });
@@ -102,9 +105,7 @@ impl Child {
             Err(error) => return Err(error.into()),
         }
         let mut states = fds.iter().map(|fd| fd.any().unwrap_or(false));
-        let ended = states.next().unwrap_or(false);
-        let stdout = self.stdout.is_some() && states.next().unwrap_or(false);
-        let stderr = self.stderr.is_some() && states.next().unwrap_or(false);
+        let [ended, stdout, stderr] = [end, stdout, stderr].map(|fd| fd.is_some() && states.next().unwrap_or(false));
         Ok(Ready { stdout, stderr, ended })
     }
 
@@ -138,6 +139,20 @@ impl Child {
             count += self.read(ready, sink)?;
         }
         Ok(())
+    }
+
+    /// Reads until nobody has the ended child's pipes open any more, `limit` at most; tells whether that is so.
+    pub(super) fn outlive(&mut self, sink: &mut dyn Sink, limit: Duration) -> io::Result<bool> {
+        let began = Instant::now();
+        while self.stdout.is_some() || self.stderr.is_some() {
+            let left = limit.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let ready = self.look(None, None, left)?;
+            self.read(ready, sink)?;
+        }
+        Ok(true)
     }
 
     /// The ended child's status as a result.

@@ -22,6 +22,7 @@ pub struct Invocation {
     pub(super) only_env: Option<&'static [&'static str]>,
     pub(super) limit: Option<Duration>,
     pub(super) stall: Option<Duration>,
+    pub(super) to_the_last: bool,
 }
 
 /// What happens to a program when this process ends, or gets a signal that asks it to end.
@@ -65,6 +66,7 @@ impl Invocation {
             only_env: None,
             limit: Some(DEFAULT_LIMIT),
             stall: None,
+            to_the_last: false,
         }
     }
 
@@ -150,6 +152,14 @@ impl Invocation {
     pub fn while_it_gets_on(mut self, stall: Duration) -> Self {
         self.limit = None;
         self.stall = Some(stall);
+        self
+    }
+
+    /// Takes the program as ended only when no process of it has its output open any more, 20 seconds later at the latest:
+    /// the receiving half of an rsync that was told to end outlives the half that was started, and still writes.
+    #[must_use]
+    pub fn to_the_last(mut self) -> Self {
+        self.to_the_last = true;
         self
     }
 }

@@ -80,6 +80,9 @@ impl<'s> System<'s> {
             }
             if ready.ended {
                 child.drain(sink).map_err(failed)?;
+                if invocation.to_the_last && !child.outlive(sink, GRACE).map_err(failed)? {
+                    log::warn!("`{invocation}` has ended, but a process of it has not; it is left behind");
+                }
                 break;
             }
             if verdict.is_none() && sink.is_content() {

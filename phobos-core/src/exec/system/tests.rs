@@ -116,6 +116,21 @@ fn a_background_process_does_not_hold_up_the_end() {
     assert!(began.elapsed() < Duration::from_secs(20));
 }
 
+/// What the rsync that was started leaves behind is not over when that one is.
+#[test]
+fn a_call_to_the_last_ends_with_its_last_process() {
+    let half = tempfile::tempdir().unwrap();
+    let done = half.path().join("done");
+    // Told to end, the first ends at once; the second, which has only its standard error, ends when it is done.
+    let script = "(exec >&-; until test -e \"$0.ended\"; do :; done; sleep 0.3; >\"$0\") & \
+                  trap '>\"$0.ended\"; exit 20' TERM; echo ready; while :; do sleep 0.01; done";
+    let call = Invocation::new("sh").args(["-c", script]).arg(&done).to_the_last();
+    let mut notes = Notes { stop: Some("enough"), ..Notes::default() };
+    let error = System::default().stream(&call, &mut notes).unwrap_err();
+    assert!(matches!(error, ExecError::Stopped { .. }), "{error}");
+    assert!(done.exists());
+}
+
 #[test]
 fn an_attached_program_keeps_its_own_status() {
     assert_eq!(System::default().attach(&sh("exit 75")).unwrap().shell_code(), 75);
