@@ -69,7 +69,7 @@ enum Command {
     /// On the machine itself: make it wait for its passphrase on the network, and prove that it will
     Setup(setup::Args),
     /// On the machine itself: look whether it can still be unlocked from afar
-    Check,
+    Check(setup::check::Args),
 }
 
 /// Runs the program and returns its exit code.
@@ -84,7 +84,7 @@ fn run(cli: &Cli) -> Result<(), anyhow::Error> {
     let (system, caught) = (System::new(&signals), || signals.caught());
     match &cli.command {
         Some(Command::Setup(args)) => return setup::run(&system, args, cli.port.unwrap_or(settings::PORT)),
-        Some(Command::Check) => return setup::check(&system),
+        Some(Command::Check(args)) => return setup::check::run(&system, args, &caught),
         Some(Command::Trust(_)) | None => {}
     }
     exec::require(&["ssh", "ssh-keyscan", "ssh-keygen"])?;

@@ -1,13 +1,13 @@
 //! `phobos-unlock setup`: makes this machine wait for its passphrase on the network, and proves that it will before anything boots
 //! from it. `phobos-unlock check` looks whether it still does.
 
+pub(crate) mod check;
 mod files;
 mod image;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +15,6 @@ use anyhow::{Context, anyhow};
 use phobos_core::exec::{Exec, Invocation};
 use phobos_core::flock;
 use phobos_core::fs::{Dir, Durability, make_private, make_shared, replace};
-use phobos_core::mount;
 use phobos_site::exit::{Exit, Stop, require_root};
 use phobos_site::logging;
 
@@ -97,54 +96,6 @@ fn alone() -> Result<File, anyhow::Error> {
     Ok(taken.ok_or_else(|| Stop::new(Exit::Busy, "another `phobos-unlock setup` is at work; try later"))?)
 }
 
-/// Looks whether this machine can still be unlocked from afar.
-///
-/// # Errors
-///
-/// What is wrong, where something is (1).
-pub(crate) fn check(exec: &dyn Exec) -> Result<(), anyhow::Error> {
-    require_root()?;
-    let is_encrypted = is_root_encrypted()?;
-    let own = read(Path::new("/"), "etc/initramfs-tools/conf.d/phobos-unlock")?;
-    let (mut wrong, mut given_up) = (Vec::new(), BTreeSet::new());
-    match (is_encrypted, own) {
-        (false, None) => {
-            return Ok(logging::result("the root is not encrypted, and nothing waits for a passphrase\n")?);
-        }
-        (true, None) => wrong.push(
-            "the root is encrypted, and this machine waits for its passphrase at its own keyboard only; see `phobos-unlock setup`"
-                .to_owned(),
-        ),
-        (_, Some(conf)) => {
-            let keys = read(Path::new("/"), &format!("{DROPBEAR}/authorized_keys"))?.unwrap_or_default();
-            wrong.extend(that_can_do_more(&keys).into_iter().map(|line| {
-                format!("a key in /{DROPBEAR}/authorized_keys can do more than unlock: {line}; restrict it, or take it out")
-            }));
-            let wanted = of_files(&keys, &conf)?;
-            for kernel in image::kernels(Path::new(BOOT))? {
-                let path = Path::new(BOOT).join(format!("initrd.img-{kernel}"));
-                if let Some(newer) = newer_than(&path)? {
-                    wrong.push(format!(
-                        "{} is older than {newer}; run `update-initramfs -u -k {kernel}`, and this once more",
-                        path.display()
-                    ));
-                }
-                match image::rehearse(exec, &path, &kernel, &wanted) {
-                    Ok(disks) => given_up.extend(disks),
-                    Err(error) => wrong.push(format!("{}: {error:#}", path.display())),
-                }
-            }
-        }
-    }
-    wrong.extend(given_up.iter().map(|disk| gives_up(disk)));
-    if wrong.is_empty() {
-        return Ok(logging::result("this machine can be unlocked from afar\n")?);
-    }
-    logging::result(&(wrong.join("\n") + "\n"))?;
-    let count = wrong.len();
-    Err(Stop::new(Exit::Failed, format!("{count} {} wrong", if count == 1 { "thing is" } else { "things are" })).into())
-}
-
 fn wanted(args: &Args, port: u16) -> Result<Wanted, anyhow::Error> {
     let mut keys = Vec::new();
     for file in &args.key {
@@ -162,17 +113,6 @@ fn wanted(args: &Args, port: u16) -> Result<Wanted, anyhow::Error> {
     Ok(Wanted { keys, port, ip: args.ip.clone(), drivers })
 }
 
-/// What the files that are there say of how the machine waits.
-fn of_files(keys: &str, conf: &str) -> Result<Wanted, anyhow::Error> {
-    let options = read(Path::new("/"), &format!("{DROPBEAR}/dropbear.conf"))?.unwrap_or_default();
-    let port =
-        options.lines().filter_map(|line| line.strip_suffix('"')?.rsplit_once(" -p ")?.1.parse().ok()).next_back();
-    let ip = conf.lines().find_map(|line| line.strip_prefix("IP=")).unwrap_or("dhcp").to_owned();
-    let own = keys.lines().filter_map(|line| line.split_once("\"/bin/cryptroot-unlock\" "));
-    let keys = own.filter_map(|(_, key)| PublicKey::parse(key).ok()).collect();
-    Ok(Wanted { keys, port: port.unwrap_or(22), ip, drivers: drivers(Path::new("/sys/class/net"))? })
-}
-
 /// The drivers of the network cards that are here, each once.
 fn drivers(net: &Path) -> Result<Vec<String>, anyhow::Error> {
     let mut drivers = Vec::new();
@@ -185,29 +125,6 @@ fn drivers(net: &Path) -> Result<Vec<String>, anyhow::Error> {
     drivers.sort();
     drivers.dedup();
     Ok(drivers)
-}
-
-/// Whether the root file system is on a device of dm-crypt's, or on one that is on one.
-fn is_root_encrypted() -> Result<bool, anyhow::Error> {
-    let table = mount::table()?;
-    let Some(root) = mount::at(&table, Path::new("/")) else { return Ok(false) };
-    let mut devices = vec![PathBuf::from(format!("/sys/dev/block/{}", root.number))];
-    while let Some(device) = devices.pop() {
-        if fs::read_to_string(device.join("dm/uuid")).is_ok_and(|uuid| uuid.starts_with("CRYPT-")) {
-            return Ok(true);
-        }
-        devices.extend(fs::read_dir(device.join("slaves")).into_iter().flatten().flatten().map(|below| below.path()));
-    }
-    Ok(false)
-}
-
-/// A file of the configuration that was changed after the initramfs was made.
-fn newer_than(image: &Path) -> Result<Option<String>, anyhow::Error> {
-    let made = fs::metadata(image).with_context(|| format!("cannot read {}", image.display()))?.mtime();
-    let files = ["authorized_keys", "dropbear.conf"].map(|name| format!("/{DROPBEAR}/{name}"));
-    let more = ["/etc/initramfs-tools/modules", "/etc/initramfs-tools/conf.d/phobos-unlock", "/etc/crypttab"];
-    let all = files.into_iter().chain(more.map(str::to_owned));
-    Ok(all.into_iter().find(|file| fs::metadata(file).is_ok_and(|found| found.mtime() > made)))
 }
 
 fn read(root: &Path, path: &str) -> Result<Option<String>, anyhow::Error> {

@@ -21,7 +21,26 @@ const SET_UP: &str = "\
 ssh-keygen -q -t ed25519 -N '' -C owner@laptop -f /root/unlock
 systemctl enable --quiet phobos-mail-flush.timer phobos-ext-drives.timer
 echo virtio_net >>/etc/initramfs-tools/modules
-phobos-unlock setup --key /root/unlock.pub --port 2222
+";
+
+/// Sets it up, killed whenever it is about to make one of these calls of the system, until it comes to its end; and once more, killed when
+/// the new initramfs has its name and the disk may not have it yet. What the machine boots from was there before, byte by byte, but for that
+/// last time.
+const KILLED: &str = "\
+initrd=$(echo /boot/initrd.img-*); boots() { sha256sum $initrd; }; before=$(boots)
+tar -C /etc -cf /root/etc.tar dropbear initramfs-tools
+setup() { strace -qq -o /root/calls \"$@\" phobos-unlock setup --key /root/unlock.pub --port 2222 >/root/said 2>&1; }
+for call in $CALLS; do
+    at=1; rm -r /etc/dropbear /etc/initramfs-tools; tar -C /etc -xf /root/etc.tar
+    until code=0; setup -e trace=$call -e inject=$call:signal=KILL:when=$at || code=$?; test $code = 0; do
+        test $code = 137; test \"$(boots)\" = \"$before\" || ! test $call = renameat; before=$(boots); at=$((at + 1))
+        rm -r /etc/dropbear /etc/initramfs-tools; tar -C /etc -xf /root/etc.tar
+    done
+    test $at = 6 || ! test $call = renameat; test \"$(boots)\" != \"$before\"; before=$(boots)
+done
+last=$(setup -e trace=fsync && grep -c ^fsync /root/calls); cat /root/said; before=$(boots); code=0
+setup -e trace=renameat,fsync -e inject=fsync:signal=KILL:when=$last || code=$?
+test $code = 137; tail -n 3 /root/calls | grep -q '^renameat.*unproved.* = 0$'; test \"$(boots)\" != \"$before\"
 ";
 
 /// What makes a new initramfs when a kernel is installed: the scripts that its package runs (deb-linux-image's postinst).
@@ -107,7 +126,9 @@ fn a_machine_whose_root_is_encrypted_waits_and_is_unlocked_again_and_again() -> 
     booted(|nas| {
         nas.install("cryptsetup-initramfs", "")?;
         nas.install("dropbear-initramfs", "")?;
-        let said = nas.sh(&format!("set -eu\n{}{SET_UP}", Waiting::tables(UUID)))?;
+        // Each is one more initramfs that is made: all of them where time is no matter.
+        let calls = if phobos_tests::is_long() { "renameat fsync clone3" } else { "renameat" };
+        let said = nas.sh(&format!("set -eu\nCALLS='{calls}'\n{}{SET_UP}{KILLED}", Waiting::tables(UUID)))?;
         let fingerprint = said.split_whitespace().find(|word| word.starts_with("SHA256:")).context("no fingerprint")?;
         let laptop = Laptop {
             folder: tempfile::tempdir()?,
@@ -153,6 +174,14 @@ fn unlocked(laptop: &Laptop, machine: &mut Waiting) -> Result<()> {
     laptop.pin_booted(machine, &laptop.booted_key)?;
     laptop.expect(0, "", &[], PASSPHRASE)?;
     is_up(machine)?;
+
+    let tried = shell(machine, "phobos-unlock check --test-passphrase")?;
+    let said = System::default().run(&tried.clone().stdin(format!("{PASSPHRASE}\n").into_bytes()))?.text();
+    ensure!(said.contains("can be unlocked from afar, and the passphrase opens it"), "{said}");
+    match System::default().run(&tried.stdin(b"wrong words\n".to_vec())) {
+        Err(ExecError::Failed { status: Status::Code(1), stderr, .. }) if stderr.contains("1 thing is wrong") => {}
+        other => bail!("{other:?}"),
+    }
 
     // Twice from the same initramfs, where time is no matter.
     if phobos_tests::is_long() {

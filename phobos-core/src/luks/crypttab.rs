@@ -95,6 +95,11 @@ impl Unlock {
         Self { passphrase: Some(passphrase), header, ..Self::default() }
     }
 
+    /// Whether somebody is asked for a passphrase.
+    pub fn asks(&self) -> bool {
+        self.key_file.is_none() && !self.by_systemd
+    }
+
     /// Takes one option; an error says what is wrong with it.
     fn take(&mut self, option: &str) -> Result<(), &'static str> {
         const NO_NUMBER: &str = "which is no number";

@@ -78,8 +78,8 @@ pub fn key_slots(exec: &dyn Exec, device: &Path) -> Result<usize, ExecError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::System;
-    use crate::luks;
+    use crate::exec::{Status, System};
+    use crate::luks::{self, CrypttabEntry, Unlock};
     use std::fs::{self, File};
 
     /// With cryptsetup itself, on a file: that takes no dm-crypt.
@@ -101,6 +101,17 @@ mod tests {
             done(prove_key(&at(file), Proof::KeyFile(&at("key")))).unwrap();
             done(prove_key(&at(file), Proof::Passphrase).stdin(words())).unwrap();
             assert!(done(prove_key(&at(file), Proof::Passphrase).stdin(b"one too".to_vec())).is_err());
+        }
+        // As the entry of crypttab(5) says: here with the header elsewhere, and in one slot.
+        let tried = |slot: u32, words: &[u8]| {
+            let unlock = Unlock { header: Some(at("header")), slot: Some(slot), discards: true, ..Unlock::default() };
+            let entry = CrypttabEntry { device: at("drive").display().to_string(), unlock };
+            exec.run(&luks::try_passphrase(&entry).stdin(words.to_vec())).map(drop)
+        };
+        tried(1, b"one two").unwrap();
+        for (slot, words) in [(0, &b"one two"[..]), (1, b"one too")] {
+            let failed = tried(slot, words).unwrap_err();
+            assert!(matches!(failed, ExecError::Failed { status: Status::Code(2), .. }), "{failed}");
         }
         // A line end that is typed behind the words is not a part of them.
         let typed = Invocation::new("cryptsetup").args(["open", "--test-passphrase"]).arg(at("header"));

@@ -45,7 +45,7 @@ pub(crate) fn kernels(boot: &Path) -> Result<Vec<String>, anyhow::Error> {
 }
 
 /// Makes the initramfs of a kernel anew and puts it in place, if it proves to be what is `wanted`, or whatever it is without. Returns
-/// what [`rehearse`] does.
+/// the disks that the new one gives up, see [`given_up`].
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub(crate) fn renew(
     let (path, unproved) = (boot.join(&name), boot.join(format!("{name}{UNPROVED}")));
     forget(&unproved)?;
     let made = make(exec, kernel, &unproved).and_then(|()| match wanted {
-        Some(wanted) => rehearse(exec, &unproved, kernel, wanted),
+        Some(wanted) => rehearse(exec, &unproved, kernel, wanted).map(|crypttab| given_up(&crypttab)),
         None => Ok(BTreeSet::new()),
     });
     let given_up = match made {
@@ -95,14 +95,12 @@ fn forget(path: &Path) -> Result<(), anyhow::Error> {
     }
 }
 
-/// Unpacks an initramfs and proves that it has all that remote unlock takes. Returns the disks that it gives up after some wrong
-/// passphrases: then it asks for none any more, and nobody can unlock it from afar until it is switched off and on.
-pub(crate) fn rehearse(
-    exec: &dyn Exec,
-    path: &Path,
-    kernel: &str,
-    wanted: &Wanted,
-) -> Result<BTreeSet<String>, anyhow::Error> {
+/// Unpacks an initramfs and proves that it has all that remote unlock takes. Returns the text of its crypttab.
+///
+/// # Errors
+///
+/// When it cannot be unpacked, or lacks something: what.
+pub(crate) fn rehearse(exec: &dyn Exec, path: &Path, kernel: &str, wanted: &Wanted) -> Result<String, anyhow::Error> {
     // Host keys are in it.
     let folder = Scratch::new(path)?;
     let call = Invocation::new("unmkinitramfs").arg(path).arg(&folder.0).bound().limit(LIMIT);
@@ -113,7 +111,7 @@ pub(crate) fn rehearse(
     let lacks = lacking(&tree, kernel, wanted)?;
     match lacks.first() {
         // Lacking nothing, it has a crypttab.
-        None => Ok(text(&Dir::open(&tree)?, CRYPTTAB).map(|text| given_up(&text)).unwrap_or_default()),
+        None => Ok(text(&Dir::open(&tree)?, CRYPTTAB).unwrap_or_default()),
         Some(_) => Err(anyhow!("the new initramfs could not be unlocked from afar: {}", lacks.join("; "))),
     }
 }
@@ -124,8 +122,9 @@ fn text(root: &Dir, path: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The disks of a crypttab that are asked for a number of times only: three unless it is said (crypttab(5), `tries=`).
-fn given_up(crypttab: &str) -> BTreeSet<String> {
+/// The disks of a crypttab that are asked for a number of times only: three unless it is said (crypttab(5), `tries=`). Then the machine
+/// asks for none any more, and nobody can unlock it from afar until it is switched off and on.
+pub(crate) fn given_up(crypttab: &str) -> BTreeSet<String> {
     let lines = crypttab.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let disk = |line: &str| {
         let mut fields = line.split_whitespace();

@@ -80,6 +80,23 @@ mv nas.kept nas.hostkey; mv nas.kept.pub nas.hostkey.pub; rm given
 # A connection that dies in the middle is tried again.
 waits; touch cut; expect 0 "is tried again" right unlock nas; test "$(wc -l <given)" = 2; rm given
 
+# Somebody types it, unseen, and once more where it was wrong; Ctrl-C leaves a terminal that shows what is typed.
+on_terminal() {
+    rm -f typed typescript; mkfifo typed
+    command="trap : INT; phobos-unlock --config $STORY/unlock.toml nas; code=\$?; stty -a; exit \$code"
+    env --default-signal=INT,QUIT script --quiet --return --flush --command "$command" typescript <typed >/dev/null & terminal=$!
+    exec 3>typed
+}
+asked() { until [ "$(grep -ao "Passphrase of nas: " typescript 2>/dev/null | wc -l)" = "$1" ]; do kill -0 $terminal; sleep 0.05; done; }
+waits; on_terminal; asked 1; echo "wrong words" >&3; asked 2; echo "right words" >&3
+code=0; wait $terminal || code=$?; exec 3>&-; cat typescript; test $code = 0
+grep -a "that passphrase opens no disk of nas" typescript; grep -a "nas is up" typescript; never grep -a words typescript
+test "$(tr '\n' , <given)" = "wrong words,right words,"; rm given
+waits; on_terminal; asked 1; echo "wrong words" >&3; asked 2; echo "wrong words" >&3; asked 3; echo "wrong words" >&3
+code=0; wait $terminal || code=$?; exec 3>&-; test $code = 65; rm given
+off; on_terminal; asked 1; printf '\003' >&3
+code=0; wait $terminal || code=$?; exec 3>&-; cat typescript; test $code = 130; grep -a " echo " typescript; test ! -e given
+
 # From a command; and nowhere where others look, while it is on its way.
 printf '[unlock.nas]\nidentity = "%s"\npassphrase-command = ["cat", "%s"]\n' "$STORY/keys/pull" "$STORY/right" >unlock.toml
 printf 'right words\nuser: x\n' >right; waits; touch slow
