@@ -97,6 +97,12 @@ postfix postfix/main_mailer_type select Local only
 postfix postfix/mailname string phobos.home.arpa
 ";
 
+/// Whatever postfix has against what is not by the book, as settings for `postconf -e`.
+const STRICT: &str = "smtpd_helo_required=yes strict_rfc821_envelopes=yes strict_8bitmime=yes smtpd_delay_reject=no \
+    smtpd_helo_restrictions=reject_invalid_helo_hostname,reject_non_fqdn_helo_hostname \
+    smtpd_sender_restrictions=reject_non_fqdn_sender,reject_unlisted_sender smtpd_reject_unlisted_recipient=yes \
+    smtpd_forbid_bare_newline=reject smtpd_forbid_unauth_pipelining=yes smtpd_data_restrictions=reject_unauth_pipelining";
+
 /// The owner's unit with nothing changed but the paths; the mail goes through exim, which is Debian's own.
 #[test]
 fn owners_mail() -> Story {
@@ -150,13 +156,25 @@ fn owners_mail() -> Story {
     })
 }
 
-/// The owner's unit and postfix, installed by its own scripts.
+/// phobos's own unit and then the owner's, with postfix, installed by its own scripts.
 #[test]
-fn owners_mail_by_postfix() -> Story {
+fn mail_by_postfix() -> Story {
     booted(|nas| {
-        install_owners(nas, "/usr/bin/false")?;
+        nas.sh("systemd-sysusers")?;
+        nas.install_broken("/usr/bin/false")?;
         nas.install("postfix", POSTFIX)?;
         nas.sh("systemctl is-active postfix.service && ! command -v exim4")?;
+        // As strict as it can be, and then when it takes mail for nobody.
+        nas.sh(&format!("postconf -e {STRICT}; postfix reload"))?;
+        fail(nas, "broken@strict.service")?;
+        expect_way(nas, "broken@strict.service", "smtp://127.0.0.1:25")?;
+        nas.sh("postconf -e smtpd_recipient_restrictions=reject; postfix reload")?;
+        let said = unsent(nas, "broken@bad.service")?;
+        ensure!(said.contains("it says 554 ") && said.contains("set aside  unit broken@bad.service failed"), "{said}");
+        nas.sh("postconf -e smtpd_recipient_restrictions=; postfix reload; phobos-mail flush --refused")?;
+        nas.wait_for_mail_that_says("unit broken@bad.service failed", " late: it was written on ")?;
+
+        install_owners(nas, "/usr/bin/false")?;
         let mail = fail(nas, "broken@postfix.service")?;
         ensure!(mail.text.contains("by phobos.home.arpa (Postfix) with ESMTP"), "{mail:?}");
         ensure!(mail.text.contains("ended with exit code 1"), "{mail:?}");
@@ -164,19 +182,30 @@ fn owners_mail_by_postfix() -> Story {
     })
 }
 
-/// The owner's unit and msmtp, which is no server: it hands the mail on to one.
+/// phobos's own unit and then the owner's, with msmtp, which is no server: it hands the mail on to one.
 #[test]
-fn owners_mail_by_msmtp() -> Story {
+fn mail_by_msmtp() -> Story {
     booted(|nas| {
-        install_owners(nas, "/usr/bin/false")?;
+        nas.sh("systemd-sysusers")?;
+        nas.install_broken("/usr/bin/false")?;
         nas.install("msmtp-mta", "")?;
         nas.write("/etc/msmtprc", MSMTPRC)?;
-        nas.write("/etc/msmtp-aliases", MSMTP_ALIASES)?;
+        nas.write("/etc/msmtp-aliases", "default: nobody@phobos.home.arpa\n")?;
         nas.sh("chown root:systemd-journal /etc/msmtprc && chmod 640 /etc/msmtprc")?;
         nas.write("/usr/local/lib/rig/provider", PROVIDER)?;
         nas.sh("systemd-run --quiet --unit=rig-provider python3 /usr/local/lib/rig/provider")?;
         nas.wait_until("the provider listens", "ss -Hltn sport = 2525 | grep -q .", minutes(1))?;
         nas.sh("[ \"$(readlink -f /usr/sbin/sendmail)\" = /usr/bin/msmtp ] && ! ss -Hltn sport = 25 | grep . >&2")?;
+        let said = unsent(nas, "broken@bad.service")?;
+        ensure!(
+            said.contains("550 nobody of that name here") && said.contains("waiting  unit broken@bad.service failed"),
+            "{said}"
+        );
+        nas.write("/etc/msmtp-aliases", MSMTP_ALIASES)?;
+        nas.sh("phobos-mail flush --now")?;
+        nas.wait_for_mail_that_says("unit broken@bad.service failed", " late: it was written on ")?;
+
+        install_owners(nas, "/usr/bin/false")?;
         let mail = fail(nas, "broken@msmtp.service")?;
         ensure!(mail.text.contains("ended with exit code 1"), "{mail:?}");
         expect_way(nas, "broken@msmtp.service", "sendmail")
@@ -279,6 +308,16 @@ pub(super) fn expect_way(nas: &Nas, unit: &str, way: &str) -> Result<()> {
     let said = nas.journal(&status)?;
     ensure!(said.contains(&format!("sent through {way}")), "{said}");
     Ok(())
+}
+
+/// Has a unit fail whose mail cannot be sent, as phobos's own unit tells it; what is said of that.
+fn unsent(nas: &Nas, unit: &str) -> Result<String> {
+    nas.sh(&format!("! systemctl start {unit}"))?;
+    let status = format!("status-email-user@{unit}.service");
+    nas.wait_for_unit(&status, "failed", minutes(1))?;
+    let board = nas.sh("phobos-blink jobs; phobos-mail list")?;
+    ensure!(board.contains("attention"), "{board}");
+    Ok(nas.journal(&status)? + &board)
 }
 
 /// Checks that all `parts` are in the mail.

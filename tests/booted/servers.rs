@@ -1,8 +1,11 @@
-//! The mail systems of Debian that are neither exim, postfix nor msmtp (`mail.rs` has those), each as its package sets it up, with
-//! phobos's own unit: how a failure's mail leaves, and what is told while it cannot.
+//! The mail systems of Debian, each as its package sets it up, with phobos's own unit: how a failure's mail leaves, and what is told
+//! while it cannot. `mail.rs` has the stories of exim, postfix and msmtp, and the owner's own unit with them.
 //!
 //! | package    | port 25 | its sendmail becomes   | goes through                                        | cannot while                    |
 //! |------------|---------|------------------------|-----------------------------------------------------|---------------------------------|
+//! | exim       | exim    | SUID root              | SMTP, with and without TLS and a password           | its certificate or our password is not the right one |
+//! | postfix    | smtpd   | the group postdrop     | SMTP, with all that it has against what is not by the book | it takes mail for nobody |
+//! | msmtp      | nobody  | nobody else            | sendmail, in the unit                               | the provider knows nobody of that name |
 //! | dma        | nobody  | the group mail         | sendmail, which the unit's last step calls          | its spool is not there          |
 //! | nullmailer | nobody  | the user mail, within  | sendmail, which the unit's last step calls          | its spool is not there          |
 //! | opensmtpd  | smtpd   | the group opensmtpq    | SMTP                                                | it takes mail for nobody        |
