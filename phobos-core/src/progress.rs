@@ -33,6 +33,8 @@ pub enum CopyEvent<'a> {
     Progress(Progress),
     /// A name that the copy changes, or that a dry run would change.
     Change(Change<'a>),
+    /// A name that stays as it is because it is there, as rsync shows it; told where rsync is to say so (`--info=skip1`).
+    Left(&'a str),
     /// Something is wrong with one file; the copy goes on.
     Warning(&'a str),
     /// Nothing new. Told about once a second, so that the handler can look whether the copy may go on.

@@ -6,7 +6,8 @@
 )]
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::exec::{Exec, ExecError, Invocation, Observer, Status};
@@ -201,12 +202,32 @@ pub fn mirror(exec: &dyn Exec, mirror: &Mirror<'_>, handler: Handler<'_>) -> Res
 pub fn fetch(exec: &dyn Exec, call: &Invocation, handler: Handler<'_>) -> Result<Fetched, ExecError> {
     let mut lines = Lines::new(handler, None);
     lines.tell(CopyEvent::Phase(Phase::Copying));
-    let code = match exec.stream(call, &mut lines) {
+    let code = match exec.stream(&call.clone().to_the_last(), &mut lines) {
         Ok(_) => 0,
         Err(ExecError::Failed { status: Status::Code(code), .. }) => code,
         Err(error) => return Err(error),
     };
     Ok(Fetched { stats: lines.stats, code, kept_back: lines.kept_back })
+}
+
+/// The name that rsync shows as `shown`: of whatever cannot be shown it gives the bytes, as `\#` and three octal digits (rsync(1),
+/// "OUTPUT", `--8-bit-output`).
+pub fn name(shown: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(shown.len());
+    let mut rest = shown;
+    while let Some((before, after)) = rest.split_once("\\#") {
+        bytes.extend_from_slice(before.as_bytes());
+        let byte = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        rest = if let Some(byte) = byte {
+            bytes.push(byte);
+            after.get(3..).unwrap_or_default()
+        } else {
+            bytes.extend_from_slice(b"\\#");
+            after
+        };
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    OsString::from_vec(bytes).into()
 }
 
 /// The options that make rsync write what [`fetch`] reads; with `progress` also how far it has come.
@@ -319,6 +340,8 @@ impl Observer for Lines<'_> {
         } else if !self.stats.take(line) {
             if let Some(change) = change(line) {
                 self.tell(CopyEvent::Change(change));
+            } else if let Some(name) = line.strip_suffix(" exists") {
+                self.tell(CopyEvent::Left(name));
             }
         }
     }

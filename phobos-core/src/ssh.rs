@@ -231,6 +231,14 @@ pub fn read_only_line(root: &Path, public_key: &str) -> String {
     format!("restrict,command=\"{}\" {public_key}", command.replace('"', "\\\""))
 }
 
+/// The line of `authorized_keys` that lets `public_key` write below `root` with rsync until the day `until` begins there, a date such
+/// as 20261130 (sshd(8), `authorized_keys`), delete nothing, and replace nothing unless it `replaces`; and do nothing else.
+pub fn write_line(root: &Path, until: &str, replaces: bool, public_key: &str) -> String {
+    let keeps = if replaces { "" } else { "-no-overwrite " };
+    let command = format!("rrsync -wo -no-del {keeps}{}", exec::shell_word(&root.display().to_string()));
+    format!("restrict,expiry-time=\"{until}\",command=\"{}\" {public_key}", command.replace('"', "\\\""))
+}
+
 /// The key of a line of a known-hosts file, without the host and without comments.
 fn key_of_line(line: &str) -> Option<String> {
     let mut words = line.split_whitespace();

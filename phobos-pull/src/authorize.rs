@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use chrono::{Days, Local};
 use phobos_core::exec::System;
 use phobos_core::{fs, ssh};
 use phobos_site::config::Config;
@@ -16,6 +17,20 @@ pub(crate) struct Args {
     /// The host
     #[arg(value_name = "HOST")]
     host: HostName,
+    /// Print the line that lets files be given back to the host, with a key of its own, for a day or two
+    #[arg(long)]
+    restore: bool,
+    /// Let that replace files, too
+    #[arg(long, requires = "restore")]
+    overwrite: bool,
+}
+
+/// How many days the key is good for that gives files back: until the day after the next one begins, by the host's clock.
+const DAYS: u64 = 2;
+
+/// The key that gives files back to `host`.
+pub(crate) fn restore_key(config: &Config, host: &Host) -> PathBuf {
+    host.identity(&config.folder).with_file_name(format!("restore-{}", host.name))
 }
 
 /// Prints the line; makes the key if there is none yet.
@@ -27,6 +42,9 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let host = pull::find(config, &args.host)?;
     client::servers(&host)?;
     let system = System::default();
+    if args.restore {
+        return to_restore(&system, config, &host, args.overwrite);
+    }
     let identity = host.identity(&config.folder);
     if !identity.exists() {
         make_key(&system, &identity)?;
@@ -50,16 +68,40 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     Ok(())
 }
 
+/// Prints the line that lets files be given back to `host`; makes its key if there is none.
+fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool) -> Result<(), anyhow::Error> {
+    let identity = restore_key(config, host);
+    if !identity.exists() {
+        make_key(system, &identity)?;
+    }
+    let until = Local::now().date_naive().checked_add_days(Days::new(DAYS)).context("this machine's clock is wrong")?;
+    let key = ssh::public_key(system, &identity)?;
+    let root = in_one_line(host)?;
+    client::say(&format!("{}\n", ssh::write_line(root, &until.format("%Y%m%d").to_string(), replaces, &key)))?;
+    let (name, users) = (&host.name, users(host).join(" and "));
+    log::info!(
+        "on {name}: add this line to .ssh/authorized_keys of {users}, and take it out again afterwards; until {until} it lets this machine \
+         write below {}; `phobos-pull restore {name} PATH --to {name}:/FOLDER` uses the key, and removes it here when that is done",
+        root.display()
+    );
+    Ok(())
+}
+
 /// The line for `host`.
 ///
 /// # Errors
 ///
 /// If the key cannot be read, or the host's root cannot be written in one line.
 pub(crate) fn line(system: &System<'_>, config: &Config, host: &Host) -> Result<String, anyhow::Error> {
+    Ok(ssh::read_only_line(in_one_line(host)?, &ssh::public_key(system, &host.identity(&config.folder))?))
+}
+
+/// The root that keys are restricted to.
+fn in_one_line(host: &Host) -> Result<&Path, Stop> {
     if host.root.as_os_str().as_encoded_bytes().contains(&b'\n') {
-        return Err(Stop::new(Exit::Config, "root: a name with a line end cannot be in authorized_keys").into());
+        return Err(Stop::new(Exit::Config, "root: a name with a line end cannot be in authorized_keys"));
     }
-    Ok(ssh::read_only_line(&host.root, &ssh::public_key(system, &host.identity(&config.folder))?))
+    Ok(&host.root)
 }
 
 fn make_key(system: &System<'_>, identity: &Path) -> Result<(), anyhow::Error> {

@@ -68,7 +68,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let owner = space::user_of_checks(config.backup.uid_base);
     let program = std::env::current_exe().context("cannot find this program")?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
-    let secrets = Secrets::lend(config, &paths, &host, owner, "check")?;
+    let secrets = Secrets::lend(config, &paths, &host, &host.identity(&config.folder), owner, "check")?;
     let users = users::lend(owner, &paths, &format!(".{}.check.users", host.name))?;
     let check = Check {
         config,

@@ -172,7 +172,7 @@ impl Puller<'_> {
             leftovers::end(&space).with_context(failed)?;
         }
         let temporary = Temporary::make(&space, scratch, self.scope)?;
-        let secrets = Secrets::lend(self.config, self.paths, host, owner, "")?;
+        let secrets = Secrets::lend(self.config, self.paths, host, &host.identity(&self.config.folder), owner, "")?;
         let users =
             (owner != 0).then(|| users::lend(owner, self.paths, &format!(".{}.users", host.name))).transpose()?;
         let alias = users.as_ref().map(|users| Alias { id: owner, passwd: users.path().to_owned() });

@@ -9,7 +9,9 @@ mod asked;
 mod kept;
 mod origin;
 mod place;
+mod sending;
 mod stage;
+mod target;
 mod told;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -17,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use phobos_core::exec::{self, Invocation, System};
+use phobos_core::exec::{self, ExecError, Invocation, System};
 use phobos_core::fs::Dir;
 use phobos_core::progress::{Backoff, CopyEvent};
-use phobos_core::rsync;
+use phobos_core::rsync::{self, Fetched};
 use phobos_core::signal::Signals;
 use phobos_core::teardown;
 use phobos_site::archives;
@@ -37,9 +39,10 @@ use self::asked::Asked;
 use self::origin::{Opened, Origin};
 use self::place::Placed;
 use self::stage::Stage;
+use self::target::Target;
 use crate::ending::Complaints;
 use crate::host::boxed;
-use crate::mark::{Mark, Marks};
+use crate::mark::Marks;
 use crate::screen::Screen;
 use crate::{Cli, pull, users};
 
@@ -62,7 +65,8 @@ pub(crate) struct Args {
     /// is opened for it and closed again
     #[arg(long, value_name = "ORIGIN", num_args = 1..=2, action = clap::ArgAction::Set)]
     from: Vec<String>,
-    /// Put them into this folder, each by its last name
+    /// Put them into this folder, each by its last name; `HOST:/FOLDER` is a folder on the host itself, for which `phobos-pull
+    /// authorize HOST --restore` has to be run first
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     to: PathBuf,
     /// Show what there is instead
@@ -105,7 +109,7 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
         exec::require(&["borg"])?;
     }
     // Before the namespace is entered: it is a folder of the machine outside.
-    let target = (!args.list).then(|| place::open(&args.to)).transpose()?;
+    let target = (!args.list).then(|| Target::open(&args.to, &host)).transpose()?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let system = System::new(&signals);
     let wait = cli.lock_wait.unwrap_or(config.locks.wait.0);
@@ -117,24 +121,32 @@ pub(crate) fn run(cli: &Cli, config: &Config, args: &Args) -> Result<(), anyhow:
     let light = format!("{NAME}-{}", host.name);
     let restore = Restore { config, host: &host, system: &system, screen: &Screen::new(), args, paths: &paths };
     let target = target.as_ref();
+    let is_sent = matches!(target, Some(Target::Host(..)));
+    if is_sent {
+        restore.write_key()?;
+    }
+    // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull. One that goes to the host is alone:
+    // what is at work for the host then is its own.
+    let lock = |mode| frame.lock(&host.lock(), mode, &light, None);
     let drive = match &origin {
         Origin::Archive(name) => {
+            let _own = is_sent.then(|| lock(Mode::Exclusive)).transpose()?;
             // Borg may not change it meanwhile; nothing that only reads it is kept waiting.
             let _lock = frame.lock(&LockName::Repository, Mode::Shared, &light, None)?;
-            return restore.archives(&config.backup.repository, name.as_deref(), &asked, target, &frame, light);
+            let repository = &config.backup.repository;
+            return restore.archives(repository, name.as_deref(), &asked, target, &frame, light.clone());
         }
         Origin::Holding => None,
         Origin::Drive(name) => Some(name),
     };
-    // It only reads the space: a mirror and Borg go on, and so does another restore, but no pull.
-    let _lock = frame.lock(&host.lock(), Mode::Shared, &light, None)?;
+    let _lock = lock(if is_sent { Mode::Exclusive } else { Mode::Shared })?;
     let opened = Opened::open(&system, cli.config.as_deref(), config, drive)?;
     let result = match opened.repository_alone(&config.backup) {
         Ok(Some(repository)) => {
             log::info!("the drive has no holding spaces: what its newest archive has is taken");
-            restore.archives(&repository, Some(LATEST), &asked, target, &frame, light)
+            restore.archives(&repository, Some(LATEST), &asked, target, &frame, light.clone())
         }
-        Ok(None) => restore.kept(&opened, asked, target, &frame, light),
+        Ok(None) => restore.kept(&opened, &asked, target, &frame, light.clone()),
         Err(error) => Err(error),
     };
     Ok(teardown::join(result.map_err(boxed), opened.close().map_err(boxed))?)
@@ -164,15 +176,21 @@ impl Restore<'_> {
     fn kept(
         &self,
         opened: &Opened<'_>,
-        asked: Vec<PathBuf>,
-        target: Option<&Dir>,
+        asked: &[PathBuf],
+        target: Option<&Target<'_>>,
         frame: &Frame<'_>,
         light: String,
     ) -> Result<(), anyhow::Error> {
         let Self { host, args, .. } = *self;
         let space = opened.space(host)?;
-        let found = asked::found(&space, &host.name, &opened.shown, asked)?;
+        let found = asked::found(&space, &host.name, &opened.shown, asked.to_vec())?;
         let Some(target) = target else { return told::list(&space, &found, args.json) };
+        let target = match target {
+            Target::Here(target) => target,
+            Target::Host(way, _) => {
+                return self.to_host(frame, light, || self.send(way, &space, asked, &opened.holding()));
+            }
+        };
         if args.dry_run {
             return told::rehearse(&found, target, args.overwrite, args.json);
         }
@@ -195,7 +213,7 @@ impl Restore<'_> {
         repository: &Path,
         name: Option<&str>,
         asked: &[PathBuf],
-        target: Option<&Dir>,
+        target: Option<&Target<'_>>,
         frame: &Frame<'_>,
         light: String,
     ) -> Result<(), anyhow::Error> {
@@ -214,7 +232,7 @@ impl Restore<'_> {
         opened: &archived::Opened<'_>,
         name: &str,
         asked: &[PathBuf],
-        target: Option<&Dir>,
+        target: Option<&Target<'_>>,
         frame: &Frame<'_>,
         light: String,
     ) -> Result<(), anyhow::Error> {
@@ -225,25 +243,64 @@ impl Restore<'_> {
             opened.look(&archive, asked, &mut |path, entry| lines.list(asked, path, entry))?;
             return lines.print(args.json);
         };
+        let (way, target) = (if let Target::Host(way, _) = target { Some(way) } else { None }, target.here());
         let mut failed = None;
         let found = opened.look(&archive, asked, &mut |path, entry| {
-            if !args.dry_run || failed.is_some() {
+            if !args.dry_run || failed.is_some() || way.is_some() {
                 return;
             }
             let Some(path) = archived::lands(asked, path) else { return };
             failed = lines.rehearse(&path, entry, target, args.overwrite).err();
         })?;
+        let extract = |stage: &Stage| opened.extract(&archive, asked, &found, &stage.scratch(archives::user()?)?);
+        if let Some(way) = way {
+            return self.to_host(frame, light, || {
+                let stage = Stage::make(target)?;
+                let space = extract(&stage)?;
+                stage.let_through()?;
+                let placed = self.send(way, &space, asked, &self.config.backup.holding)?;
+                drop(space);
+                stage.close()?;
+                Ok(placed)
+            });
+        }
         if args.dry_run {
             return failed.map_or_else(|| lines.print(args.json), Err);
         }
         self.job(frame, light, || {
             let stage = Stage::make(target)?;
-            let space = opened.extract(&archive, asked, &found, &stage.scratch(archives::user()?)?)?;
+            let space = extract(&stage)?;
             let place = format!("archive {}", archive.name);
             let found = asked::found(&space, &host.name, &place, asked.to_vec())?;
             let copied = Copied { found: &found, holding: &self.config.backup.holding, is_scratch: true };
             self.give_back(&copied, stage, target)
         })
+    }
+
+    /// Gives files back to the host, or says what would be. The key has done its work then.
+    fn to_host(
+        &self,
+        frame: &Frame<'_>,
+        light: String,
+        work: impl FnOnce() -> Result<Placed, anyhow::Error>,
+    ) -> Result<(), anyhow::Error> {
+        if self.args.dry_run {
+            return work().map(drop);
+        }
+        self.job(frame, light, work)?;
+        let (key, name) = (self.write_key()?, &self.host.name);
+        for file in [key.with_extension("pub"), key] {
+            match std::fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("cannot remove {}", file.display()));
+                }
+                _ => {}
+            }
+        }
+        log::info!(
+            "{name}: the key that could write there is gone; its line in .ssh/authorized_keys there can go, too"
+        );
+        Ok(())
     }
 
     /// Does the work of a restore in the frame of a job, and says what came of it.
@@ -289,33 +346,17 @@ impl Restore<'_> {
 
     /// Copies into the stage; returns how many bytes.
     fn copy(&self, copied: &Copied<'_>, stage: &Stage) -> Result<u64, anyhow::Error> {
-        let mark = Marks::new(copied.holding).read(&self.host.name);
-        let mut call = Invocation::new("rsync").args(self.arguments(mark.as_ref()));
+        let mut call = Invocation::new("rsync").args(self.arguments(copied.holding));
         if copied.is_scratch {
             call = call.arg("--remove-source-files");
         }
         let call = call.arg("--");
         let call = call.args(copied.found.iter().map(|asked| by_descriptor(asked.above.as_fd(), &asked.last)));
         let call = call.arg(by_descriptor(stage.tree().as_fd(), Path::new(""))).bound().only_env(&["PATH"]);
-        let (mut complaints, mut backoff) = (Complaints::default(), Backoff::default());
-        let fetched = rsync::fetch(self.system, &call, &mut |event| {
-            match event {
-                CopyEvent::Progress(progress) => {
-                    if self.screen.is_watched() {
-                        let bar = progress.bar(BAR_WIDTH);
-                        self.screen.show(&self.host.name, &format!("{bar} copied {}", progress.words()));
-                    } else if backoff.is_due() {
-                        let text = format!("copied {}", progress.words());
-                        self.screen.show(&self.host.name, &text);
-                        self.screen.say(log::Level::Info, &self.host.name, &text);
-                    }
-                }
-                CopyEvent::Warning(line) => complaints.add(line),
-                _ => {}
-            }
-            Ok(())
-        })
-        .with_context(|| format!("cannot copy what {} has; nothing was put in place", self.host.name))?;
+        let mut complaints = Complaints::default();
+        let fetched = self
+            .watch(&call, &mut complaints, &mut |_| {})
+            .with_context(|| format!("cannot copy what {} has; nothing was put in place", self.host.name))?;
         if fetched.code != 0 {
             let why = rsync::meaning(fetched.code).unwrap_or("rsync has failed");
             let text = format!(
@@ -328,7 +369,41 @@ impl Restore<'_> {
         Ok(fetched.stats.bytes_transferred)
     }
 
-    fn arguments(&self, mark: Option<&Mark>) -> Vec<String> {
+    /// Runs an rsync, shows how far it has come, hears what it complains of, and passes the rest to `see`.
+    fn watch(
+        &self,
+        call: &Invocation,
+        complaints: &mut Complaints,
+        see: &mut dyn FnMut(CopyEvent<'_>),
+    ) -> Result<Fetched, ExecError> {
+        let mut backoff = Backoff::default();
+        rsync::fetch(self.system, call, &mut |event| {
+            match event {
+                CopyEvent::Progress(progress) => {
+                    if self.screen.is_watched() {
+                        let bar = progress.bar(BAR_WIDTH);
+                        self.screen.show(&self.host.name, &format!("{bar} copied {}", progress.words()));
+                    } else if backoff.is_due() {
+                        let text = format!("copied {}", progress.words());
+                        self.screen.show(&self.host.name, &text);
+                        self.screen.say(log::Level::Info, &self.host.name, &text);
+                    }
+                }
+                CopyEvent::Warning(line) => complaints.add(line),
+                other => see(other),
+            }
+            Ok(())
+        })
+    }
+
+    /// What a pull that was killed has left is not the host's.
+    fn not_the_hosts(&self, holding: &Path) -> Vec<String> {
+        let scratch = Marks::new(holding).read(&self.host.name).map(|mark| mark.scratch);
+        let names = scratch.map(|scratch| [scratch.temporary(), scratch.partial()]);
+        names.into_iter().flatten().map(|name| format!("--exclude={name}/")).collect()
+    }
+
+    fn arguments(&self, holding: &Path) -> Vec<String> {
         let mut args: Vec<String> =
             ["--archive", "--hard-links", "--acls", "--xattrs", "--numeric-ids", "--sparse", "--modify-window=-1"]
                 .map(str::to_owned)
@@ -337,9 +412,7 @@ impl Restore<'_> {
             // What was kept beside the files is undone on the way.
             args.extend(["--fake-super", "-M--super"].map(str::to_owned));
         }
-        // What a pull that was killed has left is not the host's.
-        let scratch = mark.map(|mark| [mark.scratch.temporary(), mark.scratch.partial()]);
-        args.extend(scratch.into_iter().flatten().map(|name| format!("--exclude={name}/")));
+        args.extend(self.not_the_hosts(holding));
         args.extend(rsync::told(true).map(str::to_owned));
         args
     }

@@ -19,7 +19,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    /// Lends what `host` needs to the user with the number `owner`, as files of their own for `purpose`; nothing for a host that is not reached with ssh.
+    /// Lends what `host` needs, the key `identity` among it, to the user with the number `owner`, as files of their own for `purpose`; nothing for a host that is not reached with ssh.
     ///
     /// # Errors
     ///
@@ -28,13 +28,14 @@ impl Secrets {
         config: &Config,
         paths: &Paths,
         host: &Host,
+        identity: &Path,
         owner: u32,
         purpose: &str,
     ) -> Result<Option<Self>, anyhow::Error> {
         if !host.sources.iter().any(|source| matches!(source.origin, Origin::Ssh { .. })) {
             return Ok(None);
         }
-        let (identity, known_hosts) = (host.identity(&config.folder), remote::known_hosts(&config.folder));
+        let known_hosts = remote::known_hosts(&config.folder);
         if !identity.exists() {
             let message = format!("there is no key {}; run `phobos-pull authorize {}`", identity.display(), host.name);
             return Err(Stop::new(Exit::Config, message).into());
@@ -49,7 +50,7 @@ impl Secrets {
             "" => [host.name.to_string(), format!(".{}.hosts", host.name)],
             purpose => ["key", "hosts"].map(|what| format!(".{}.{purpose}.{what}", host.name)),
         };
-        let key = Lent::new(&identity, owner, &folder, &names[0])?;
+        let key = Lent::new(identity, owner, &folder, &names[0])?;
         let known_hosts = Lent::new(&known_hosts, owner, &folder, &names[1])?;
         Ok(Some(Self { key, known_hosts }))
     }

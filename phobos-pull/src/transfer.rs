@@ -253,7 +253,7 @@ impl Transfer<'_> {
 }
 
 /// rsync takes a number without a unit for KiB here, but for bytes everywhere else.
-fn in_bytes(limit: &Size) -> String {
+pub(crate) fn in_bytes(limit: &Size) -> String {
     let text = limit.as_str();
     if text.ends_with(|c: char| c.is_ascii_digit()) { format!("{text}B") } else { text.to_owned() }
 }

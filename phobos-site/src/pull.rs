@@ -176,16 +176,22 @@ impl Host {
 
     /// The path that the host is asked for: the source's, relative to the root that the key is restricted to.
     pub fn asked_path(&self, source: &Source) -> String {
-        let slash = if source.content { "/" } else { "" };
-        let is_restricted = matches!(source.origin, Origin::Ssh { .. }) && *self.root != *Path::new("/");
-        match source.path.strip_prefix(&self.root) {
+        self.asked(&source.origin, &source.path, source.content)
+    }
+
+    /// The same of any path that is asked for at `origin`, and of what is in it where `content` is set.
+    pub fn asked(&self, origin: &Origin, wanted: &Path, content: bool) -> String {
+        let slash = if content { "/" } else { "" };
+        let is_ssh = matches!(origin, Origin::Ssh { .. });
+        let is_restricted = is_ssh && *self.root != *Path::new("/");
+        match wanted.strip_prefix(&self.root) {
             // rrsync takes its folder for the root and stays there; a leading slash is refused by some versions, and an
             // empty path by others (rsync issues 922 and 1037).
             Ok(path) if is_restricted && path.as_os_str().is_empty() => ".".to_owned(),
             Ok(path) if is_restricted => format!("{}{slash}", path.display()),
-            _ if source.path == Path::new("/") && matches!(source.origin, Origin::Ssh { .. }) => "/.".to_owned(),
-            _ if source.path == Path::new("/") => "/".to_owned(),
-            _ => format!("{}{slash}", source.path.display()),
+            _ if wanted == Path::new("/") && is_ssh => "/.".to_owned(),
+            _ if wanted == Path::new("/") => "/".to_owned(),
+            _ => format!("{}{slash}", wanted.display()),
         }
     }
 

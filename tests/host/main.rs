@@ -139,6 +139,7 @@ stories! {
         files_are_given_back_as_they_were_and_over_nothing,
         files_are_given_back_from_a_drive_that_is_closed_again,
         files_are_given_back_from_an_archive,
+        files_are_given_back_to_the_host_itself_with_a_key_for_this_once,
         without_a_host_or_a_disk_nothing_is_done_and_one_line_says_so,
         a_client_that_is_cut_off_is_offline_and_the_rest_is_copied_next_time,
         whoever_is_not_there_is_offline_and_a_laptop_may_be_for_a_while,

@@ -14,7 +14,7 @@ impl Notes {
             CopyEvent::Phase(phase) => self.0.push(format!("{phase:?}")),
             CopyEvent::Progress(progress) => self.0.push(progress.words()),
             CopyEvent::Change(change) => self.0.push(change.to_string()),
-            CopyEvent::Warning(line) => self.0.push(line.to_owned()),
+            CopyEvent::Left(line) | CopyEvent::Warning(line) => self.0.push(line.to_owned()),
             CopyEvent::Tick => {}
         }
         Ok(())
@@ -28,6 +28,24 @@ fn a_mirror(pass: Pass, filters: &[String]) -> Mirror<'_> {
         .extras(Extras::All)
         .pass(pass)
         .progress(true)
+}
+
+#[test]
+fn a_name_is_what_rsync_shows_of_it_and_one_that_stays_is_told() {
+    let cases: [(&str, &[u8]); 5] = [
+        ("a b", b"a b"),
+        (r"\#377\#012x", b"\xff\nx"),
+        (r"\#134#101", b"\\#101"),
+        (r"\#x", b"\\#x"),
+        (r"\#77", b"\\#77"),
+    ];
+    for (shown, bytes) in cases {
+        assert_eq!(name(shown).as_os_str().as_encoded_bytes(), bytes, "{shown}");
+    }
+    let (mut notes, call) = (Notes::default(), Invocation::new("rsync"));
+    let script = Script::new().says("jon/two exists\n<f+++++++++ it exists\n");
+    fetch(&script, &call, &mut |event| notes.take(event)).unwrap();
+    assert_eq!(notes.0, ["Copying", "jon/two", "<f+++++++++ it exists"]);
 }
 
 #[test]

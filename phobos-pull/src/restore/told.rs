@@ -247,6 +247,26 @@ impl Archived {
     }
 }
 
+/// Prints what would be sent to a host out of `space`: of each where it is there, as what it would land, and whether something is there
+/// already that stays.
+///
+/// # Errors
+///
+/// As for [`list`].
+pub(super) fn sent<'a>(
+    space: &Dir,
+    names: impl Iterator<Item = (PathBuf, &'a Path, bool)>,
+    json: bool,
+) -> Result<(), anyhow::Error> {
+    let mut lines = Vec::new();
+    for (place, name, left) in names {
+        if let Some(stat) = space.stat(&place)? {
+            lines.push(Line { left, ..line(space, &place, &stat, name)? });
+        }
+    }
+    print_lines(&lines, json)
+}
+
 /// What is at `path` below `target`; in what is no folder there is nothing.
 fn there(target: &Dir, path: &Path) -> Result<Option<Stat>, anyhow::Error> {
     let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };

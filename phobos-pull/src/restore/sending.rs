@@ -1,0 +1,303 @@
+//! Gives files back to their host over ssh: with a key of their own that may write there for a while, by an rsync that is confined as
+//! a pull's.
+//!
+//! A folder that the host has stays as it is. So the host is asked first what it lacks, by a dry run, and then only that is sent.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::Context;
+use phobos_core::exec::Invocation;
+use phobos_core::fs::{Dir, shown, shown_text};
+use phobos_core::progress::{ChangeKind, CopyEvent};
+use phobos_core::rsync::{self, Fetched};
+use phobos_core::sandbox::{Alias, Lent};
+use phobos_core::teardown;
+use phobos_site::exit::{Exit, Stop};
+use phobos_site::pull::Origin;
+
+use super::place::{self, Placed};
+use super::target::Way;
+use super::{Restore, kept, told};
+use crate::ending::{self, Complaints, Ending};
+use crate::host::boxed;
+use crate::remote;
+use crate::secrets::Secrets;
+use crate::{allowed, authorize, users};
+
+/// How long a host may say nothing, in seconds: rsync's `--timeout`.
+const SILENCE: u32 = 600;
+
+/// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities. With a
+/// filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
+const DISARMED: [&str; 3] = ["--chmod=Fug-s", "--filter=-x security.capability", "--filter=-x system.*"];
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+struct Plan {
+    /// The names as they land.
+    names: Vec<PathBuf>,
+    /// Those that are there already and stay.
+    left: Vec<PathBuf>,
+}
+
+impl Restore<'_> {
+    /// The key that may write on the host.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub(super) fn write_key(&self) -> Result<PathBuf, Stop> {
+        let key = authorize::restore_key(self.config, self.host);
+        if key.is_file() {
+            return Ok(key);
+        }
+        let name = &self.host.name;
+        let text = format!(
+            "nothing may write on {name}; run `phobos-pull authorize {name} --restore`, and put the line there"
+        );
+        Err(Stop::new(Exit::Config, text))
+    }
+
+    /// Sends what is `asked` for in `space`, to the host; or says what would be, where it is to be a dry run.
+    ///
+    /// # Errors
+    ///
+    /// When the host does not let us, or something could not be sent; what was sent until then is whole, and stays.
+    pub(super) fn send(
+        &self,
+        way: &Way<'_>,
+        space: &Dir,
+        asked: &[PathBuf],
+        holding: &Path,
+    ) -> Result<Placed, anyhow::Error> {
+        let Self { config, paths, host, .. } = *self;
+        let owner = space.stat_self()?.uid;
+        if owner == 0 {
+            let text =
+                format!("what {} has is root's here, which sends nothing; give it back into a folder here", host.name);
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        // rsync asks for the path of the folder that it is in, and has one in its own mount namespace only.
+        let [seen, meant] = [place::open(space.path())?.stat_self()?, space.stat_self()?];
+        if (seen.dev, seen.ino) != (meant.dev, meant.ino) {
+            return Err(Stop::new(Exit::Refused, format!("{} is another folder by now", shown(space.path()))).into());
+        }
+        let program = std::env::current_exe().context("cannot find this program")?;
+        users::sweep(self.system, &program, owner)?;
+        let secrets = Secrets::lend(config, paths, host, &self.write_key()?, owner, "restore")?;
+        let users = users::lend(owner, paths, &format!(".{}.restore.users", host.name))?;
+        let alias = Alias { id: owner, passwd: users.path().to_owned() };
+        let sender = Sender {
+            restore: self,
+            way,
+            space,
+            asked,
+            holding,
+            secrets: secrets.as_ref(),
+            alias: &alias,
+            program: &program,
+        };
+        let result = sender.run();
+        let result = teardown::join(result.map_err(boxed), users::sweep(self.system, &program, owner).map_err(boxed));
+        let result = teardown::join(result, Lent::close(users));
+        Ok(teardown::join(result, secrets.map_or(Ok(()), Secrets::close))?)
+    }
+}
+
+/// One host that files are sent to.
+struct Sender<'a> {
+    restore: &'a Restore<'a>,
+    way: &'a Way<'a>,
+    space: &'a Dir,
+    asked: &'a [PathBuf],
+    holding: &'a Path,
+    secrets: Option<&'a Secrets>,
+    alias: &'a Alias,
+    program: &'a Path,
+}
+
+impl Sender<'_> {
+    fn run(&self) -> Result<Placed, anyhow::Error> {
+        let args = self.restore.args;
+        let Plan { mut names, left } = self.plan(args.overwrite)?;
+        let mut placed = Placed { left: left.iter().map(|name| shown(name)).collect(), ..Placed::default() };
+        if args.dry_run {
+            let all = names.iter().map(|name| (name, false)).chain(left.iter().map(|name| (name, true)));
+            told::sent(self.space, all.map(|(name, left)| (self.place(name), name.as_path(), left)), args.json)?;
+            return Ok(placed);
+        }
+        if !args.privileged {
+            placed.held_back = self.privileged(&mut names)?;
+        }
+        if !names.is_empty() {
+            let list: Vec<u8> = names.iter().flat_map(|name| [self.inside(name).as_bytes(), b"\0"].concat()).collect();
+            let keeps = if args.overwrite { None } else { Some("--ignore-existing") };
+            let mut call = self.call(&["--files-from=-", "--from0"], keeps).stdin(list);
+            call = call.args(["--", "."]).arg(self.target());
+            let fetched = self.rsync(&call, &mut |_| {})?;
+            placed.bytes = fetched.stats.bytes_transferred;
+            placed.put = u64::try_from(names.len())?;
+        }
+        placed.tell(&self.restore.host.name);
+        Ok(placed)
+    }
+
+    /// Asks the host what it lacks, and what of it may be replaced.
+    fn plan(&self, replaces: bool) -> Result<Plan, anyhow::Error> {
+        let (mut names, mut left, mut taken) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut strange = None;
+        // Whatever the host's own side says is among what our rsync says.
+        let mut note = |all: &mut BTreeSet<PathBuf>, said: &str| match self.landed(said) {
+            // The folder that all goes into.
+            _ if said == "./" => {}
+            Some(name) => drop(all.insert(name)),
+            None => drop(strange.get_or_insert_with(|| shown_text(said))),
+        };
+        self.ask("--ignore-existing", &mut |event| match event {
+            CopyEvent::Change(change) if change.kind == ChangeKind::Created => note(&mut names, change.name),
+            CopyEvent::Left(name) => note(&mut left, name),
+            _ => {}
+        })?;
+        if replaces {
+            self.ask("--existing", &mut |event| match event {
+                // A folder stays as it is, and so does what is of another kind there.
+                CopyEvent::Change(change) if change.kind == ChangeKind::Changed && !change.name.ends_with('/') => {
+                    note(&mut taken, change.name);
+                }
+                _ => {}
+            })?;
+        }
+        if let Some(name) = strange {
+            let text =
+                format!("{} asks for what nobody wants to give it: {name}; nothing was sent", self.restore.host.name);
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        let left = left.difference(&taken).cloned().collect();
+        Ok(Plan { names: names.union(&taken).cloned().collect(), left })
+    }
+
+    /// The name that rsync shows as `said`, if it is that of something which is asked for and there.
+    fn landed(&self, said: &str) -> Option<PathBuf> {
+        let name = rsync::name(said.strip_suffix('/').unwrap_or(said));
+        let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+        let first = name.components().next()?.as_os_str();
+        let is_asked = self.asked.iter().any(|path| path.file_name().is_none_or(|last| last == first));
+        let is_there = || self.space.stat(&self.place(&name)).is_ok_and(|stat| stat.is_some());
+        (is_plain && is_asked && is_there()).then_some(name)
+    }
+
+    /// A dry run over all that is asked for.
+    fn ask(&self, which: &str, see: &mut dyn FnMut(CopyEvent<'_>)) -> Result<(), anyhow::Error> {
+        let call = self.call(&["--dry-run", "--recursive", "--info=skip1", "--out-format=%i %n"], Some(which));
+        let asked = self.asked.iter().map(|path| match path.file_name() {
+            Some(name) => cut(path.parent(), Path::new(name)),
+            None => OsString::from("./"),
+        });
+        let call = call.arg("--").args(asked).arg(self.target());
+        self.rsync(&call, see).map(drop)
+    }
+
+    /// The call, confined, but for what is sent and whereto.
+    fn call(&self, more: &[&str], which: Option<&str>) -> Invocation {
+        let Restore { host, args, .. } = *self.restore;
+        let own = [
+            "--archive",
+            "--no-recursive",
+            "--relative",
+            // A folder that is not in the list stays as it is, the one that all goes into first of all.
+            "--no-implied-dirs",
+            "--hard-links",
+            "--acls",
+            "--xattrs",
+            "--numeric-ids",
+            "--sparse",
+        ];
+        let call = Invocation::new("rsync").args(own).arg("--fake-super").args(more).args(which);
+        // What is to be replaced is, whatever its time is: rrsync takes no word of how finely times are compared.
+        let call = call.args(args.overwrite.then_some("--ignore-times"));
+        let call = if args.privileged { call } else { call.args(DISARMED) };
+        let call = call
+            .args(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", crate::transfer::in_bytes(limit))));
+        let call = call.args(self.restore.not_the_hosts(self.holding)).arg(format!("--timeout={SILENCE}"));
+        let files = Secrets::files(self.secrets);
+        let call = call.args(rsync::told(true)).args(["--no-old-args", "--no-secluded-args"]);
+        let call =
+            call.arg(format!("--rsh={}", rsync::rsh(&remote::ssh(host, files)))).bound().limit(host.time_limit.0);
+        let secrets = [files.identity, files.known_hosts];
+        allowed::confinement(host, self.way.origin, self.space.path(), Some(self.alias.clone()), &secrets, None)
+            .confine(self.program, call)
+    }
+
+    /// Runs one rsync, and judges its end.
+    fn rsync(&self, call: &Invocation, see: &mut dyn FnMut(CopyEvent<'_>)) -> Result<Fetched, anyhow::Error> {
+        let name = &self.restore.host.name;
+        let mut complaints = Complaints::default();
+        let fetched =
+            self.restore.watch(call, &mut complaints, see).with_context(|| format!("cannot give back to {name}"))?;
+        if fetched.code == 0 {
+            return Ok(fetched);
+        }
+        let Ending { exit, text } = ending::of(fetched.code, &complaints, name.as_str());
+        // It is the other key that has to be let in.
+        let text = text
+            .replace(&format!("`phobos-pull authorize {name}`"), &format!("`phobos-pull authorize {name} --restore`"));
+        Err(Stop::new(
+            exit,
+            format!("cannot give back to {name}: {text}; what was sent until then is whole, and stays"),
+        )
+        .into())
+    }
+
+    /// The host's folder as an argument of rsync.
+    fn target(&self) -> String {
+        let Way { host, origin, folder } = self.way;
+        let user = host.user_at(origin).map(|user| format!("{}@", user.as_str())).unwrap_or_default();
+        let Origin::Ssh { address, .. } = origin else { return String::new() };
+        format!("{user}{address}:{}", host.asked(origin, folder, true))
+    }
+
+    /// What lands at `name`, as rsync is asked for it.
+    fn inside(&self, name: &Path) -> OsString {
+        let first = name.components().next().map(|first| first.as_os_str().to_owned()).unwrap_or_default();
+        let from = self.asked.iter().find(|path| path.file_name() == Some(&first));
+        cut(from.and_then(|path| path.parent()), name)
+    }
+
+    /// What would give its user rights on the host; devices are taken out of what is sent, for rrsync knows no other way.
+    fn privileged(&self, names: &mut Vec<PathBuf>) -> Result<Vec<String>, anyhow::Error> {
+        let (mut held_back, mut sent) = (Vec::new(), Vec::with_capacity(names.len()));
+        for name in names.drain(..) {
+            let place = self.place(&name);
+            let kept = self.space.stat(&place)?.map(|stat| kept::of(self.space, &place, &stat));
+            match kept {
+                Some(kept) if matches!(kept.kind, 'b' | 'c') => {
+                    held_back.push(format!("{} (a device, left out)", shown(&name)));
+                    continue;
+                }
+                Some(kept) if kept.kind == '-' && kept.mode & 0o6000 != 0 => {
+                    held_back.push(format!("{} (runs as its owner no more)", shown(&name)));
+                }
+                _ => {}
+            }
+            sent.push(name);
+        }
+        *names = sent;
+        Ok(held_back)
+    }
+
+    /// Where in the space that is which lands at `name`.
+    fn place(&self, name: &Path) -> PathBuf {
+        Path::new(&self.inside(name)).components().filter(|part| matches!(part, Component::Normal(_))).collect()
+    }
+}
+
+/// `name` below `above`, cut where its name on the other side begins (rsync(1), "--relative"). The dot in front makes it no option, and
+/// no comment in a list of files.
+fn cut(above: Option<&Path>, name: &Path) -> OsString {
+    let above = above.filter(|above| !above.as_os_str().is_empty());
+    let parts = above.map(|above| [above.as_os_str().as_bytes(), b"/./"].concat()).unwrap_or_default();
+    OsString::from_vec([b"./", parts.as_slice(), name.as_os_str().as_bytes()].concat())
+}
