@@ -33,6 +33,7 @@ pub(crate) fn tell_with(more: &[(&str, &Path)], story: &str) {
         .arg(here.join("stories").join(story).with_extension("sh"))
         .env("STORY", folder.path())
         .env("PROGRAMS", programs)
+        .env("OLDER", phobos_tests::older_rsyncs().unwrap())
         .limit(if phobos_tests::is_long() { LONG_LIMIT } else { LIMIT });
     if let Err(error) = System::default().run(&call.stdin(Vec::new())) {
         let said = std::fs::read_to_string(folder.path().join("said")).unwrap_or_default();

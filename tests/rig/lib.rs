@@ -34,6 +34,7 @@
 //! * `light`: the fake BlinkStick (`tests/fake-blinkstick/`) is a USB device in the machine. It writes down every report it
 //!   gets, and how mappings, mounts and holders stood while the sender waited for its answer, to a port that ends in a
 //!   file on the host.
+//! * `older`: rsyncs of earlier years, for pulls.
 //! * `waiting`: the same machine, before it boots.
 //! * `main`: the same machine to play with, `cargo run -p phobos-tests --bin rig`.
 //! * `nas`: the words in which scenarios are written.
@@ -46,6 +47,7 @@ mod image;
 mod light;
 mod machine;
 mod nas;
+mod older;
 mod programs;
 mod qemu;
 mod qmp;
@@ -56,6 +58,7 @@ pub use image::PASSPHRASE;
 pub use light::{Light, Report, Witness};
 pub use machine::{Machine, make_ready};
 pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, booted, minutes, seconds, story};
+pub use older::older_rsyncs;
 pub use programs::packages;
 pub use waiting::Waiting;
 

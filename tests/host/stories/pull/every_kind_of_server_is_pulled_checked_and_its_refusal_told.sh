@@ -3,7 +3,8 @@
 # | host   | server                                   | what restricts the key      | how the server is known  |
 # |--------|------------------------------------------|-----------------------------|--------------------------|
 # | python | OpenSSH                                  | rrsync, python (3.2.4 on)   | its key                  |
-# | perl   | OpenSSH                                  | as rrsync, perl (to 3.2.3)  | its key                  |
+# | perl   | OpenSSH, and rsync 3.2.3                 | its rrsync, in Perl         | its key                  |
+# | older  | OpenSSH, and rsync 3.2.7                 | its rrsync                  | its key                  |
 # | free   | OpenSSH                                  | nothing                     | its key                  |
 # | old    | OpenSSH with an RSA key                  | rrsync                      | its key, its name hashed |
 # | vouch  | OpenSSH                                  | rrsync                      | an authority             |
@@ -15,26 +16,19 @@
 # shellcheck source=../../pull.sh
 . "$HOST/pull.sh"
 
-ssh_hosts=(python perl free old vouch loud drop behind)
+ssh_hosts=(python perl older free old vouch loud drop behind)
 for name in "${ssh_hosts[@]}" daemon; do client "$name"; echo "of $name" >"$name/home/f"; mkdir "$name/home/d"; ln -s f "$name/home/d/link"; done
 
-# What perl's rrsync took and refused: no path from the root, no option that it does not know, and 255 for its own refusals.
-cat >perl.rrsync <<'END'
-#!/bin/bash
-refuse() { echo "$1" >&2; exit 255; }
-[ -n "${SSH_ORIGINAL_COMMAND:-}" ] || refuse "perl.rrsync: Not invoked via sshd"
-read -ra words <<<"$SSH_ORIGINAL_COMMAND"
-[ "${words[0]} ${words[1]:-}" = "rsync --server" ] || refuse "perl.rrsync: SSH_ORIGINAL_COMMAND='$SSH_ORIGINAL_COMMAND' is not rsync"
-[ "${words[2]:-}" = --sender ] || refuse "perl.rrsync: sending to read-only server not allowed"
-for index in "${!words[@]}"; do
-    case ${words[index]} in --secluded-args | --old-args | -s) refuse "perl.rrsync: invalid rsync-command syntax or options" ;; esac
-    if [ "${words[index]}" = . ]; then paths=("${words[@]:index+1}"); options=("${words[@]:0:index}"); break; fi
+# The rsyncs of other years, each with its own rrsync, which calls what it finds in /usr/bin.
+declare -A releases=([perl]=bullseye [older]=bookworm); chmod 711 .
+for name in "${!releases[@]}"; do
+    # shellcheck disable=SC2153 # It comes from outside.
+    place=$OLDER/${releases[$name]}; test -x "$place/rsync" || { echo "story: no $place; \`cargo run -p phobos-tests --bin rig -- --ready\` makes it"; exit 1; }
+    ON_MOUNT="mount --bind '$place/rsync' /usr/bin/rsync" restart "$name"
+    let_in "$name" "restrict,command=\"$place/usr/bin/rrsync -ro /home\""; configure "$name" "source = ['root@$name:/home/']" "root = '/home'"
 done
-for path in "${paths[@]}"; do case $path in /* | '') refuse "perl.rrsync: unsafe arg: $path" ;; esac; done
-cd /home && exec "${options[@]}" . "${paths[@]}"
-END
-chmod 755 perl.rrsync .
-let_in perl "restrict,command=\"$STORY/perl.rrsync\""; configure perl "source = ['root@perl:/home/']" "root = '/home'"
+"$OLDER/bullseye/rsync" --version | grep 'version 3\.2\.3 '; "$OLDER/bookworm/rsync" --version | grep 'version 3\.2\.7 '
+head -n 1 "$OLDER/bullseye/usr/bin/rrsync" | grep perl
 let_in free restrict
 
 ssh-keygen -q -t rsa -b 2048 -N '' -C '' -f old.rsa
@@ -68,11 +62,11 @@ ip netns exec daemon rsync --daemon --config="$STORY/rsyncd.conf"
 configure daemon "source = ['rsync://daemon/home/']"
 
 # Good.
-expect 0 "behind: copied 1 files" pull --all --jobs 9
+expect 0 "behind: copied 1 files" pull --all --jobs 10
 for name in "${ssh_hosts[@]}"; do same "$name"; test "$(mark "$name" state)" = ok; done
 inside cmp $HOLDING/daemon/home/f "$STORY/daemon/home/f"
 for name in "${ssh_hosts[@]}" daemon; do rm "$name/home/f"; echo "more of $name" >"$name/home/g"; done
-pull --all --jobs 9 --json >outcomes; test "$(grep -c '"deleted": 1' outcomes)" = 9
+pull --all --jobs 10 --json >outcomes; test "$(grep -c '"deleted": 1' outcomes)" = 10
 for name in "${ssh_hosts[@]}"; do same "$name"; done
 
 # Checked.
@@ -84,11 +78,23 @@ for name in "${ssh_hosts[@]}" daemon; do
     fi
 done
 
+# Given back to, where the words that its rrsync does not know are taken out of the line; until then it says so.
+for name in python older perl drop; do
+    keys=$name.keys; if [ $name = drop ]; then keys=root/.ssh/authorized_keys; fi
+    cp $keys kept.keys; pull authorize $name --restore | sed "s|rrsync |$(sed -n 's/.*command="\([^ "]*rrsync\) .*/\1/p' $keys) |" >line
+    case $name in
+        perl) cut=' -no-del -no-overwrite' ;; older) cut=' -no-overwrite' ;; drop) cut='expiry-time="[0-9]*",' ;; *) cut= ;;
+    esac
+    cat line >>$keys; rm $name/home/g
+    if [ "$cut" ]; then expect 1 "cannot give back to $name: " pull restore $name /home/g --to $name:/home; cp kept.keys $keys; sed "s/$cut//" line >>$keys; fi
+    expect 0 "gave back" pull restore $name /home/g --to $name:/home; grep -x "more of $name" $name/home/g; cp kept.keys $keys
+done
+
 # No longer let in: a failure of each, never an absence.
-for name in python perl free old vouch loud behind; do : >"$name.keys"; done; : >root/.ssh/authorized_keys
+for name in python perl older free old vouch loud behind; do : >"$name.keys"; done; : >root/.ssh/authorized_keys
 echo 'hosts deny = *' >>rsyncd.conf
-expect 1 "daemon: cannot copy from rsync://daemon/home/: rsync ended with exit code 5: @ERROR: access denied to home" pull --all --jobs 9
-for name in python perl free old vouch loud drop; do
+expect 1 "daemon: cannot copy from rsync://daemon/home/: rsync ended with exit code 5: @ERROR: access denied to home" pull --all --jobs 10
+for name in python perl older free old vouch loud drop; do
     grep "error: $name: cannot copy from root@$name:.*: it does not let phobos-pull in: root@$name: Permission denied (publickey" out
 done
 grep "error: behind: cannot copy from root@behind:/home/: it does not let phobos-pull in: root@python: Permission denied (publickey" out
