@@ -13,7 +13,10 @@ done
 # Borg ends with it.
 ended -x borg
 expect 0 "5 files restored from A" ext drill; bare
-# One that is asked to end closes the drive itself.
-phobos-ext --config "$CONFIG" drill >out 2>&1 & job=$!
-until pgrep -x borg; do kill -0 $job; sleep 0.01; done; kill -TERM $job
-code=0; wait $job || code=$?; cat out; test $code = 143; bare; test "$before" = "$(sha256sum <"$A")"
+# One that is asked to end closes the drive itself, whatever it is at.
+for words in "" --full; do
+    # shellcheck disable=SC2086 # One word or none.
+    phobos-ext --config "$CONFIG" drill $words >out 2>&1 & job=$!
+    until pgrep -x borg; do kill -0 $job; sleep 0.01; done; kill -TERM $job
+    code=0; wait $job || code=$?; cat out; test $code = 143; bare; test "$before" = "$(sha256sum <"$A")"
+done
