@@ -91,7 +91,11 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
 }
 
 /// Keeps other checks away until it is dropped: by a lock in `folder` that nobody else can open.
-fn alone(folder: &Path) -> Result<File, anyhow::Error> {
+///
+/// # Errors
+///
+/// When one is under way.
+pub(crate) fn alone(folder: &Path) -> Result<File, anyhow::Error> {
     fs::make_passage(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let lock = flock::open(&fs::Dir::open(folder)?, Path::new(LOCK))?;
     let taken = flock::within(lock, Duration::ZERO);

@@ -196,8 +196,7 @@ impl Restore<'_> {
         }
         self.job(frame, light, || {
             let owner = space.stat_self()?.uid;
-            let base = self.config.backup.uid_base;
-            if (base..base.saturating_add(crate::space::HOSTS)).contains(&owner) {
+            if self.is_of_a_host(owner) {
                 // Nobody of the host's own user may change what is read.
                 let program = std::env::current_exe().context("cannot find this program")?;
                 users::sweep(self.system, &program, owner)?;
@@ -257,7 +256,6 @@ impl Restore<'_> {
             return self.to_host(frame, light, || {
                 let stage = Stage::make(target)?;
                 let space = extract(&stage)?;
-                stage.let_through()?;
                 let placed = self.send(way, &space, asked, &self.config.backup.holding)?;
                 drop(space);
                 stage.close()?;
@@ -367,6 +365,12 @@ impl Restore<'_> {
             return Err(Stop::new(Exit::Failed, text).into());
         }
         Ok(fetched.stats.bytes_transferred)
+    }
+
+    /// Whether the user is one that a holding space belongs to, and nothing else.
+    fn is_of_a_host(&self, user: u32) -> bool {
+        let base = self.config.backup.uid_base;
+        (base..base.saturating_add(crate::space::HOSTS)).contains(&user)
     }
 
     /// Runs an rsync, shows how far it has come, hears what it complains of, and passes the rest to `see`.

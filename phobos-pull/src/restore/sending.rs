@@ -15,6 +15,7 @@ use phobos_core::progress::{ChangeKind, CopyEvent};
 use phobos_core::rsync::{self, Fetched};
 use phobos_core::sandbox::{Alias, Lent};
 use phobos_core::teardown;
+use phobos_site::archives;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::pull::Origin;
 
@@ -25,14 +26,20 @@ use crate::ending::{self, Complaints, Ending};
 use crate::host::boxed;
 use crate::remote;
 use crate::secrets::Secrets;
-use crate::{allowed, authorize, users};
+use crate::space::user_of_checks;
+use crate::{allowed, authorize, check, users};
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
 const SILENCE: u32 = 600;
 
-/// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities. With a
-/// filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
-const DISARMED: [&str; 3] = ["--chmod=Fug-s", "--filter=-x security.capability", "--filter=-x system.*"];
+/// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities, which
+/// rsync keeps under another name. With a filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
+const DISARMED: [&str; 4] = [
+    "--chmod=Fug-s",
+    "--filter=-x user.rsync.security.capability",
+    "--filter=-x security.capability",
+    "--filter=-x system.*",
+];
 
 /// What is to be sent.
 #[derive(Debug, Default)]
@@ -74,19 +81,18 @@ impl Restore<'_> {
         holding: &Path,
     ) -> Result<Placed, anyhow::Error> {
         let Self { config, paths, host, .. } = *self;
-        let owner = space.stat_self()?.uid;
-        if owner == 0 {
-            let text =
-                format!("what {} has is root's here, which sends nothing; give it back into a folder here", host.name);
-            return Err(Stop::new(Exit::Refused, text).into());
-        }
+        let (owner, reads_all) = self.sends_as(space)?;
+        // Of checks, whose user it may be, none is under way.
+        let is_of_checks = owner == user_of_checks(config.backup.uid_base);
+        let _alone = is_of_checks.then(|| check::alone(&paths.runtime.join("pull"))).transpose()?;
         // rsync asks for the path of the folder that it is in, and has one in its own mount namespace only.
         let [seen, meant] = [place::open(space.path())?.stat_self()?, space.stat_self()?];
         if (seen.dev, seen.ino) != (meant.dev, meant.ino) {
             return Err(Stop::new(Exit::Refused, format!("{} is another folder by now", shown(space.path()))).into());
         }
         let program = std::env::current_exe().context("cannot find this program")?;
-        users::sweep(self.system, &program, owner)?;
+        let sweep = || if self.is_of_a_host(owner) { users::sweep(self.system, &program, owner) } else { Ok(()) };
+        sweep()?;
         let secrets = Secrets::lend(config, paths, host, &self.write_key()?, owner, "restore")?;
         let users = users::lend(owner, paths, &format!(".{}.restore.users", host.name))?;
         let alias = Alias { id: owner, passwd: users.path().to_owned() };
@@ -98,12 +104,31 @@ impl Restore<'_> {
             holding,
             secrets: secrets.as_ref(),
             alias: &alias,
+            reads_all,
             program: &program,
         };
         let result = sender.run();
-        let result = teardown::join(result.map_err(boxed), users::sweep(self.system, &program, owner).map_err(boxed));
+        let result = teardown::join(result.map_err(boxed), sweep().map_err(boxed));
         let result = teardown::join(result, Lent::close(users));
         Ok(teardown::join(result, secrets.map_or(Ok(()), Secrets::close))?)
+    }
+
+    /// The user who sends what is in `space`, and whether it is not that user's: what Borg has extracted is nobody's, as other programs
+    /// are, none of which is to get at the key.
+    fn sends_as(&self, space: &Dir) -> Result<(u32, bool), anyhow::Error> {
+        let Self { config, host, .. } = *self;
+        let owner = space.stat_self()?.uid;
+        if owner == 0 {
+            let text =
+                format!("what {} has is root's here, which sends nothing; give it back into a folder here", host.name);
+            return Err(Stop::new(Exit::Refused, text).into());
+        }
+        if owner != archives::user()? {
+            return Ok((owner, false));
+        }
+        let own = Dir::open(&config.backup.holding).and_then(|holding| holding.stat(Path::new(host.name.as_str())));
+        let own = own.ok().flatten().map(|stat| stat.uid).filter(|owner| self.is_of_a_host(*owner));
+        Ok((own.unwrap_or_else(|| user_of_checks(config.backup.uid_base)), true))
     }
 }
 
@@ -116,6 +141,8 @@ struct Sender<'a> {
     holding: &'a Path,
     secrets: Option<&'a Secrets>,
     alias: &'a Alias,
+    /// Whether what is sent is another user's.
+    reads_all: bool,
     program: &'a Path,
 }
 
@@ -227,8 +254,10 @@ impl Sender<'_> {
         let call =
             call.arg(format!("--rsh={}", rsync::rsh(&remote::ssh(host, files)))).bound().limit(host.time_limit.0);
         let secrets = [files.identity, files.known_hosts];
-        allowed::confinement(host, self.way.origin, self.space.path(), Some(self.alias.clone()), &secrets, None)
-            .confine(self.program, call)
+        let mut sandbox =
+            allowed::confinement(host, self.way.origin, self.space.path(), Some(self.alias.clone()), &secrets, None);
+        sandbox.reads_all = self.reads_all;
+        sandbox.confine(self.program, call)
     }
 
     /// Runs one rsync, and judges its end.

@@ -95,15 +95,6 @@ impl Stage {
         Ok(scratch)
     }
 
-    /// Lets others through to what is theirs in it, and still see nothing else: rsync gets everywhere by its whole path.
-    ///
-    /// # Errors
-    ///
-    /// When that is not possible.
-    pub(super) fn let_through(&self) -> Result<(), anyhow::Error> {
-        Ok(self.own.set_mode(0o711)?)
-    }
-
     /// Takes from what was copied whatever would give its user rights here: devices go, set-user-ID and set-group-ID bits and
     /// capabilities of files are taken off. Says what it was.
     ///

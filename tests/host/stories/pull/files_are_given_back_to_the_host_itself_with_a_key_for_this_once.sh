@@ -51,21 +51,35 @@ test "$(stat -c '%a %u' luv/home/one)" = "751 4711"; rm luv/home/one
 drive A 200; ext --drive A; safe A
 rm -rf luv/home/jon; let_write; expect 0 "gave back" to_luv "${all[@]}" --from drive A --privileged; safe A; as_before
 export CREDENTIALS_DIRECTORY=$STORY/credentials
-mkdir credentials scratch; chmod 711 . scratch; printf 'the passphrase\n' >credentials/borg-passphrase
+mkdir credentials scratch; chmod 700 scratch; printf 'the passphrase\n' >credentials/borg-passphrase
 inside sh -c 'rm -r /backup/borg; export BORG_PASSPHRASE="the passphrase"; borg init -e repokey /backup/borg; borg create /backup/borg::nas-1 /backup/holding'
 rm -rf luv/home/jon luv/home/$'\xff\xfe\e[2J'; let_write
 expect 0 "" env TMPDIR="$STORY/scratch" phobos-pull --config "$CONFIG" restore luv /home/jon --from archive nas-1 --to luv:/home --dry-run
 grep -E ' jon/one$' out; test ! -e luv/home/jon; test -z "$(ls -A scratch)"
 expect 0 "gave back" env TMPDIR="$STORY/scratch" phobos-pull --config "$CONFIG" restore luv /home/jon $'/home/\xff\xfe\e[2J' --from archive nas-1 --to luv:/home --privileged
 as_before; test -z "$(ls -A scratch)"
+# Where no space is left that belongs to somebody, and while another program of nobody's is at work, which nothing is done to.
+setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000 & sleeper=$!
+inside mv $HOLDING/luv $HOLDING/.aside; rm luv/home/jon/two; let_write
+expect 0 "gave back" env TMPDIR="$STORY/scratch" phobos-pull --config "$CONFIG" restore luv /home/jon/two --from archive nas-1 --to luv:/home/jon
+grep -x long luv/home/jon/two; kill $sleeper; inside mv $HOLDING/.aside $HOLDING/luv
 
-# A host that is cut off keeps what has come whole, and the rest comes next time; the key is still good for that.
+# One that is stopped leaves nothing under a final name that is not whole, and no process; the key is good for the next one.
 big_file luv film; pull luv 2>/dev/null; rm luv/home/film; echo "bandwidth-limit = '600KiB'" >>pull.d/luv.toml; let_write
 phobos-pull --config "$CONFIG" restore luv /home/film --to luv:/home >out 2>&1 & job=$!
 until find luv/home -name '.film.*' -size +100k | grep -q .; do kill -0 $job; sleep 0.02; done
-kill "$(cat luv.pid)"; pkill -KILL -f 'sshd: root' -P 1 || true
 kill -TERM $job; code=0; wait $job || code=$?; cat out; test $code = 143; test ! -e luv/home/film; test -s keys/restore-luv
 if pgrep -u "$(owner luv)"; then echo "story: something of the host's user is left"; exit 1; fi
 test -z "$(find /run/phobos/pull -name '.luv.restore*')"
-server luv; sed -i /bandwidth/d pull.d/luv.toml; expect 0 "gave back 6 MB" to_luv /home/film
+sed -i /bandwidth/d pull.d/luv.toml; expect 0 "gave back 6 MB" to_luv /home/film
+
+# Without a word no capabilities come either.
+cp /usr/bin/true luv/home/cap; capability='security.capability=0x0100000200200000000000000000000000000000'
+setfattr -n ${capability%%=*} -v ${capability#*=} luv/home/cap; setfattr -n user.colour -v blue luv/home/cap; pull luv
+for words in "" --privileged; do
+    let_write; rm luv/home/cap
+    # shellcheck disable=SC2086 # One word or none.
+    to_luv /home/cap $words; getfattr -d -m - -e hex luv/home/cap >got; grep user.colour got
+    if [ "$words" ]; then grep -x $capability got; else never grep security got; fi
+done
 grep -c '"job":"restore","object":"luv".*"exit":0,"bytes":' /var/lib/phobos/history.jsonl
