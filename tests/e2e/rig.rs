@@ -23,6 +23,13 @@ fn rig_smoke() -> Story {
         ensure!(!yellow.witness.holders.is_empty(), "{yellow}");
 
         nas.sh("umount /extbackup && cryptsetup close extbackup")?;
+        // phobos-core's example, which leaves nothing open either, also where the key is not the right one.
+        let said = nas.sh(&format!(
+            "set -e; copy() {{ /usr/local/lib/rig/e2e-example-copy-to-drive {} $1 /etc/apt; }}; copy /etc/phobos/keys/A.key; \
+             ! copy /etc/hostname 2>&1; ! ls /dev/mapper | grep -v control; ! grep mapper /proc/self/mountinfo",
+            a.uuid
+        ))?;
+        ensure!(said.contains("the drive can be taken away") && said.contains("cannot unlock "), "{said}");
         set_light(nas, "050001000c00")?;
         let green = nas.wait_for_light(Light::Green, seconds(10))?;
         ensure!(green.witness.is_at_rest(), "{green}");

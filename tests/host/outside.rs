@@ -1,4 +1,4 @@
-//! A tool of somebody else's, outside the workspace, that uses phobos-core: it is built as theirs would be.
+//! phobos-core as others use it: its examples, and a tool of somebody else's, outside the workspace, which is built as theirs would be.
 
 use std::fs;
 use std::path::Path;
@@ -6,10 +6,15 @@ use std::time::Duration;
 
 use phobos_core::exec::{Exec, Invocation, System};
 
-use crate::miniature::tell_with;
+use crate::miniature::{tell, tell_with};
 
 /// How long its building may take: the library's dependencies are built for it anew.
 const LIMIT: Duration = Duration::from_secs(600);
+
+#[test]
+fn the_examples_do_what_they_say() {
+    tell("outside/the_examples_do_what_they_say");
+}
 
 #[test]
 fn a_tool_outside_the_workspace_locks_mounts_copies_and_closes() {

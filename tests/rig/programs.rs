@@ -14,6 +14,9 @@ use crate::qemu::PROGRAMS_SIZE;
 /// What is not a program of the product, and where it goes.
 const HELPER: &str = "fake-blinkstick";
 
+/// An example of phobos-core that takes an encrypted drive.
+const EXAMPLE: &str = "e2e-example-copy-to-drive";
+
 /// The tar file, once it is made.
 static MADE: Mutex<Option<PathBuf>> = Mutex::new(None);
 
@@ -118,9 +121,11 @@ fn build_into(tree: &Path) -> Result<()> {
     for folder in [&helpers, &units] {
         fs::create_dir_all(folder)?;
     }
-    fs::copy(built.join(HELPER), helpers.join(HELPER))?;
+    for name in [HELPER, EXAMPLE] {
+        fs::copy(built.join(name), helpers.join(name))?;
+    }
     // Their symbols are three quarters of them, and every machine unpacks them.
-    let mut programs = vec![helpers.join(HELPER)];
+    let mut programs = vec![helpers.join(HELPER), helpers.join(EXAMPLE)];
     for entry in fs::read_dir(tree.join("usr/local/bin"))? {
         let path = entry?.path();
         // One of them is a script.
