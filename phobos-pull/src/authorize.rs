@@ -79,6 +79,12 @@ fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool)
     let root = in_one_line(host)?;
     client::say(&format!("{}\n", ssh::write_line(root, &until.format("%Y%m%d").to_string(), replaces, &key)))?;
     let (name, users) = (&host.name, users(host).join(" and "));
+    if let Some(jump) = &host.jump {
+        let servers = client::servers(host)?;
+        let to = servers.iter().skip(1).map(|server| format!(",permitopen=\"{}:{}\"", server.address, server.port));
+        let to = to.collect::<String>();
+        log::info!("on {}, which is on the way, its line is: restrict,port-forwarding{to} {key}", jump.address);
+    }
     log::info!(
         "on {name}: add this line to .ssh/authorized_keys of {users}, and take it out again afterwards; until {until} it lets this machine \
          write below {}; `phobos-pull restore {name} PATH --to {name}:/FOLDER` uses the key, and removes it here when that is done",

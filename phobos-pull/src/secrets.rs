@@ -11,6 +11,9 @@ use phobos_site::pull::{Host, Origin};
 
 use crate::remote::{self, Files};
 
+/// What is lent for a restore to the host.
+pub(crate) const RESTORE: &str = "restore";
+
 /// What a pull or a check has borrowed; both belong to root alone, wherever they lie and whatever their modes are.
 #[derive(Debug)]
 pub(crate) struct Secrets {
@@ -45,6 +48,15 @@ impl Secrets {
             return Err(Stop::new(Exit::Refused, message).into());
         }
         let folder = paths.runtime.join("pull");
+        // What a restore to the host that was killed has left: its key can write there. The caller has the host's lock.
+        if purpose.is_empty() {
+            for what in ["key", "hosts", "users"] {
+                match std::fs::remove_file(folder.join(format!(".{}.{RESTORE}.{what}", host.name))) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+                    _ => {}
+                }
+            }
+        }
         // No host's name begins with a dot.
         let names = match purpose {
             "" => [host.name.to_string(), format!(".{}.hosts", host.name)],

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
+use rustix::io::Errno;
 
 /// The attribute: `MODE MAJOR,MINOR UID:GID`, the mode in octal with the bits of the kind.
 const ATTRIBUTE: &str = "user.rsync.%stat";
@@ -29,6 +30,21 @@ pub(super) struct Kept {
 pub(super) fn of(folder: &Dir, name: &Path, stat: &Stat) -> Kept {
     let kept = folder.attribute(name, OsStr::new(ATTRIBUTE)).ok();
     kept.and_then(|text| parse(&text)).unwrap_or_else(|| as_it_is(stat))
+}
+
+/// As [`of`], but nothing where what is kept cannot be understood: rsync reads it more leniently, and what only it understands may be a
+/// device.
+pub(super) fn strictly(folder: &Dir, name: &Path, stat: &Stat) -> Option<Kept> {
+    let is_absent = |error: &std::io::Error| {
+        error
+            .raw_os_error()
+            .is_some_and(|code| [Errno::NODATA, Errno::OPNOTSUPP].map(Errno::raw_os_error).contains(&code))
+    };
+    match folder.attribute(name, OsStr::new(ATTRIBUTE)) {
+        Ok(text) => parse(&text),
+        Err(FsError::Io { source, .. }) if is_absent(&source) => Some(as_it_is(stat)),
+        Err(_) => None,
+    }
 }
 
 /// What a file of the host is by `stat` alone.

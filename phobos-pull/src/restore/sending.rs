@@ -25,12 +25,15 @@ use super::{Restore, kept, told};
 use crate::ending::{self, Complaints, Ending};
 use crate::host::boxed;
 use crate::remote;
-use crate::secrets::Secrets;
+use crate::secrets::{RESTORE, Secrets};
 use crate::space::user_of_checks;
 use crate::{allowed, authorize, check, users};
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
 const SILENCE: u32 = 600;
+
+/// rsync's exit code for some files that could not be copied (rsync(1), "EXIT VALUES").
+const PARTIAL: i32 = 23;
 
 /// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities, which
 /// rsync keeps under another name. With a filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
@@ -93,8 +96,8 @@ impl Restore<'_> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let sweep = || if self.is_of_a_host(owner) { users::sweep(self.system, &program, owner) } else { Ok(()) };
         sweep()?;
-        let secrets = Secrets::lend(config, paths, host, &self.write_key()?, owner, "restore")?;
-        let users = users::lend(owner, paths, &format!(".{}.restore.users", host.name))?;
+        let secrets = Secrets::lend(config, paths, host, &self.write_key()?, owner, RESTORE)?;
+        let users = users::lend(owner, paths, &format!(".{}.{RESTORE}.users", host.name))?;
         let alias = Alias { id: owner, passwd: users.path().to_owned() };
         let sender = Sender {
             restore: self,
@@ -164,7 +167,7 @@ impl Sender<'_> {
             let keeps = if args.overwrite { None } else { Some("--ignore-existing") };
             let mut call = self.call(&["--files-from=-", "--from0"], keeps).stdin(list);
             call = call.args(["--", "."]).arg(self.target());
-            let fetched = self.rsync(&call, &mut |_| {})?;
+            let fetched = self.rsync(&call, &[0], &mut |_| {})?;
             placed.bytes = fetched.stats.bytes_transferred;
             placed.put = u64::try_from(names.len())?;
         }
@@ -184,7 +187,11 @@ impl Sender<'_> {
             None => drop(strange.get_or_insert_with(|| shown_text(said))),
         };
         self.ask("--ignore-existing", &mut |event| match event {
-            CopyEvent::Change(change) if change.kind == ChangeKind::Created => note(&mut names, change.name),
+            // Of another name of a file rsync does not say that it is new where the folder to put it into is yet to be made: what is
+            // there would be passed over here.
+            CopyEvent::Change(change) if change.kind == ChangeKind::Created || !change.name.ends_with('/') => {
+                note(&mut names, change.name);
+            }
             CopyEvent::Left(name) => note(&mut left, name),
             _ => {}
         })?;
@@ -202,6 +209,10 @@ impl Sender<'_> {
                 format!("{} asks for what nobody wants to give it: {name}; nothing was sent", self.restore.host.name);
             return Err(Stop::new(Exit::Refused, text).into());
         }
+        // What is there in the place of a folder may be a link: nothing is written through it.
+        let is_beyond = |name: &PathBuf| name.ancestors().skip(1).any(|above| left.contains(above));
+        names.retain(|name| !is_beyond(name));
+        taken.retain(|name| !is_beyond(name));
         let left = left.difference(&taken).cloned().collect();
         Ok(Plan { names: names.union(&taken).cloned().collect(), left })
     }
@@ -224,7 +235,9 @@ impl Sender<'_> {
             None => OsString::from("./"),
         });
         let call = call.arg("--").args(asked).arg(self.target());
-        self.rsync(&call, see).map(drop)
+        // What a folder with something in it is in the way of stays, and nobody is told of it; what cannot be read here was told before.
+        let good: &[i32] = if which == "--existing" { &[0, PARTIAL] } else { &[0] };
+        self.rsync(&call, good, see).map(drop)
     }
 
     /// The call, confined, but for what is sent and whereto.
@@ -260,13 +273,18 @@ impl Sender<'_> {
         sandbox.confine(self.program, call)
     }
 
-    /// Runs one rsync, and judges its end.
-    fn rsync(&self, call: &Invocation, see: &mut dyn FnMut(CopyEvent<'_>)) -> Result<Fetched, anyhow::Error> {
+    /// Runs one rsync, and judges its end, which is to be one of the `good` exit codes.
+    fn rsync(
+        &self,
+        call: &Invocation,
+        good: &[i32],
+        see: &mut dyn FnMut(CopyEvent<'_>),
+    ) -> Result<Fetched, anyhow::Error> {
         let name = &self.restore.host.name;
         let mut complaints = Complaints::default();
         let fetched =
             self.restore.watch(call, &mut complaints, see).with_context(|| format!("cannot give back to {name}"))?;
-        if fetched.code == 0 {
+        if good.contains(&fetched.code) {
             return Ok(fetched);
         }
         let Ending { exit, text } = ending::of(fetched.code, &complaints, name.as_str());
@@ -300,13 +318,17 @@ impl Sender<'_> {
         let (mut held_back, mut sent) = (Vec::new(), Vec::with_capacity(names.len()));
         for name in names.drain(..) {
             let place = self.place(&name);
-            let kept = self.space.stat(&place)?.map(|stat| kept::of(self.space, &place, &stat));
+            let kept = self.space.stat(&place)?.map(|stat| kept::strictly(self.space, &place, &stat));
             match kept {
-                Some(kept) if matches!(kept.kind, 'b' | 'c') => {
+                Some(None) => {
+                    held_back.push(format!("{} (what it is cannot be understood, left out)", shown(&name)));
+                    continue;
+                }
+                Some(Some(kept)) if matches!(kept.kind, 'b' | 'c') => {
                     held_back.push(format!("{} (a device, left out)", shown(&name)));
                     continue;
                 }
-                Some(kept) if kept.kind == '-' && kept.mode & 0o6000 != 0 => {
+                Some(Some(kept)) if kept.kind == '-' && kept.mode & 0o6000 != 0 => {
                     held_back.push(format!("{} (runs as its owner no more)", shown(&name)));
                 }
                 _ => {}

@@ -39,10 +39,21 @@ test "$(stat -c '%i %Y %a %u' luv/home/jon/two)" = "$before"; test "$(stat -c %a
 let_write; hex() { echo "$1" | od -An -tx1 | tr -d ' \n'; }
 printf '#!/bin/sh\nexec "%s/a-client-that-lies" %s=%s -- $SSH_ORIGINAL_COMMAND\n' "$STORY" "$(hex 'jon/two exists')" "$(hex '<f+++++++++ ..')" >lie; chmod 755 lie; chmod 711 .
 sed -i "s|command=\"rrsync -wo[^\"]*\"|command=\"$STORY/lie\"|" luv.keys; expect 65 "luv asks for what nobody wants to give it: .." to_luv /home/jon /home/srv
+# Nothing is written through a link in the place of a folder, with a word neither.
+mkdir luv/home/other; rm -r luv/home/jon/d; ln -s ../other luv/home/jon/d
+for words in "" --overwrite; do
+    # shellcheck disable=SC2086 # One word or none.
+    let_write $words; to_luv /home/jon $words >said.link 2>&1; cat said.link; grep -F "because it was there: " said.link; test -z "$(ls luv/home/other)"
+done
+rm luv/home/jon/d; rmdir luv/home/other; echo mine >luv/home/jon/two
+# Into a folder that is yet to be made, with all names of a file.
+let_write; expect 0 "gave back" to_luv /home/jon/d; configure luv "source = ['root@luv:/home/']" "root = '/home'"; let_write; grep -F ' /home" ' line
+expect 0 "gave back" pull restore luv /home/jon --to luv:/home/new; test "$(stat -c %h luv/home/new/jon/one)" = 2; test luv/home/new/jon/one -ef luv/home/new/jon/d/uno
+rm -r luv/home/new luv/home/d; mkdir luv/home/jon/d; ln luv/home/jon/one luv/home/jon/d/uno; configure luv "source = ['root@luv:/home/']"
 # Replaced is what somebody has let us replace, and with a word here; never something of another kind.
 let_write; expect 0 "" to_luv /home/jon --overwrite; grep -x mine luv/home/jon/two
 let_write --overwrite; never grep no-overwrite line; rm luv/home/pipe; mkdir luv/home/pipe
-expect 0 "left as it was, because it was there: pipe" to_luv /home/jon /home/pipe --overwrite; grep -x long luv/home/jon/two; rmdir luv/home/pipe
+expect 0 "left as it was, because it was there: " to_luv /home/jon /home/pipe --overwrite; grep -E "was there: .*pipe" out; grep -x long luv/home/jon/two; rmdir luv/home/pipe
 # Without a word no rights come with it.
 let_write; rm luv/home/jon/one; expect 0 "not given back as the host has it: one (runs as its owner no more)" to_luv /home/jon/one
 test "$(stat -c '%a %u' luv/home/one)" = "751 4711"; rm luv/home/one
@@ -73,6 +84,12 @@ if pgrep -u "$(owner luv)"; then echo "story: something of the host's user is le
 test -z "$(find /run/phobos/pull -name '.luv.restore*')"
 sed -i /bandwidth/d pull.d/luv.toml; expect 0 "gave back 6 MB" to_luv /home/film
 
+# What rsync alone would take for a device is left out.
+for lie in '20666  1,3 0:0' ' 20666 1,3 0:0' '20666 1,3 0:0x'; do
+    inside sh -c "cd $HOLDING/luv/home; echo x >lie; chown $(owner luv):$(owner luv) lie; setfattr -n user.rsync.%stat -v '$lie' lie"
+    let_write; expect 0 "lie (what it is cannot be understood, left out)" to_luv /home/lie; test ! -e luv/home/lie
+done
+inside rm $HOLDING/luv/home/lie
 # Without a word no capabilities come either.
 cp /usr/bin/true luv/home/cap; capability='security.capability=0x0100000200200000000000000000000000000000'
 setfattr -n ${capability%%=*} -v ${capability#*=} luv/home/cap; setfattr -n user.colour -v blue luv/home/cap; pull luv
