@@ -217,7 +217,8 @@ pub fn name(shown: &str) -> PathBuf {
     let mut rest = shown;
     while let Some((before, after)) = rest.split_once("\\#") {
         bytes.extend_from_slice(before.as_bytes());
-        let byte = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let digits = after.get(..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         rest = if let Some(byte) = byte {
             bytes.push(byte);
             after.get(3..).unwrap_or_default()

@@ -75,15 +75,19 @@ fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool)
         make_key(system, &identity)?;
     }
     let until = Local::now().date_naive().checked_add_days(Days::new(DAYS)).context("this machine's clock is wrong")?;
+    let day = until.format("%Y%m%d").to_string();
     let key = ssh::public_key(system, &identity)?;
     let root = in_one_line(host)?;
-    client::say(&format!("{}\n", ssh::write_line(root, &until.format("%Y%m%d").to_string(), replaces, &key)))?;
+    client::say(&format!("{}\n", ssh::write_line(root, &day, replaces, &key)))?;
     let (name, users) = (&host.name, users(host).join(" and "));
     if let Some(jump) = &host.jump {
         let servers = client::servers(host)?;
         let to = servers.iter().skip(1).map(|server| format!(",permitopen=\"{}:{}\"", server.address, server.port));
         let to = to.collect::<String>();
-        log::info!("on {}, which is on the way, its line is: restrict,port-forwarding{to} {key}", jump.address);
+        log::info!(
+            "on {}, which is on the way, its line is: restrict,expiry-time=\"{day}\",port-forwarding{to} {key}",
+            jump.address
+        );
     }
     log::info!(
         "on {name}: add this line to .ssh/authorized_keys of {users}, and take it out again afterwards; until {until} it lets this machine \

@@ -49,6 +49,9 @@ use crate::{Cli, pull, users};
 /// The job's name in the history and, with the host's name, on the light.
 const NAME: &str = "restore";
 
+/// What replaces what was left.
+const OVERWRITE: &str = "`--overwrite` replaces files";
+
 /// The width of a bar in characters.
 const BAR_WIDTH: u8 = 20;
 
@@ -338,7 +341,8 @@ impl Restore<'_> {
         placed.put(stage.tree(), target, overwrite)?;
         stage.close()?;
         target.sync_file_system()?;
-        placed.tell(&self.host.name);
+        let kinds = "a folder is never replaced, nor by one";
+        placed.tell(&self.host.name, if self.args.overwrite { kinds } else { OVERWRITE });
         Ok(placed)
     }
 

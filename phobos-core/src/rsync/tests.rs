@@ -32,12 +32,13 @@ fn a_mirror(pass: Pass, filters: &[String]) -> Mirror<'_> {
 
 #[test]
 fn a_name_is_what_rsync_shows_of_it_and_one_that_stays_is_told() {
-    let cases: [(&str, &[u8]); 5] = [
+    let cases: [(&str, &[u8]); 6] = [
         ("a b", b"a b"),
         (r"\#377\#012x", b"\xff\nx"),
         (r"\#134#101", b"\\#101"),
         (r"\#x", b"\\#x"),
         (r"\#77", b"\\#77"),
+        (r"\#+12", b"\\#+12"),
     ];
     for (shown, bytes) in cases {
         assert_eq!(name(shown).as_os_str().as_encoded_bytes(), bytes, "{shown}");
@@ -159,6 +160,7 @@ fn fuzz_rsync_lines() {
         "rsync_lines",
         &[
             include_bytes!("../../fixtures/rsync-3.5.0-mirror.txt"),
+            b"<f+++++++++ a\\#377\\#012b\\#134#101\njon/two exists\n",
             b"  1,234,567  12%   11.77MB/s    0:00:10 (xfr#5, to-chk=10/100)\n",
             b"Deletions stopped due to --max-delete limit (6 skipped)\n*deleting   a/b\n>f+++++++++ name\n",
         ],
@@ -167,7 +169,7 @@ fn fuzz_rsync_lines() {
             let mut stats = Stats::default();
             for line in text.lines() {
                 stats.take(line);
-                std::hint::black_box((change(line), parse_kept_back(line)));
+                std::hint::black_box((change(line), parse_kept_back(line), name(line)));
                 for total in [None, Some(1 << 40)] {
                     drop(parse_progress(line, total, Duration::from_secs(7)).map(|progress| progress.bar(40)));
                 }

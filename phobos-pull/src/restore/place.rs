@@ -107,11 +107,11 @@ impl Placed {
         Ok(())
     }
 
-    /// Says what was left, and what was held back.
-    pub(super) fn tell(&self, host: &HostName) {
+    /// Says what was left, with `remedy`, and what was held back.
+    pub(super) fn tell(&self, host: &HostName, remedy: &str) {
         if !self.left.is_empty() {
             let names = human::first_of(&self.left, NAMED, ", ");
-            log::warn!("{host}: left as it was, because it was there: {names}; `--overwrite` replaces files");
+            log::warn!("{host}: left as it was, because it was there: {names}; {remedy}");
         }
         if !self.held_back.is_empty() {
             let names = human::first_of(&self.held_back, NAMED, ", ");

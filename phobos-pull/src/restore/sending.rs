@@ -21,7 +21,7 @@ use phobos_site::pull::Origin;
 
 use super::place::{self, Placed};
 use super::target::Way;
-use super::{Restore, kept, told};
+use super::{OVERWRITE, Restore, kept, told};
 use crate::ending::{self, Complaints, Ending};
 use crate::host::boxed;
 use crate::remote;
@@ -171,7 +171,8 @@ impl Sender<'_> {
             placed.bytes = fetched.stats.bytes_transferred;
             placed.put = u64::try_from(names.len())?;
         }
-        placed.tell(&self.restore.host.name);
+        let lets = "what is of another kind is never replaced, and files only if the line there was printed with `--overwrite`";
+        placed.tell(&self.restore.host.name, if args.overwrite { lets } else { OVERWRITE });
         Ok(placed)
     }
 

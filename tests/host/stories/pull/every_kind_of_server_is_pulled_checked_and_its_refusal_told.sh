@@ -90,6 +90,11 @@ for name in python older perl drop; do
     expect 0 "gave back" pull restore $name /home/g --to $name:/home; grep -x "more of $name" $name/home/g; cp kept.keys $keys
 done
 
+# One behind another takes a line on both.
+pull authorize behind --restore >line 2>told; cat told; cat line >>behind.keys; cp python.keys kept.keys; rm behind/home/g
+sed -n 's/.* on the way, its line is: //p' told >>python.keys; tail -n 1 python.keys | grep '^restrict,expiry-time="[0-9]*",port-forwarding,permitopen="behind:22" ssh-ed25519 '
+expect 0 "gave back" pull restore behind /home/g --to behind:/home; grep -x "more of behind" behind/home/g; cp kept.keys python.keys
+
 # No longer let in: a failure of each, never an absence.
 for name in python perl older free old vouch loud behind; do : >"$name.keys"; done; : >root/.ssh/authorized_keys
 echo 'hosts deny = *' >>rsyncd.conf
