@@ -15,7 +15,6 @@ use crate::host;
 use crate::image::{Image, sweep};
 use crate::light::{self, Report};
 use crate::nas::Stage;
-use crate::older::older_rsyncs;
 use crate::programs;
 use crate::qemu::{self, Disks, PARTS, PROGRAMS_SIZE, Qemu, Start};
 
@@ -63,7 +62,6 @@ pub fn make_ready() -> Result<PathBuf> {
     host::require()?;
     let booted = Booted::get(&host::folder()?)?;
     programs::tar()?;
-    older_rsyncs()?;
     Ok(booted.image.root())
 }
 

@@ -23,7 +23,7 @@ for name in "${ssh_hosts[@]}" daemon; do client "$name"; echo "of $name" >"$name
 declare -A releases=([perl]=bullseye [older]=bookworm); chmod 711 .
 for name in "${!releases[@]}"; do
     # shellcheck disable=SC2153 # It comes from outside.
-    place=$OLDER/${releases[$name]}; test -x "$place/rsync" || { echo "story: no $place; \`cargo run -p phobos-tests --bin rig -- --ready\` makes it"; exit 1; }
+    place=$OLDER/${releases[$name]}; test -x "$place/rsync" || { echo "story: no $place; \`cargo test -p phobos-tests --test host every_kind\` makes it"; exit 1; }
     ON_MOUNT="mount --bind '$place/rsync' /usr/bin/rsync" restart "$name"
     let_in "$name" "restrict,command=\"$place/usr/bin/rrsync -ro /home\""; configure "$name" "source = ['root@$name:/home/']" "root = '/home'"
 done
