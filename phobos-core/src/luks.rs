@@ -19,12 +19,11 @@ mod header;
 mod names;
 
 pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_devices, crypttab_entry};
-pub use self::format::{Proof, add_passphrase, back_up_header, format, key_slots, prove_key};
+pub use self::format::{Proof, add_passphrase, back_up_header, format, key_slots, prove_key, try_passphrase};
 pub use self::header::container;
 pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid, fill_random};
 use crate::error::{Chain, Class, Classified};
 use crate::exec::{Exec, ExecError, Invocation};
-use crate::mount;
 use crate::systemd::{self, SystemdError};
 use crate::teardown::{Close, TeardownError};
 
@@ -171,19 +170,6 @@ pub fn open_call(device: &Path, name: &MapperName, key_file: &Path, unlock: &Unl
     // Left behind by a process that was killed, it would open the container after somebody has closed everything.
     let call = call.arg(key_file).args(unlock.options()).arg(device).arg(&name.0).bound().limit(OPEN_LIMIT);
     call.stdin(unlock.passphrase.clone().unwrap_or_default())
-}
-
-/// The call that proves that a passphrase, which its standard input is to have without a line end, opens the container of `entry` as
-/// that says, and opens nothing. Exit code 2 says that it does not (cryptsetup(8), "RETURN CODES").
-pub fn try_passphrase(entry: &CrypttabEntry) -> Invocation {
-    let call = Invocation::new("cryptsetup").args([
-        "open",
-        "--test-passphrase",
-        "--type=luks",
-        "--batch-mode",
-        "--key-file=-",
-    ]);
-    call.args(entry.unlock.options()).arg("--").arg(mount::device_of(&entry.device)).limit(OPEN_LIMIT)
 }
 
 impl Active {

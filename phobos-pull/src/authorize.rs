@@ -1,5 +1,6 @@
 //! `phobos-pull authorize HOST`: the line of `authorized_keys` that lets us read a host's sources, and nothing else.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -33,6 +34,26 @@ pub(crate) fn restore_key(config: &Config, host: &Host) -> PathBuf {
     host.identity(&config.folder).with_file_name(format!("restore-{}", host.name))
 }
 
+/// Removes that key, which has done its work.
+///
+/// # Errors
+///
+/// If one of its halves cannot be removed.
+pub(crate) fn remove_restore_key(config: &Config, host: &Host) -> Result<(), anyhow::Error> {
+    let key = restore_key(config, host);
+    // What is behind a dot may be part of the host's name.
+    let public = key.with_file_name(format!("restore-{}.pub", host.name));
+    for file in [public, key] {
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Prints the line; makes the key if there is none yet.
 ///
 /// # Errors
@@ -45,10 +66,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     if args.restore {
         return to_restore(&system, config, &host, args.overwrite);
     }
-    let identity = host.identity(&config.folder);
-    if !identity.exists() {
-        make_key(&system, &identity)?;
-    }
+    need_key(&system, &host.identity(&config.folder))?;
     client::say(&format!("{}\n", line(&system, config, &host)?))?;
     let users = users(&host).join(" and ");
     log::info!(
@@ -71,9 +89,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
 /// Prints the line that lets files be given back to `host`; makes its key if there is none.
 fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool) -> Result<(), anyhow::Error> {
     let identity = restore_key(config, host);
-    if !identity.exists() {
-        make_key(system, &identity)?;
-    }
+    need_key(system, &identity)?;
     let until = Local::now().date_naive().checked_add_days(Days::new(DAYS)).context("this machine's clock is wrong")?;
     let day = until.format("%Y%m%d").to_string();
     let key = ssh::public_key(system, &identity)?;
@@ -114,7 +130,11 @@ fn in_one_line(host: &Host) -> Result<&Path, Stop> {
     Ok(&host.root)
 }
 
-fn make_key(system: &System<'_>, identity: &Path) -> Result<(), anyhow::Error> {
+/// Makes the key if there is none.
+fn need_key(system: &System<'_>, identity: &Path) -> Result<(), anyhow::Error> {
+    if identity.exists() {
+        return Ok(());
+    }
     if let Some(folder) = identity.parent() {
         fs::make_private(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
@@ -177,6 +197,23 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(deeper(&host(text)).as_deref(), want.map(Path::new), "{text}");
         }
+    }
+
+    #[test]
+    fn a_key_goes_with_its_public_half_and_no_other_hosts_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[[pull]]\nhost = 'nas.lan'\nsource = ['nas.lan:/a']";
+        let config = Config::parse(&folder.path().join("phobos.toml"), text).unwrap();
+        let host = &config.pull[0];
+        let keys = restore_key(&config, host).parent().unwrap().to_owned();
+        std::fs::create_dir_all(&keys).unwrap();
+        let names = ["restore-nas", "restore-nas.pub", "restore-nas.lan", "restore-nas.lan.pub"];
+        for name in names {
+            std::fs::write(keys.join(name), "key").unwrap();
+        }
+        remove_restore_key(&config, host).unwrap();
+        assert_eq!(names.map(|name| keys.join(name).exists()), [true, true, false, false]);
+        remove_restore_key(&config, host).unwrap();
     }
 
     #[test]

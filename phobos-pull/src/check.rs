@@ -19,7 +19,7 @@ use phobos_site::pull::{Connection, Host, HostName, Origin};
 use crate::allowed::USER;
 use crate::ending::{self, Complaints, Ending};
 use crate::remote::{self, Files};
-use crate::secrets::Secrets;
+use crate::secrets::{Secrets, lent_name};
 use crate::{allowed, authorize, client, pull, space, users, version};
 
 /// ssh's own exit code, for a connection or a login that failed.
@@ -69,7 +69,7 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let is_known = if host.identity(&config.folder).exists() { host_keys(config, &host, &system)? } else { None };
     let secrets = Secrets::lend(config, &paths, &host, &host.identity(&config.folder), owner, "check")?;
-    let users = users::lend(owner, &paths, &format!(".{}.check.users", host.name))?;
+    let users = users::lend(owner, &paths, &lent_name(&host.name, "check", "users"))?;
     let check = Check {
         config,
         host: &host,

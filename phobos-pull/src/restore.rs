@@ -44,7 +44,7 @@ use crate::ending::Complaints;
 use crate::host::boxed;
 use crate::mark::Marks;
 use crate::screen::Screen;
-use crate::{Cli, pull, users};
+use crate::{Cli, authorize, pull, users};
 
 /// The job's name in the history and, with the host's name, on the light.
 const NAME: &str = "restore";
@@ -198,12 +198,8 @@ impl Restore<'_> {
             return told::rehearse(&found, target, args.overwrite, args.json);
         }
         self.job(frame, light, || {
-            let owner = space.stat_self()?.uid;
-            if self.is_of_a_host(owner) {
-                // Nobody of the host's own user may change what is read.
-                let program = std::env::current_exe().context("cannot find this program")?;
-                users::sweep(self.system, &program, owner)?;
-            }
+            // Nobody of the host's own user may change what is read.
+            self.sweep(space.stat_self()?.uid)?;
             let copied = Copied { found: &found, holding: &opened.holding(), is_scratch: false };
             self.give_back(&copied, Stage::make(target)?, target)
         })
@@ -245,7 +241,7 @@ impl Restore<'_> {
             opened.look(&archive, asked, &mut |path, entry| lines.list(asked, path, entry))?;
             return lines.print(args.json);
         };
-        let (way, target) = (if let Target::Host(way, _) = target { Some(way) } else { None }, target.here());
+        let (way, target) = (if let Target::Host(way, _) = target { Some(way) } else { None }, target.here()?);
         let mut failed = None;
         let found = opened.look(&archive, asked, &mut |path, entry| {
             if !args.dry_run || failed.is_some() || way.is_some() {
@@ -289,17 +285,10 @@ impl Restore<'_> {
             return work().map(drop);
         }
         self.job(frame, light, work)?;
-        let (key, name) = (self.write_key()?, &self.host.name);
-        for file in [key.with_extension("pub"), key] {
-            match std::fs::remove_file(&file) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("cannot remove {}", file.display()));
-                }
-                _ => {}
-            }
-        }
+        authorize::remove_restore_key(self.config, self.host)?;
         log::info!(
-            "{name}: the key that could write there is gone; its line in .ssh/authorized_keys there can go, too"
+            "{}: the key that could write there is gone; its line in .ssh/authorized_keys there can go, too",
+            self.host.name
         );
         Ok(())
     }
@@ -375,6 +364,15 @@ impl Restore<'_> {
     fn is_of_a_host(&self, user: u32) -> bool {
         let base = self.config.backup.uid_base;
         (base..base.saturating_add(crate::space::HOSTS)).contains(&user)
+    }
+
+    /// Ends all processes of the user, if that is one that a holding space belongs to.
+    fn sweep(&self, user: u32) -> Result<(), anyhow::Error> {
+        if !self.is_of_a_host(user) {
+            return Ok(());
+        }
+        let program = std::env::current_exe().context("cannot find this program")?;
+        users::sweep(self.system, &program, user)
     }
 
     /// Runs an rsync, shows how far it has come, hears what it complains of, and passes the rest to `see`.

@@ -7,12 +7,17 @@ use phobos_core::teardown;
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
 use phobos_site::paths::Paths;
-use phobos_site::pull::{Host, Origin};
+use phobos_site::pull::{Host, HostName, Origin};
 
 use crate::remote::{self, Files};
 
 /// What is lent for a restore to the host.
 pub(crate) const RESTORE: &str = "restore";
+
+/// What is lent is called so that it is no pull's, whatever the hosts are called: no host's name has a plus.
+pub(crate) fn lent_name(host: &HostName, purpose: &str, what: &str) -> String {
+    format!(".{host}+{purpose}.{what}")
+}
 
 /// What a pull or a check has borrowed; both belong to root alone, wherever they lie and whatever their modes are.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ impl Secrets {
         // What a restore to the host that was killed has left: its key can write there. The caller has the host's lock.
         if purpose.is_empty() {
             for what in ["key", "hosts", "users"] {
-                match std::fs::remove_file(folder.join(format!(".{}.{RESTORE}.{what}", host.name))) {
+                match std::fs::remove_file(folder.join(lent_name(&host.name, RESTORE, what))) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
                     _ => {}
                 }
@@ -60,7 +65,7 @@ impl Secrets {
         // No host's name begins with a dot.
         let names = match purpose {
             "" => [host.name.to_string(), format!(".{}.hosts", host.name)],
-            purpose => ["key", "hosts"].map(|what| format!(".{}.{purpose}.{what}", host.name)),
+            purpose => ["key", "hosts"].map(|what| lent_name(&host.name, purpose, what)),
         };
         let key = Lent::new(identity, owner, &folder, &names[0])?;
         let known_hosts = Lent::new(&known_hosts, owner, &folder, &names[1])?;
@@ -84,5 +89,20 @@ impl Secrets {
     pub(crate) fn close(self) -> Result<(), teardown::TeardownError> {
         let (key, known_hosts): (Result<(), SandboxError>, _) = (self.key.close(), self.known_hosts.close());
         teardown::join(key, known_hosts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lent_for_one_host_is_called_like_nothing_of_anothers() {
+        let host = |name: &str| name.parse::<HostName>().unwrap();
+        let lent = lent_name(&host("luv"), RESTORE, "hosts");
+        assert_eq!(lent, ".luv+restore.hosts");
+        // As a pull of that host has it.
+        assert_ne!(lent, format!(".{}.hosts", host("luv.restore")));
+        assert!("luv+restore".parse::<HostName>().is_err());
     }
 }

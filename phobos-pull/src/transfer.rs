@@ -25,7 +25,7 @@ use crate::screen::Screen;
 use crate::tallies::Tallies;
 
 /// How long a host may say nothing, in seconds: rsync's `--timeout`.
-const SILENCE: u32 = 600;
+pub(crate) const SILENCE: u32 = 600;
 
 /// The width of a bar in characters.
 const BAR_WIDTH: u8 = 20;

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{OPEN_LIMIT, Uuid};
+use super::{CrypttabEntry, OPEN_LIMIT, Uuid};
 use crate::exec::{Exec, ExecError, Invocation};
+use crate::mount;
 
 /// How long a container may take to be made: a drive that slept has to spin up, and 16 MiB are overwritten.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -55,12 +56,23 @@ pub fn back_up_header(device: &Path, file: &Path) -> Invocation {
 
 /// The call that proves that a key opens a container, of which the header in `file` is enough, and opens nothing.
 pub fn prove_key(file: &Path, proof: Proof<'_>) -> Invocation {
+    proving(proof).arg("--").arg(file)
+}
+
+/// The call that proves that a passphrase, which its standard input is to have without a line end, opens the container of `entry` as
+/// that says, and opens nothing. Exit code 2 says that it does not (cryptsetup(8), "RETURN CODES").
+pub fn try_passphrase(entry: &CrypttabEntry) -> Invocation {
+    proving(Proof::Passphrase).args(entry.unlock.options()).arg("--").arg(mount::device_of(&entry.device))
+}
+
+/// The beginning of a call that tries a key and opens nothing.
+fn proving(proof: Proof<'_>) -> Invocation {
     let call = Invocation::new("cryptsetup").args(["open", "--test-passphrase", "--type=luks", "--batch-mode"]);
     let call = match proof {
         Proof::KeyFile(key) => call.arg("--key-file").arg(key),
         Proof::Passphrase => call.arg("--key-file=-"),
     };
-    call.arg("--").arg(file).limit(OPEN_LIMIT)
+    call.limit(OPEN_LIMIT)
 }
 
 /// How many keys open the LUKS2 container on `device`, or that whose header is in that file.
@@ -79,7 +91,7 @@ pub fn key_slots(exec: &dyn Exec, device: &Path) -> Result<usize, ExecError> {
 mod tests {
     use super::*;
     use crate::exec::{Status, System};
-    use crate::luks::{self, CrypttabEntry, Unlock};
+    use crate::luks::{self, Unlock};
     use std::fs::{self, File};
 
     /// With cryptsetup itself, on a file: that takes no dm-crypt.

@@ -17,23 +17,17 @@ use phobos_core::sandbox::{Alias, Lent};
 use phobos_core::teardown;
 use phobos_site::archives;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::pull::Origin;
 
 use super::place::{self, Placed};
 use super::target::Way;
 use super::{OVERWRITE, Restore, kept, told};
-use crate::ending::{self, Complaints, Ending};
+use crate::ending::{self, Complaints, Ending, PARTIAL};
 use crate::host::boxed;
 use crate::remote;
-use crate::secrets::{RESTORE, Secrets};
+use crate::secrets::{RESTORE, Secrets, lent_name};
 use crate::space::user_of_checks;
+use crate::transfer::{SILENCE, in_bytes};
 use crate::{allowed, authorize, check, users};
-
-/// How long a host may say nothing, in seconds: rsync's `--timeout`.
-const SILENCE: u32 = 600;
-
-/// rsync's exit code for some files that could not be copied (rsync(1), "EXIT VALUES").
-const PARTIAL: i32 = 23;
 
 /// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities, which
 /// rsync keeps under another name. With a filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
@@ -93,11 +87,9 @@ impl Restore<'_> {
         if (seen.dev, seen.ino) != (meant.dev, meant.ino) {
             return Err(Stop::new(Exit::Refused, format!("{} is another folder by now", shown(space.path()))).into());
         }
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let sweep = || if self.is_of_a_host(owner) { users::sweep(self.system, &program, owner) } else { Ok(()) };
-        sweep()?;
+        self.sweep(owner)?;
         let secrets = Secrets::lend(config, paths, host, &self.write_key()?, owner, RESTORE)?;
-        let users = users::lend(owner, paths, &format!(".{}.{RESTORE}.users", host.name))?;
+        let users = users::lend(owner, paths, &lent_name(&host.name, RESTORE, "users"))?;
         let alias = Alias { id: owner, passwd: users.path().to_owned() };
         let sender = Sender {
             restore: self,
@@ -108,10 +100,10 @@ impl Restore<'_> {
             secrets: secrets.as_ref(),
             alias: &alias,
             reads_all,
-            program: &program,
+            program: &std::env::current_exe().context("cannot find this program")?,
         };
         let result = sender.run();
-        let result = teardown::join(result.map_err(boxed), sweep().map_err(boxed));
+        let result = teardown::join(result.map_err(boxed), self.sweep(owner).map_err(boxed));
         let result = teardown::join(result, Lent::close(users));
         Ok(teardown::join(result, secrets.map_or(Ok(()), Secrets::close))?)
     }
@@ -260,8 +252,7 @@ impl Sender<'_> {
         // What is to be replaced is, whatever its time is: rrsync takes no word of how finely times are compared.
         let call = call.args(args.overwrite.then_some("--ignore-times"));
         let call = if args.privileged { call } else { call.args(DISARMED) };
-        let call = call
-            .args(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", crate::transfer::in_bytes(limit))));
+        let call = call.args(host.bandwidth_limit.as_ref().map(|limit| format!("--bwlimit={}", in_bytes(limit))));
         let call = call.args(self.restore.not_the_hosts(self.holding)).arg(format!("--timeout={SILENCE}"));
         let files = Secrets::files(self.secrets);
         let call = call.args(rsync::told(true)).args(["--no-old-args", "--no-secluded-args"]);
@@ -301,9 +292,8 @@ impl Sender<'_> {
 
     /// The host's folder as an argument of rsync.
     fn target(&self) -> String {
-        let Way { host, origin, folder } = self.way;
+        let Way { host, origin, address, folder } = self.way;
         let user = host.user_at(origin).map(|user| format!("{}@", user.as_str())).unwrap_or_default();
-        let Origin::Ssh { address, .. } = origin else { return String::new() };
         format!("{user}{address}:{}", host.asked(origin, folder, true))
     }
 

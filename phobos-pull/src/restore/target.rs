@@ -17,8 +17,8 @@ const SCRATCH: &str = "/var/tmp";
 pub(super) enum Target<'a> {
     /// A folder of this machine.
     Here(Dir),
-    /// One on the host; and one here, for what only comes to be when it is extracted.
-    Host(Way<'a>, Dir),
+    /// One on the host; and one here, or why there is none, for what only comes to be when it is extracted.
+    Host(Way<'a>, Result<Dir, String>),
 }
 
 impl<'a> Target<'a> {
@@ -31,16 +31,22 @@ impl<'a> Target<'a> {
         Ok(match way(to, host)? {
             Some(way) => {
                 let here = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from(SCRATCH), PathBuf::from);
-                Self::Host(way, place::open(&here)?)
+                Self::Host(way, place::open(&here).map_err(|error| format!("{error:#}, and say so in TMPDIR")))
             }
             None => Self::Here(place::open(to)?),
         })
     }
 
     /// The folder of this machine that files come to be in.
-    pub(super) fn here(&self) -> &Dir {
-        let (Self::Here(here) | Self::Host(_, here)) = self;
-        here
+    ///
+    /// # Errors
+    ///
+    /// When there is none for what goes on to a host.
+    pub(super) fn here(&self) -> Result<&Dir, Stop> {
+        match self {
+            Self::Here(here) | Self::Host(_, Ok(here)) => Ok(here),
+            Self::Host(_, Err(why)) => Err(Stop::new(Exit::Failed, why.clone())),
+        }
     }
 }
 
@@ -48,8 +54,9 @@ impl<'a> Target<'a> {
 #[derive(Debug)]
 pub(super) struct Way<'a> {
     pub(super) host: &'a Host,
-    /// How it is reached.
+    /// How it is reached, by ssh.
     pub(super) origin: &'a Origin,
+    pub(super) address: &'a str,
     pub(super) folder: PathBuf,
 }
 
@@ -84,9 +91,10 @@ fn way<'a>(to: &Path, host: &'a Host) -> Result<Option<Way<'a>>, Stop> {
         let text = format!("--to {}: its key is let in below {} only (`root`)", shown(to), host.root.display());
         return Err(Stop::new(Exit::Refused, text));
     }
-    let origin = host.sources.iter().map(|source| &source.origin).find(|origin| matches!(origin, Origin::Ssh { .. }));
-    match origin {
-        Some(origin) => Ok(Some(Way { host, origin, folder: folder.to_owned() })),
+    let is_ssh = |origin: &&Origin| matches!(origin, Origin::Ssh { .. });
+    let origin = host.sources.iter().map(|source| &source.origin).find(is_ssh);
+    match origin.and_then(|origin| Some((origin, origin.address()?))) {
+        Some((origin, address)) => Ok(Some(Way { host, origin, address, folder: folder.to_owned() })),
         None => Err(Stop::new(
             Exit::Refused,
             format!("{name} is not reached with ssh; give its files back into a folder here"),
