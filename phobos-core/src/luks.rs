@@ -15,11 +15,13 @@ use std::time::{Duration, Instant};
 
 mod crypttab;
 mod format;
+mod half;
 mod header;
 mod names;
 
 pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_devices, crypttab_entry};
 pub use self::format::{Proof, add_passphrase, back_up_header, format, key_slots, prove_key, try_passphrase};
+pub use self::half::clear_half_made;
 pub use self::header::container;
 pub use self::names::{BadMapperName, BadUuid, MapperName, Uuid, fill_random};
 use crate::error::{Chain, Class, Classified};
@@ -111,6 +113,16 @@ pub enum LuksError {
         /// The other mapping.
         name: String,
     },
+    /// A mapping with nothing behind it could not be removed, so that the container cannot be opened.
+    #[error(
+        "cannot remove /dev/mapper/{name}, which somebody who was killed has left half-made; try `dmsetup remove {name}`"
+    )]
+    HalfMade {
+        /// The mapping.
+        name: String,
+        /// What dmsetup said.
+        source: ExecError,
+    },
     /// After the close something still shows the mapping or holds the drive.
     #[error("{what} after the drive was locked; do not unplug it")]
     Remains {
@@ -135,6 +147,7 @@ impl Classified for LuksError {
             Self::Open { .. }
             | Self::ByUnit { .. }
             | Self::Close { .. }
+            | Self::HalfMade { .. }
             | Self::Remains { .. }
             | Self::Sysfs { .. } => Class::Source,
         }
@@ -179,7 +192,8 @@ impl Active {
     }
 }
 
-/// Closes a mapping called `name` that an earlier run has left open on another container than `uuid`.
+/// Closes a mapping called `name` that an earlier run has left open on another container than `uuid`, and removes what a killed
+/// cryptsetup has left half-made for that one ([`clear_half_made`]).
 ///
 /// The caller holds the lock that all users of the name take, and has unmounted what an earlier run has left.
 ///
@@ -188,6 +202,7 @@ impl Active {
 /// When it cannot be closed, for instance because somebody has mounted it elsewhere.
 pub fn clear_leftover(exec: &dyn Exec, uuid: &Uuid, name: &MapperName) -> Result<(), LuksError> {
     let sys = Path::new("/sys");
+    clear_half_made(exec, uuid)?;
     let leftover = active(sys)?.into_iter().find(|active| active.name == name.0 && !active.is_of(uuid));
     let Some(other) = leftover.and_then(|active| Uuid::from_digits(&active.uuid?)) else { return Ok(()) };
     log::warn!("closing /dev/mapper/{}, which an earlier run has left open for the drive {}", name.0, other.0);

@@ -158,7 +158,7 @@ const CLOSED_FROM_ANY_STATE: &str = "\
 set -eu
 ns='nsenter --mount=/run/phobos/ns/backup'
 unlock() { cryptsetup open --key-file /etc/phobos/keys/B.key DEVICE $1; }
-closed() { phobos-ext close ${1:-B} 2>said; cat said; grep -q 'safe to unplug' said; ! ls /sys/block | grep -q ^dm-; }
+closed() { phobos-ext close ${1:-B} 2>said || { cat said; false; }; cat said; grep -q 'safe to unplug' said; ! ls /sys/block | grep -q ^dm-; }
 opened() { place=$(phobos-ext open B); $ns test -e $place/.phobos/drive.json; ! test -e $place/.phobos; }
 phobos-ns
 # Unlocked under the name of a mirror, of a look, of neither; mounted where mirrors are, twice, or elsewhere in the namespace.
@@ -171,6 +171,12 @@ unlock extbackup; $ns mount /dev/mapper/extbackup /extbackup; opened; opened; cl
 opened; $ns sh -c \"cd $place; exec sleep 1000\" & sleeper=$!
 until $ns fuser -s -m $place; do sleep 0.1; done
 ! phobos-ext close B 2>said; cat said; grep -q \"sleep 1000. (pid $sleeper\" said; kill $sleeper; wait $sleeper || true; closed
+# As a kill leaves it while the kernel makes a mapping: there is one, and nothing behind it; closed, and opened all the same.
+gone() { closed; ! dmsetup ls | grep -v No.devices; }
+half() { dmsetup create --notable --uuid CRYPT-LUKS2-$(echo UUID | tr -d -)-$1 $1; }
+more() { half $1; dmsetup load $1 --table \"0 2048 linear DEVICE 32768\"; }
+half phobos-open-B; gone; half extbackup; gone; half phobos-open-B; opened; gone; half other; opened; gone
+more phobos-open-B; gone; more extbackup; gone; more phobos-open-B; opened; gone; more other; opened; gone
 # Killed at moments of opening and of closing.
 for moment in 0.1 0.3 0.7 1.2; do
     phobos-ext open B & job=$!; sleep $moment; kill -KILL $job 2>/dev/null || true; wait $job || true; closed

@@ -116,6 +116,9 @@ impl Closing<'_> {
 
     /// Unmounts and locks `drive`, if it is open; the caller holds its lock.
     pub(crate) fn close(&self, drive: &Open, scope: Scope) -> Result<(), anyhow::Error> {
+        if let Some(uuid) = &drive.uuid {
+            luks::clear_half_made(self.exec, uuid)?;
+        }
         let usual = &self.config.external.mapping;
         let active = drive.uuid.as_ref().map(|_| luks::active(Path::new("/sys"))).transpose()?.unwrap_or_default();
         let read = opened::read_mapping(&drive.name)?;

@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 const MAINTAINER: (&str, &str) = ("phobos contributors", "phobos@example.org");
 
 /// What it needs besides the libraries that its programs are linked with.
-const DEPENDS: &str = "borgbackup (>= 1.2.4), cryptsetup-bin, e2fsprogs, fdisk, mount, rsync (>= 3.2.7), systemd (>= 252), \
+const DEPENDS: &str = "borgbackup (>= 1.2.4), cryptsetup-bin, dmsetup, e2fsprogs, fdisk, mount, rsync (>= 3.2.7), systemd (>= 252), \
 util-linux (>= 2.38)";
 
 /// What most will want.
