@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use phobos_tests::{Container, Drive, Story, booted, minutes, packages, seconds};
+use std::collections::BTreeSet;
 
 type Nas = phobos_tests::Nas<Container>;
 
@@ -122,8 +123,8 @@ fn in_the_middle(nas: &Nas, drive: &Drive, act: impl FnOnce() -> Result<String>)
 
 /// Two lists of files are the same.
 fn same(before: &str, after: &str) -> Result<()> {
-    let missing: Vec<&str> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
-    let left: Vec<&str> = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();
+    let [before, after] = [before, after].map(|list| list.lines().collect::<BTreeSet<_>>());
+    let (missing, left): (Vec<_>, Vec<_>) = (before.difference(&after).collect(), after.difference(&before).collect());
     ensure!(missing.is_empty() && left.is_empty(), "gone or changed: {missing:#?}\nleft behind: {left:#?}");
     Ok(())
 }

@@ -71,7 +71,7 @@ pub fn packages(versions: &[&str]) -> Result<Vec<(String, Vec<u8>)>> {
         for attempt in attempts {
             let output = folder.join("packages").join(attempt);
             host::remove_folder(&output)?;
-            let call = xtask("deb").arg("--programs").arg(built()).args(["--compression", "gzip"]);
+            let call = xtask("deb").arg("--programs").arg(built()).args(["--compression", "gzip", "--level", "1"]);
             host::run(call.args(["--package-version", version, "--output"]).arg(&output), Duration::from_secs(300))?;
             let package = fs::read_dir(&output)?.next().context("no package was made")??.path();
             made.push(fs::read(&package)?);

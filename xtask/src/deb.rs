@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// How it is compressed: xz, zstd, gzip or none
     #[arg(long, value_name = "KIND", default_value = "xz")]
     compression: String,
+    /// How hard it is compressed, from 0 or 1 to 9; what dpkg-deb takes unless it is said
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=9))]
+    level: Option<u8>,
     /// The folder that gets the package; target/deb unless it is said
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
@@ -67,7 +70,8 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     let _stamp = sh.push_env("SOURCE_DATE_EPOCH", stamp.to_string());
     // More than one thread may cut the same data into other blocks.
     let compression = &args.compression;
-    cmd!(sh, "dpkg-deb --root-owner-group -Z{compression} --threads-max=1 --build {tree} {package}")
+    let level = args.level.map(|level| format!("-z{level}"));
+    cmd!(sh, "dpkg-deb --root-owner-group -Z{compression} {level...} --threads-max=1 --build {tree} {package}")
         .quiet()
         .ignore_stdout()
         .run()?;
