@@ -33,8 +33,8 @@ mod side;
 mod survey;
 
 pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, verify};
-pub use self::back::{read_from_disk, same_content};
-pub use self::checksum::{BadChecksum, Checksum, Summing};
+pub use self::back::{read_from_disk, read_on_from_disk, same_content};
+pub use self::checksum::{BadChecksum, Checksum, Content, Crc, Summing};
 pub use self::pairs::{Difference, Pair, Pairs, walk_pairs, walk_pairs_with};
 pub use self::plan::{Make, Plan, Step};
 pub use self::survey::{Item, Survey, survey, survey_up_to};

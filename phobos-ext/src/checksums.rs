@@ -1,6 +1,6 @@
 //! Checksums of what lies on a drive and has none in itself: recorded when it was read back, for whoever reads it again.
 //!
-//! A list is what `xxhsum -c` takes, called at the top of the drive. It is written anew as `NAME.new` while a mirror is made,
+//! A list is what `xxhsum -c` takes, called at the top of the drive; what it does not know is a comment. It is written anew as `NAME.new` while a mirror is made,
 //! and gets its name when the mirror is complete. What phobos itself keeps on the drive, the lists too, is in the [`crate::seal`].
 
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{Checksum, CopyError, Summing};
+use phobos_core::copy::{Checksum, Content, CopyError, Crc, Summing};
 use phobos_core::fs::Dir;
 
 use crate::record::FOLDER;
@@ -23,6 +23,12 @@ const KIND: &[u8] = b"XXH3 (";
 /// What is between the path and the checksum.
 const IS: &[u8] = b") = ";
 
+/// What the line before that of a large file begins with.
+const CRC: &[u8] = b"# CRC32 ";
+
+/// From which size on a file is large, in bytes: one that is read again may be read in several goes.
+pub(crate) const LARGE: u64 = 64 * 1024 * 1024;
+
 /// How long a line may be: the longest path, each of its bytes escaped.
 const LONGEST: u64 = 16 * 1024;
 
@@ -33,6 +39,26 @@ pub(crate) enum List {
     Repository,
     /// Those that rsync copies.
     Spaces,
+}
+
+/// What is known of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) sum: Checksum,
+    /// The CRC-32 and the size of a large one.
+    pub(crate) large: Option<(Crc, u64)>,
+}
+
+impl From<Checksum> for Known {
+    fn from(sum: Checksum) -> Self {
+        Self { sum, large: None }
+    }
+}
+
+impl From<Content> for Known {
+    fn from(Content { sum, crc, size }: Content) -> Self {
+        Self { sum, large: (size >= LARGE).then_some((crc, size)) }
+    }
 }
 
 /// A list that is being written.
@@ -66,23 +92,33 @@ impl List {
         self.path().with_extension("new")
     }
 
-    /// Its lines, in their order: paths from the top of the drive, and what the files there have to be.
+    /// What it says, in its order: paths from the top of the drive, and what the files there have to be.
     pub(crate) fn read(
         self,
         root: &Dir,
-    ) -> Result<impl Iterator<Item = Result<(PathBuf, Checksum), CopyError>>, CopyError> {
+    ) -> Result<impl Iterator<Item = Result<(PathBuf, Known), CopyError>>, CopyError> {
         let path = self.path();
         let mut input = BufReader::new(root.open_file(&path)?);
         let full = root.path().join(&path);
         let mut line = Vec::new();
-        let mut next = move || -> io::Result<Option<(PathBuf, Checksum)>> {
-            line.clear();
-            let count = input.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
-            match line.strip_suffix(b"\n").map(parse) {
-                Some(Some(found)) => Ok(Some(found)),
-                None if count == 0 => Ok(None),
-                _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a line is no checksum and path")),
+        let mut next = move || -> io::Result<Option<(PathBuf, Known)>> {
+            let mut large = None;
+            loop {
+                line.clear();
+                let count = input.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
+                if count == 0 && large.is_none() {
+                    return Ok(None);
+                }
+                let line = line.strip_suffix(b"\n").unwrap_or_default();
+                if let Some((path, sum)) = parse(line) {
+                    return Ok(Some((path, Known { sum, large })));
+                }
+                if large.is_some() || !line.starts_with(CRC) {
+                    break;
+                }
+                large = parse_crc(line);
             }
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a line is no checksum and path"))
         };
         let mut is_over = false;
         Ok(std::iter::from_fn(move || {
@@ -105,8 +141,8 @@ impl Draft {
     }
 
     /// Adds a file.
-    pub(crate) fn add(&mut self, path: &Path, sum: Checksum) -> Result<(), CopyError> {
-        let line = line(path, sum);
+    pub(crate) fn add(&mut self, path: &Path, known: impl Into<Known>) -> Result<(), CopyError> {
+        let line = lines(path, known.into());
         self.sum.feed(&line);
         self.out.write_all(&line).map_err(|source| self.failed(source))
     }
@@ -118,9 +154,9 @@ impl Draft {
         is_kept: &mut dyn FnMut(&Path) -> Result<bool, CopyError>,
     ) -> Result<(), CopyError> {
         for found in self.list.read(root)? {
-            let (path, sum) = found?;
+            let (path, known) = found?;
             if is_kept(&path)? {
-                self.add(&path, sum)?;
+                self.add(&path, known)?;
             }
         }
         Ok(())
@@ -176,10 +212,17 @@ pub(crate) fn from_text(text: &str) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(&bytes)))
 }
 
-fn line(path: &Path, sum: Checksum) -> Vec<u8> {
+fn lines(path: &Path, Known { sum, large }: Known) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
     let is_escaped = bytes.iter().any(|byte| matches!(byte, b'\n' | b'\r' | b'\\'));
-    let mut line = if is_escaped { b"\\".to_vec() } else { Vec::new() };
+    let mut line = Vec::new();
+    if let Some((crc, size)) = large {
+        line.extend_from_slice(CRC);
+        line.extend_from_slice(format!("{crc} {size}\n").as_bytes());
+    }
+    if is_escaped {
+        line.push(b'\\');
+    }
     line.extend_from_slice(KIND);
     for byte in bytes {
         match byte {
@@ -217,6 +260,11 @@ fn parse(line: &[u8]) -> Option<(PathBuf, Checksum)> {
     Some((PathBuf::from(OsStr::from_bytes(&path)), sum))
 }
 
+fn parse_crc(line: &[u8]) -> Option<(Crc, u64)> {
+    let (crc, size) = std::str::from_utf8(line.strip_prefix(CRC)?).ok()?.split_once(' ')?;
+    Some((crc.parse().ok()?, size.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,14 +288,14 @@ mod tests {
             b"\xff\xfe/\xc3\xa4",
             "\u{e4}\u{1f4f7}".as_bytes(),
         ] {
-            let line = line(&path(bytes), sum);
+            let line = lines(&path(bytes), sum.into());
             let inside = line.strip_suffix(b"\n").unwrap();
             assert!(!inside.contains(&b'\n'), "{bytes:?}");
             assert_eq!(parse(inside), Some((path(bytes), sum)), "{bytes:?}");
             assert_eq!(from_text(&to_text(&path(bytes))), Some(path(bytes)), "{bytes:?}");
         }
-        assert_eq!(line(Path::new("a b"), Checksum::of(b"")), b"XXH3 (a b) = 2d06800538d394c2\n");
-        assert_eq!(line(Path::new("a\\b\n"), Checksum::of(b"")), b"\\XXH3 (a\\\\b\\n) = 2d06800538d394c2\n");
+        assert_eq!(lines(Path::new("a b"), Checksum::of(b"").into()), b"XXH3 (a b) = 2d06800538d394c2\n");
+        assert_eq!(lines(Path::new("a\\b\n"), Checksum::of(b"").into()), b"\\XXH3 (a\\\\b\\n) = 2d06800538d394c2\n");
     }
 
     #[test]
@@ -267,6 +315,31 @@ mod tests {
         }
         for text in [r"a\", r"a\y", r"a\x4", r"a\xg0"] {
             assert_eq!(from_text(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_large_has_a_crc_before_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Dir::open(folder.path()).unwrap();
+        let content = |size| Content { sum: Checksum::of(b"a"), crc: Crc::default().and(b"a"), size };
+        let mut draft = Draft::new(&root, List::Spaces).unwrap();
+        for (name, size) in [("small", LARGE - 1), ("large", LARGE), ("#", LARGE + 7)] {
+            draft.add(Path::new(name), content(size)).unwrap();
+        }
+        draft.close().unwrap().put_in_place(&root).unwrap();
+        let read =
+            || List::Spaces.read(&root).unwrap().map(|found| found.ok().map(|(_, known)| known.large.map(|it| it.1)));
+        assert_eq!(read().collect::<Vec<_>>(), [Some(None), Some(Some(LARGE)), Some(Some(LARGE + 7))]);
+        let path = folder.path().join(List::Spaces.path());
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().nth(1), Some("# CRC32 e8b7be43 67108864"));
+        // Without its file, twice, and what is none.
+        let sound = "XXH3 (a) = 2d06800538d394c2\n";
+        for bad in ["# CRC32 e8b7be43 67108864\n", "# CRC32 e8b7be43 1\n# CRC32 e8b7be43 1\n", "# CRC32 x\nx\n", "# \n"]
+        {
+            fs::write(&path, [sound, bad].concat()).unwrap();
+            assert_eq!(read().collect::<Vec<_>>(), [Some(None), None], "{bad:?}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! order of their numbers, those of the generation before, and what rsync has copied, from where the last go ended.
 
 mod noting;
+mod parts;
 mod structure;
 
 use std::collections::BTreeSet;
@@ -18,7 +19,7 @@ use phobos_core::copy::{Checksum, CopyError, Pair, Summing, read_from_disk, walk
 use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, FsError, Kind, shown};
 use phobos_core::progress::{CopyEvent, Halt, Handler, Phase, Progress};
-use phobos_site::ledger::Position;
+use phobos_site::ledger::{Position, Within};
 
 use crate::checksums::{self, List};
 use crate::gate;
@@ -30,6 +31,9 @@ pub(crate) use self::noting::Notes;
 
 /// How many damaged files are named, and mended by one mirror.
 const NAMED: usize = 10_000;
+
+/// What is wrong with a file whose checksum is another one.
+const ANOTHER: &str = "its content is another one than was written";
 
 /// Where a repository has its segments.
 const DATA: &str = "data";
@@ -43,7 +47,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) root: &'a Dir,
     /// Where the repository is on it.
     pub(crate) inner: &'a Path,
-    /// When to end; at least one file is read all the same.
+    /// When to end; at least one file, or a part of a large one, is read all the same.
     pub(crate) until: Option<Instant>,
     /// Where the last go ended.
     pub(crate) from: Option<Position>,
@@ -100,6 +104,15 @@ impl From<Halt> for Cut {
     }
 }
 
+/// What of a list was read before.
+enum Behind {
+    Nothing,
+    /// All up to this file.
+    File(String),
+    /// All up to this file, and a part of it.
+    Part(Within),
+}
+
 /// Reads while there is time.
 struct Go<'a, 'h, 'n> {
     reader: &'a Reader<'a>,
@@ -153,7 +166,7 @@ impl Go<'_, '_, '_> {
         let lists = self.own(seal.as_ref());
         let before = self.reading.count();
         if lists.contains(&List::Repository) {
-            self.list(List::Repository, None)?;
+            self.list(List::Repository, Behind::Nothing)?;
         }
         let is_sound = self.reading.count() == before;
         let copy = self.reader.copy().unwrap_or_else(|error| {
@@ -170,13 +183,13 @@ impl Go<'_, '_, '_> {
                 self.file(path, Wanted::Own(Box::new(Bare(Checker::new()))), None);
             }
         }
-        let (mut segment, mut generation, mut space) = (None, None, None);
+        let (mut segment, mut generation, mut space) = (None, None, Behind::Nothing);
+        let all = || (Some(u64::MAX), Some(String::from(char::MAX)));
         match self.reader.from.clone() {
             Some(Position::Segment(last)) => segment = Some(last),
             Some(Position::Generation(last)) => (segment, generation) = (Some(u64::MAX), Some(last)),
-            Some(Position::Space(last)) => {
-                (segment, generation, space) = (Some(u64::MAX), Some(String::from(char::MAX)), Some(last));
-            }
+            Some(Position::Space(last)) => ((segment, generation), space) = (all(), Behind::File(last)),
+            Some(Position::Within(within)) => ((segment, generation), space) = (all(), Behind::Part(within)),
             None => {}
         }
         if let Some(copy) = &copy {
@@ -187,7 +200,7 @@ impl Go<'_, '_, '_> {
         if !self.generations(seal.as_ref(), generation.as_deref())? {
             return Ok(());
         }
-        if lists.contains(&List::Spaces) && !self.list(List::Spaces, space.as_deref())? {
+        if lists.contains(&List::Spaces) && !self.list(List::Spaces, space)? {
             return Ok(());
         }
         if self.reading.halted.is_none() {
@@ -282,25 +295,36 @@ impl Go<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Reads the files of a list, those behind `after`, or all where that is gone; whether there was time for all.
-    fn list(&mut self, list: List, after: Option<&str>) -> Result<bool, anyhow::Error> {
+    /// Reads the files of a list, what is not `behind`, or all where that is gone; whether there was time for all.
+    fn list(&mut self, list: List, behind: Behind) -> Result<bool, anyhow::Error> {
         let root = self.reader.root;
-        let mut is_before = match after.and_then(checksums::from_text) {
+        let (after, part) = match behind {
+            Behind::Nothing => (None, None),
+            Behind::File(path) => (checksums::from_text(&path), None),
+            Behind::Part(within) => (checksums::from_text(&within.path), Some(within)),
+        };
+        let mut is_before = match after {
             Some(after) => list.read(root)?.any(|found| found.is_ok_and(|(path, _)| path == after)).then_some(after),
             None => None,
         };
         for found in list.read(root)? {
-            let (path, sum) = found?;
+            let (path, known) = found?;
+            let mut begun = None;
             if let Some(after) = &is_before {
-                if path == *after {
-                    is_before = None;
+                if path != *after {
+                    continue;
                 }
-                continue;
+                is_before = None;
+                if part.is_none() {
+                    continue;
+                }
+                begun = part.as_ref();
             }
             let position = || Position::Space(checksums::to_text(&path));
-            let is_read = match list {
-                List::Repository => self.file(&path, Wanted::Sum(sum), None).is_some(),
-                List::Spaces => self.advance(&path, Wanted::Sum(sum), &position),
+            let is_read = match (list, known.large) {
+                (List::Repository, _) => self.file(&path, Wanted::Sum(known.sum), None).is_some(),
+                (List::Spaces, None) => self.advance(&path, Wanted::Sum(known.sum), &position),
+                (List::Spaces, Some(large)) => self.in_parts(&path, (known.sum, large), begun),
             };
             if !is_read {
                 return Ok(false);
@@ -316,10 +340,15 @@ impl Go<'_, '_, '_> {
         if self.file(path, wanted, until).is_none() {
             return false;
         }
-        self.has_advanced = true;
-        self.reading.position = Some(position());
-        self.notes.pass(&self.reading);
+        self.pass(position());
         true
+    }
+
+    /// Takes note of what was read last.
+    fn pass(&mut self, position: Position) {
+        self.has_advanced = true;
+        self.reading.position = Some(position);
+        self.notes.pass(&self.reading);
     }
 
     /// Reads a file; whether it is what it has to be, or `None` where there was no time for it.
@@ -360,7 +389,7 @@ impl Go<'_, '_, '_> {
             Ok(Err(error)) => Some(cannot_read(&error)),
             Ok(Ok(())) => wrong.or_else(|| match wanted {
                 Wanted::Sum(wanted) if wanted == sum.checksum() => None,
-                Wanted::Sum(_) => Some("its content is another one than was written".to_owned()),
+                Wanted::Sum(_) => Some(ANOTHER.to_owned()),
                 Wanted::Own(proof) => proof.finish().err(),
             }),
         };

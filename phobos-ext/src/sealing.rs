@@ -54,7 +54,8 @@ fn is_vouched_for(root: &Dir, seal: &Seal, list: List, handler: Handler<'_>) -> 
 
 /// The checksums that a list has for `paths`.
 pub(crate) fn of(root: &Dir, list: List, paths: &BTreeSet<PathBuf>) -> Result<BTreeMap<PathBuf, Checksum>, CopyError> {
-    list.read(root)?.filter(|found| found.as_ref().map_or(true, |(path, _)| paths.contains(path))).collect()
+    let found = list.read(root)?.map(|found| found.map(|(path, known)| (path, known.sum)));
+    found.filter(|found| found.as_ref().map_or(true, |(path, _)| paths.contains(path))).collect()
 }
 
 /// Those files of the repository that have to be copied again, by their paths in it, because nothing proves them: they have no
@@ -218,11 +219,11 @@ impl Sealing<'_> {
     ) -> Result<(), CopyError> {
         if is_vouched_for(self.root, old, List::Repository, handler)? {
             for found in List::Repository.read(self.root)? {
-                let (path, sum) = found?;
+                let (path, known) = found?;
                 let Ok(inside) = path.strip_prefix(self.inner) else { continue };
                 let path = generation.join(inside);
                 if !self.damaged.contains(&self.inner.join(inside)) && self.root.stat(&path)?.is_some() {
-                    seal.add(&path, sum);
+                    seal.add(&path, known.sum);
                 }
             }
         }

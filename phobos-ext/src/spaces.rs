@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use phobos_core::copy::{self, Checksum, CopyError, Difference, Pair, Pairs, walk_pairs_with};
+use phobos_core::copy::{self, CopyError, Difference, Pair, Pairs, walk_pairs_with};
 use phobos_core::fs::{Dir, FsError, Kind, Stat, shown};
 use phobos_core::progress::Handler;
 
 pub(crate) use self::listed::{distrust_damaged, is_kept, note_marks};
+use crate::checksums::Known;
 use crate::gate::Finding;
 
 /// Where the marks of pulls are in the holding folder.
@@ -222,8 +223,8 @@ impl Count {
     }
 }
 
-/// Takes note of a file's checksum.
-pub(crate) type Noted<'n> = &'n mut dyn FnMut(&Path, Checksum) -> Result<(), CopyError>;
+/// Takes note of what is known of a file.
+pub(crate) type Noted<'n> = &'n mut dyn FnMut(&Path, Known) -> Result<(), CopyError>;
 
 /// Compares the spaces after they were copied, and reads back from the disk what changed on the drive since `since`, which is
 /// `noted` with its checksum.
@@ -253,8 +254,8 @@ pub(crate) fn verify(
                 if let (Some(source), Some(copy)) = (pair.source_dir, pair.copy_dir) {
                     let (mut from, to) = (source.open_file(pair.name)?, copy.open_file(pair.name)?);
                     let same = copy::same_content(&mut from, &to, handler)?;
-                    if let Some(sum) = same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
-                        noted(&path, sum)?;
+                    if let Some(content) = same.map_err(|source| CopyError::Read { path: path.clone(), source })? {
+                        noted(&path, content.into())?;
                     } else {
                         wrong = Some(format!("{} was read back with another content than was written", shown(&path)));
                     }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::checkups::{Checkup, State};
 pub use self::drills::{BadDrill, Drill, Drills};
-pub use self::rounds::{Damage, Go, Position, Round, Rounds};
+pub use self::rounds::{Damage, Go, Position, Round, Rounds, Within};
 
 /// The most that is read of it, in bytes.
 const LIMIT: u64 = 1024 * 1024;

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::ahead::{self, LARGE, Pool};
 use super::bytes::{Buffer, go_direct, leave_direct, let_go};
-use super::checksum::{Checksum, Summing};
+use super::checksum::{Checksum, Content, Crc, Summing};
 use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
 /// A file that is read back from its beginning to its end, from the disk itself.
@@ -19,12 +19,12 @@ struct FromDisk<'f> {
 }
 
 impl<'f> FromDisk<'f> {
-    fn new(file: &'f File) -> Self {
+    fn new(file: &'f File, at: u64) -> Self {
         let past_the_cache = go_direct(file).is_ok();
         if !past_the_cache {
             let_go(file);
         }
-        Self { file, at: 0, past_the_cache }
+        Self { file, at, past_the_cache }
     }
 
     /// Reads the next bytes; none at the end.
@@ -65,7 +65,7 @@ pub(super) fn checksum_from_disk(
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         Ok(handler(CopyEvent::Progress(meter.add(count)))?)
     };
-    let read = read(file, (buffer, pool), &mut take)?;
+    let read = read((file, 0), (buffer, pool), &mut take)?;
     Ok(read.map(|()| (sum.size(), sum.checksum())))
 }
 
@@ -76,16 +76,29 @@ pub(super) fn checksum_from_disk(
 ///
 /// The first error of `take`; inside, why the file cannot be read.
 pub fn read_from_disk<E>(file: &File, take: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<io::Result<()>, E> {
+    read_on_from_disk(file, 0, take)
+}
+
+/// The same from the byte `at` on, which is to be a multiple of 4096: from another one it cannot be read past the page cache.
+///
+/// # Errors
+///
+/// As for [`read_from_disk`].
+pub fn read_on_from_disk<E>(
+    file: &File,
+    at: u64,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<io::Result<()>, E> {
     let size = file.metadata().map_or(u64::MAX, |found| found.len());
-    read(file, (&mut Buffer::for_size(size), &mut Pool::default()), take)
+    read((file, at), (&mut Buffer::for_size(size), &mut Pool::default()), take)
 }
 
 fn read<E>(
-    file: &File,
+    (file, at): (&File, u64),
     (buffer, pool): (&mut Buffer, &mut Pool),
     take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
 ) -> Result<io::Result<()>, E> {
-    let mut disk = FromDisk::new(file);
+    let mut disk = FromDisk::new(file, at);
     Ok(if file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE) {
         ahead::read(pool, |buffer| disk.read(buffer.piece()), take)?
     } else {
@@ -99,7 +112,7 @@ fn read<E>(
     })
 }
 
-/// The checksum of two files with the same content, `None` for others; the first is read as it is, the second from the disk itself.
+/// What is known of two files with the same content, `None` for others; the first is read as it is, the second from the disk itself.
 ///
 /// # Errors
 ///
@@ -108,10 +121,10 @@ pub fn same_content(
     one: &mut File,
     other: &File,
     handler: Handler<'_>,
-) -> Result<io::Result<Option<Checksum>>, super::CopyError> {
+) -> Result<io::Result<Option<Content>>, super::CopyError> {
     let mut buffer = Buffer::for_size(one.metadata().map_or(u64::MAX, |metadata| metadata.len()));
     let mut meter = Meter::new(both(one, other));
-    let mut sum = Summing::default();
+    let (mut sum, mut crc) = (Summing::default(), Crc::default());
     handler(CopyEvent::Phase(Phase::Comparing))?;
     loop {
         let piece = match buffer.fill(one) {
@@ -122,13 +135,14 @@ pub fn same_content(
             break;
         }
         sum.feed(piece);
+        crc = crc.and(piece);
         let count = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         handler(CopyEvent::Progress(meter.add(count)))?;
     }
     let_go(one);
     let found = checksum_from_disk(other, (&mut buffer, &mut Pool::default()), &mut meter, handler)?;
-    let wanted = (sum.size(), sum.checksum());
-    Ok(found.map(|found| (found == wanted).then_some(wanted.1)))
+    let content = Content { sum: sum.checksum(), crc, size: sum.size() };
+    Ok(found.map(|found| (found == (content.size, content.sum)).then_some(content)))
 }
 
 /// The size of both files.
@@ -161,6 +175,15 @@ mod tests {
                 let (mut one, two) = (file("one", &content), file("two", other));
                 let same = same_content(&mut one, &two, &mut |_| Ok(())).unwrap().unwrap();
                 assert_eq!(same.is_some(), wanted, "{size}");
+                let known =
+                    Content { sum: Checksum::of(&content), crc: Crc::default().and(&content), size: u64::from(size) };
+                assert!(same.is_none_or(|same| same == known), "{size}");
+                let (mut rest, from) = (Vec::new(), u64::from(size) / 8192 * 4096);
+                let read = read_on_from_disk(&two, from, &mut |piece: &[u8]| {
+                    rest.extend_from_slice(piece);
+                    Ok::<_, ()>(())
+                });
+                assert!(read.unwrap().is_ok() && rest == other[usize::try_from(from).unwrap()..], "{size}");
                 assert_eq!(both(&one, &two), Some(u64::from(size) + other.len() as u64));
             }
         }

@@ -1,4 +1,5 @@
-//! What the content of a file is known by again: its XXH3 of 64 bits, written as `xxhsum -H3` writes it.
+//! What the content of a file is known by again: its XXH3 of 64 bits, written as `xxhsum -H3` writes it, and the CRC-32 of one that
+//! is too large to be read in one go.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,10 +10,26 @@ use xxhash_rust::xxh3::Xxh3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Checksum(u64);
 
-/// The text is no [`Checksum`].
+/// The text is no [`Checksum`], of 16 hexadecimal digits, or no [`Crc`], of 8.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no checksum of 16 hexadecimal digits")]
+#[error("{0:?} is no checksum in hexadecimal digits")]
 pub struct BadChecksum(String);
+
+/// The CRC-32 of content, as gzip and zlib reckon it: what has passed of a file is known by it alone, so that a reader who stops in
+/// the middle goes on there another day, which [`Summing`] cannot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Crc(u32);
+
+/// What is known of a file's whole content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// Its checksum.
+    pub sum: Checksum,
+    /// Its CRC-32.
+    pub crc: Crc,
+    /// Its size, in bytes.
+    pub size: u64,
+}
 
 /// Adds up the checksum, and the size, of content that passes.
 #[derive(Clone, Default)]
@@ -38,10 +55,38 @@ impl FromStr for Checksum {
     type Err = BadChecksum;
 
     fn from_str(text: &str) -> Result<Self, BadChecksum> {
-        let is_plain = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let number = is_plain.then(|| u64::from_str_radix(text, 16).ok()).flatten();
-        number.map(Self).ok_or_else(|| BadChecksum(text.to_owned()))
+        number(text, 16).map(Self).ok_or_else(|| BadChecksum(text.to_owned()))
     }
+}
+
+impl Crc {
+    /// That of the same content with `bytes` behind it.
+    #[must_use]
+    pub fn and(self, bytes: &[u8]) -> Self {
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
+        hasher.update(bytes);
+        Self(hasher.finalize())
+    }
+}
+
+impl fmt::Display for Crc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl FromStr for Crc {
+    type Err = BadChecksum;
+
+    fn from_str(text: &str) -> Result<Self, BadChecksum> {
+        number(text, 8).and_then(|number| number.try_into().ok()).map(Self).ok_or_else(|| BadChecksum(text.to_owned()))
+    }
+}
+
+/// The number that `text` is in so many hexadecimal digits.
+fn number(text: &str, digits: usize) -> Option<u64> {
+    let is_plain = text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
 }
 
 impl Summing {
@@ -80,6 +125,17 @@ mod tests {
         let mut summing = Summing::default();
         content.chunks(777).for_each(|piece| summing.feed(piece));
         assert_eq!((summing.size(), summing.checksum()), (100_000, Checksum::of(&content)));
+    }
+
+    /// The value of the catalogue of CRCs for "123456789", CRC-32/ISO-HDLC.
+    #[test]
+    fn a_crc_goes_on_where_it_was() {
+        assert_eq!(Crc::default().and(b"123456789").to_string(), "cbf43926");
+        let half: Crc = Crc::default().and(b"1234").to_string().parse().unwrap();
+        assert_eq!(half.and(b"56789"), Crc::default().and(b"123456789"));
+        for text in ["", "cbf4392", "cbf439260", "+bf43926"] {
+            assert_eq!(text.parse::<Crc>(), Err(BadChecksum(text.to_owned())));
+        }
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Mirroring<'_> {
         if is_believed {
             list.keep(root, &mut |path| spaces::is_kept(root, path, holding, since))?;
         }
-        let mut noted = |path: &Path, sum| list.add(path, sum);
+        let mut noted = |path: &Path, known| list.add(path, known);
         let wrong = spaces::verify(from, root, &seen.spaces, since, &mut noted, &mut self.monitor().handler())?;
         if let Some(wrong) = wrong {
             return Err(anyhow!("rsync said that everything is copied, but {wrong}"));

@@ -1,8 +1,9 @@
 //! Reading a drive again: in goes however short, and whatever is damaged.
 
 use super::*;
-use crate::checksums::Draft;
+use crate::checksums::{Draft, Known, LARGE};
 use phobos_core::borg::segment::COMMIT_ENTRY;
+use phobos_core::copy::{Content, Crc};
 use phobos_site::ledger::{Go, Rounds};
 use std::fs;
 use std::time::Duration;
@@ -88,6 +89,74 @@ fn however_short_the_time_is_each_go_reads_on_and_the_last_one_ends() {
     // The one that reads the last file has come to the end, and says so.
     assert_eq!(seen, order()[..8]);
     assert!(drive.read(None, None).whole);
+}
+
+/// A file that is large, between small ones; what was read of it in one go is not read in the next.
+#[test]
+fn a_large_file_is_read_in_parts_however_short_the_time_is() {
+    let drive = Drive::new();
+    let size = LARGE + 12_345;
+    let content: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    drive.write("holding/luv/2", &content);
+    let (sum, crc) = (Checksum::of(&content), Crc::default().and(&content));
+    let list = |crc| {
+        let root = drive.root();
+        let mut list = Draft::new(&root, List::Spaces).unwrap();
+        for name in 0..5_usize {
+            let small = Known::from(Checksum::of(name.to_string().as_bytes()));
+            let known = if name == 2 { Content { sum, crc, size }.into() } else { small };
+            list.add(&Path::new("holding/luv").join(name.to_string()), known).unwrap();
+        }
+        list.close().unwrap().put_in_place(&root).unwrap();
+        let mut seal = Seal::default();
+        seal.add_as_it_is(&root, &List::Spaces.path(), &mut |_| Ok(())).unwrap();
+        seal.write(&root).unwrap();
+    };
+    list(crc);
+    // From right before it to its end, in goes without any time.
+    let goes = |from: Position| {
+        let (mut from, mut read, mut damaged, mut bytes) = (from, Vec::new(), Vec::new(), 0);
+        while from != order()[6] {
+            let reading = drive.read(Some(from), Some(Duration::ZERO));
+            let found = reading.damaged.into_iter().map(|found| shown(&found.path)).filter(|path| path != "borg");
+            damaged.extend(found);
+            bytes += reading.bytes;
+            from = reading.position.unwrap();
+            if let Position::Within(within) = &from {
+                read.push((within.read, from.clone()));
+            }
+        }
+        let own = fs::metadata(drive.0.path().join(List::Spaces.path())).unwrap().len();
+        (damaged, bytes - own * (u64::try_from(read.len()).unwrap() + 1), read)
+    };
+    let (damaged, bytes, read) = goes(order().remove(5));
+    assert_eq!((damaged.len(), bytes), (0, size), "each byte is read once");
+    assert!(read.len() > 10 && read.iter().all(|(at, _)| at % 4096 == 0), "{read:?}");
+    assert!(read.windows(2).all(|pair| pair[0].0 < pair[1].0), "{read:?}");
+    let (middle, rest) = (read[read.len() / 2].1.clone(), size - read[read.len() / 2].0);
+    // With time there is one go for all of it, and for what is left of it.
+    for from in [order().remove(5), middle.clone()] {
+        let reading = drive.read(Some(from), None);
+        assert!(reading.whole && reading.damaged.len() == 1, "{:?}", reading.damaged);
+    }
+    let found = |from: &Position| {
+        let (damaged, bytes, _) = goes(from.clone());
+        (damaged == ["holding/luv/2"], bytes)
+    };
+    for (at, in_rest) in [(0, false), (size - 1, true)] {
+        let mut rotten = content.clone();
+        rotten[usize::try_from(at).unwrap()] ^= 1;
+        drive.write("holding/luv/2", &rotten);
+        assert_eq!(found(&order()[5]), (true, size), "the bit of byte {at}");
+        assert_eq!(found(&middle), (in_rest, rest), "what was read before it rotted is read again in the next round");
+    }
+    // Another file by the same name is begun anew; one of another size is not read at all.
+    drive.write("holding/luv/2", &content);
+    list(Crc::default());
+    assert_eq!(found(&middle), (true, size));
+    list(crc);
+    fs::File::options().write(true).open(drive.0.path().join("holding/luv/2")).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(found(&order()[5]), (true, 0));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(crate) fn note_marks(copy: &Dir, holding: &Path, noted: Noted<'_>, handler: 
     let mut see = |pair: &Pair<'_>, handler: Handler<'_>| {
         let path = marks.join(pair.path);
         let is_file = pair.copy.is_some_and(|stat| stat.kind == Kind::File);
-        if is_file { noted(&path, seal::checksum(copy, &path, handler)?) } else { Ok(()) }
+        if is_file { noted(&path, seal::checksum(copy, &path, handler)?.into()) } else { Ok(()) }
     };
     walk((None, Some(copy)), &marks, &Cell::new(false), &mut see, handler)
 }

@@ -58,6 +58,22 @@ pub enum Position {
     Generation(String),
     /// This file of those that rsync copies.
     Space(String),
+    /// A part of such a file, which is too large for one go.
+    Within(Within),
+}
+
+/// How far a large file was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Within {
+    /// The file's path.
+    pub path: String,
+    /// The CRC-32 that the whole file has to have: with another one it is another file, and is read from its beginning.
+    pub wanted: String,
+    /// How many bytes of it were read.
+    pub read: u64,
+    /// Their CRC-32.
+    pub crc: String,
 }
 
 /// Damage that was found, until so many whole rounds as [`CLEAN`] have found none.
