@@ -142,8 +142,7 @@ impl Transfer<'_> {
 
     fn arguments(&self, deletions: Deletions) -> Vec<OsString> {
         let host = self.host;
-        // Devices are left out: nothing that a host sends is to be one here.
-        let mut args: Vec<String> = ["--archive", "--no-devices", "--relative", "--sparse"].map(str::to_owned).to_vec();
+        let mut args: Vec<String> = ["--archive", "--relative", "--sparse"].map(str::to_owned).to_vec();
         let switches = [
             ("--numeric-ids", host.numeric_ids),
             ("--hard-links", host.hard_links),
@@ -184,9 +183,12 @@ impl Transfer<'_> {
             Origin::Local => {}
         }
         let mut target: OsString = if *self.connection.origin == Origin::Local {
+            // Root receives them as they are, and a device would be one here.
+            args.push("--no-devices".to_owned());
             self.space.join(&landing).into()
         } else {
-            // Owners and modes are kept beside the files, because an ordinary user receives them. It is in the holding
+            // Owners and modes are kept beside the files, because an ordinary user receives them, and devices with them: a file
+            // without content here. It is in the holding
             // space, and need not get through the folders above.
             args.push("--fake-super".to_owned());
             Path::new(".").join(&landing).into()
@@ -365,7 +367,7 @@ mod tests {
         assert_eq!(
             call("source = ['root@luv:/home/', 'root@luv:/etc/']", Deletions::KeptBack),
             format!(
-                "rsync --archive --no-devices --relative --sparse --numeric-ids --hard-links --acls --xattrs --modify-window=-1 \
+                "rsync --archive --relative --sparse --numeric-ids --hard-links --acls --xattrs --modify-window=-1 \
                  --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --delete-after --max-delete=0 --outbuf=Line \
                  --no-human-readable --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-old-args \
                  --no-secluded-args '--rsh={}' --fake-super -- root@luv:/home/ :/etc/ ./",
@@ -376,9 +378,9 @@ mod tests {
                    one-file-system = true\nexclude = ['- x']\nfilter-files = ['/etc/phobos/f f']\nbandwidth-limit = '5'";
         assert_eq!(
             call(all, Deletions::Never),
-            "rsync --archive --no-devices --relative --sparse --one-file-system --modify-window=-1 '--filter=merge /etc/phobos/f f' '--exclude=- x' \
+            "rsync --archive --relative --sparse --one-file-system --modify-window=-1 '--filter=merge /etc/phobos/f f' '--exclude=- x' \
              --bwlimit=5B --partial-dir=.phobos-partial-77 --timeout=600 '--filter=protect /.phobos-temp-77/' --temp-dir=.phobos-temp-77 --outbuf=Line --no-human-readable \
-             --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' -- /srv/ /backup/holding/luv/"
+             --info=progress2,stats2,nonreg0 '--out-format=%i %n%L' --no-devices -- /srv/ /backup/holding/luv/"
         );
         let daemon = call("source = ['rsync://luv/music/']\nbandwidth-limit = '5MiB'", Deletions::AtMost(7));
         assert!(daemon.contains(" --bwlimit=5MiB ") && daemon.contains(" --delete-after --max-delete=7 "), "{daemon}");

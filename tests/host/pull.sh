@@ -83,6 +83,12 @@ awkward() {
     find "$1" -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
 }
 
+# devices FOLDER: two, which are made again on a word alone.
+devices() {
+    mknod -m 620 "$1/tty" c 4 64; mknod -m 660 "$1/disk" b 7 200; chown 4711:4712 "$1/tty"
+    touch -hd '1 hour ago' "$1/tty" "$1/disk" "$1"
+}
+
 # mark NAME KEY: a value of the host's mark.
 mark() { inside cat "$HOLDING/.phobos/$1.json" | sed -n "s/^ *\"$2\": \"\?\([^\",]*\)\"\?,\?$/\1/p" | head -1; }
 
@@ -96,6 +102,7 @@ tree() {
         # Hard links: the names of each file, in their order.
         find . -type f -links +1 -printf '%i %P\0' | LC_ALL=C sort -z | LC_ALL=C awk 'BEGIN { RS = "\0" } { if ($1 != last) { printf "\nlinks" } last = $1; sub(/^[0-9]+ /, ""); printf " %s", $0 }' | LC_ALL=C sort
         find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum -z | tr '\0' '\n'
+        find . \( -type b -o -type c \) -exec stat -c '%n %t:%T' {} + | LC_ALL=C sort
         getfacl -RPpn . | sed '/^$/d'
         getfattr -RPhd -m - . | sed '/^$/d; /^user\.rsync\./d'
     )

@@ -13,6 +13,7 @@ mkdir $home/closed; echo x >$home/closed/x; chmod 000 $home/closed/x $home/close
 home=nuhc/home; big_file nuhc big
 touch $home/$'new\nline' $home/$'\xff\xfe' $home/-rf $home/'a*b?[c]' $home/$'\e[2J'; echo text >$home/-rf
 deep=$home; for _ in $(seq 60); do deep=$deep/deep; done; mkdir -p $deep; echo deep >$deep/er
+devices luv/home
 find luv/home nuhc/home -newermt '1 hour ago' -exec touch -hd '1 hour ago' {} +
 # Where a folder has attributes too, rsync adds its default ACL only the second time.
 pull --all 2>/dev/null; pull luv 2>/dev/null
@@ -22,6 +23,12 @@ mkdir back all
 expect 0 "luv: gave back " pull restore luv /home --to back --privileged
 tree luv/home >is; tree back/home >was; diff -a is was | head; cmp is was
 test "$(stat -c %b back/home/sparse)" -lt 100
+grep -F "disk 7:c8" was; grep -F "tty 4:40" was
+mkdir none; expect 0 "disk (a device, left out)" pull restore luv /home --to none; test ! -e none/home/tty
+# Whoever is not root learns that, and gets nothing.
+mkdir -m 777 users; chmod 711 "$STORY"
+expect 77 "only root can do this" setpriv --reuid=65534 --regid=65534 --clear-groups phobos-pull --config "$CONFIG" restore luv /home --to users
+test -z "$(ls -A users)"
 expect 0 "gave back " pull restore nuhc / --to all
 tree nuhc/home >is; tree all/home >was; cmp is was
 # Some by their names, whatever they are.

@@ -4,7 +4,7 @@
 . "$HOST/pull.sh"
 
 client luv
-home=luv/home; awkward $home
+home=luv/home; awkward $home; devices $home
 pull luv 2>/dev/null; pull luv 2>/dev/null
 export CREDENTIALS_DIRECTORY=$STORY/credentials
 mkdir credentials; printf 'the passphrase\n' >credentials/borg-passphrase
@@ -27,7 +27,7 @@ from latest --list /home >out; never grep jon out; grep ' two$' out; bare
 
 # All of it is as it was, then and there.
 mkdir back; expect 0 "luv: gave back " from nas-1 /home --to back --privileged; bare
-tree past >is; tree back/home >was; diff -a is was | head; cmp is was
+tree past >is; tree back/home >was; diff -a is was | head; cmp is was; grep -F "disk 7:c8" was
 (mkdir here; cd here; pull restore luv /home/jon/one /home/sparse --from archive nas-1; cmp one ../past/jon/one; test "$(stat -c '%a %u' one)" = '751 4711'); bare
 from nas-1 /home/jon --to here -n >out; grep ' jon/one -> ' out; never grep 'there already' out
 from nas-1 /home/jon/one --to here -n | grep 'there already'; from nas-1 --list /home/jon | grep -E '^h.* one -> /home/jon/d/uno$'; test ! -e here/jon
