@@ -122,6 +122,13 @@ fn a_check_while_a_drive_comes() -> Story {
             ["pull", "borg-check", "ext"].iter().map(|job| history.find(&format!("\"job\":\"{job}\""))).collect();
         ensure!(order.iter().all(Option::is_some) && order.is_sorted(), "{history}");
 
+        // In slices, as the drop-in has it: a part of the segments each time, and the archives.
+        nas.sh("cp -r /usr/local/share/phobos/phobos-borg-check.service.d /etc/systemd/system && systemctl daemon-reload && \
+                systemctl start phobos-borg-check.service")?;
+        let parts = "\"job\":\"borg-check\"";
+        ensure!(nas.read("/var/lib/phobos/history.jsonl")?.matches(parts).count() == 3, "a check in slices is two runs");
+        nas.sh("rm -r /etc/systemd/system/phobos-borg-check.service.d && systemctl daemon-reload")?;
+
         // A process that a job has left behind is named with its unit; when it has ended, the namespace can go.
         nas.sh("systemd-run --unit=rig-left phobos-ns exec -- sleep infinity")?;
         nas.wait_until("it sleeps", "pgrep -x sleep", seconds(60))?;

@@ -54,6 +54,7 @@ stories! {
         other_file_systems_are_drives_or_refused_with_a_remedy,
         subvolumes_of_btrfs_are_no_other_file_systems,
         what_a_power_cut_leaves_between_two_states_is_not_read_as_rot,
+        what_is_read_in_goes_is_each_byte_that_the_drive_has,
         one_drive_by_two_names_is_refused_and_so_is_the_backup_disk_by_any,
         a_dry_run_touches_neither_side;
     endurance:
