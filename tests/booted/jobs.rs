@@ -126,7 +126,10 @@ fn a_check_while_a_drive_comes() -> Story {
         nas.sh("cp -r /usr/local/share/phobos/phobos-borg-check.service.d /etc/systemd/system && systemctl daemon-reload && \
                 systemctl start phobos-borg-check.service")?;
         let parts = "\"job\":\"borg-check\"";
-        ensure!(nas.read("/var/lib/phobos/history.jsonl")?.matches(parts).count() == 3, "a check in slices is two runs");
+        ensure!(
+            nas.read("/var/lib/phobos/history.jsonl")?.matches(parts).count() == 3,
+            "a check in slices is two runs"
+        );
         nas.sh("rm -r /etc/systemd/system/phobos-borg-check.service.d && systemctl daemon-reload")?;
 
         // A process that a job has left behind is named with its unit; when it has ended, the namespace can go.

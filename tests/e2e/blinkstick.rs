@@ -3,11 +3,9 @@
 mod cases;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
-use phobos_tests::{Story, minutes, story};
+use phobos_tests::{Story, minutes, seed, story, tell};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -83,7 +81,7 @@ fn blinkstick_and_phobos_blink_do_the_same() -> Story {
         )?;
         let ended = "[ \"$(systemctl show --property=SubState --value rig-beside)\" != running ]";
         nas.wait_until("both programs have run", ended, minutes(12))?;
-        say(&nas.journal("rig-beside")?);
+        tell(&nas.journal("rig-beside")?);
         ensure!(nas.unit("rig-beside")?.result == "success", "{}", nas.journal("rig-beside")?);
 
         let results: Vec<Beside> = serde_json::from_str(&nas.read("/root/result.json")?)?;
@@ -177,20 +175,6 @@ fn compare_pauses(original: &Outcome, phobos: &Outcome) -> Result<()> {
         ensure!(waited >= seconds - 1e-6, "a pause of {waited} s instead of {seconds} s before transfer {after}");
     }
     Ok(())
-}
-
-/// The seed that is given, or any; it is told, so that a run can be repeated.
-fn seed() -> u64 {
-    let given = std::env::var("PHOBOS_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
-    say(&format!("PHOBOS_SEED={seed}"));
-    seed
-}
-
-/// Tells something past the test runner, which would show it for a failure only.
-fn say(text: &str) {
-    // A closed standard error has no reader.
-    drop(writeln!(std::io::stderr(), "{}", text.trim_end()));
 }
 
 #[cfg(test)]

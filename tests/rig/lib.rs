@@ -39,6 +39,9 @@
 //! * `main`: the same machine to play with, `cargo run -p phobos-tests --bin rig`.
 //! * `nas`: the words in which scenarios are written.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
+
 mod container;
 mod emulator;
 mod guest;
@@ -65,6 +68,20 @@ pub use waiting::Waiting;
 /// Whether what is worth hours is to be tried too: `cargo xtask test --long`.
 pub fn is_long() -> bool {
     std::env::var_os("PHOBOS_LONG").is_some_and(|long| !long.is_empty())
+}
+
+/// The seed that is given, or any; it is told, so that a run can be repeated.
+pub fn seed() -> u64 {
+    let given = std::env::var("PHOBOS_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
+    tell(&format!("PHOBOS_SEED={seed}"));
+    seed
+}
+
+/// Tells something past the test runner, which would show it for a failure only.
+pub fn tell(text: &str) {
+    // A closed standard error has no reader.
+    drop(writeln!(std::io::stderr(), "{}", text.trim_end()));
 }
 
 /// Tells the person who runs the tests something.

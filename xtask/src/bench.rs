@@ -10,7 +10,7 @@ mod namespace;
 mod pull;
 mod verify;
 
-use crate::nas;
+use crate::nas::{self, DISKS};
 use crate::{list, project, say};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use xshell::{Cmd, Shell};
+use xshell::{Cmd, Shell, cmd};
 
 /// The command line of `bench`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// How many times each mirror runs; the table shows medians
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    /// Have the disks in memory, of which that takes 13 GB: what the programs take where no disk holds them up
+    #[arg(long)]
+    memory: bool,
     /// Measure this alone
     #[arg(value_name = "PART")]
     part: Option<Part>,
@@ -76,8 +79,12 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     let runs = args.runs.to_string();
     let disks = project().join("target/bench");
     let mut call = vec!["bench", "--runs", &runs];
+    call.extend(args.memory.then_some("--memory"));
     call.extend(args.part.map(Part::word));
     nas::run(sh, &args.nas, &call, "release", Some(&disks), |sh| {
+        if args.memory {
+            cmd!(sh, "mount -t tmpfs -o size=13g bench {DISKS}").quiet().run()?;
+        }
         if mirror {
             mirror::measure(sh, args.runs)?;
             namespace::measure(sh)?;
