@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use phobos_core::exec::Invocation;
@@ -37,6 +39,13 @@ const DISARMED: [&str; 4] = [
     "--filter=-x security.capability",
     "--filter=-x system.*",
 ];
+
+/// What rrsync says where another one has its folder's lock: a key that may write is used by one at a time (rrsync's `lock_or_die`).
+const ANOTHER: &str = "Another instance of rrsync";
+
+/// For how long the rrsync of the call before is waited for, and after what time it is asked again.
+const GONE: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// What is to be sent.
 #[derive(Debug, Default)]
@@ -273,13 +282,23 @@ impl Sender<'_> {
         see: &mut dyn FnMut(CopyEvent<'_>),
     ) -> Result<Fetched, anyhow::Error> {
         let name = &self.restore.host.name;
-        let mut complaints = Complaints::default();
-        let fetched =
-            self.restore.watch(call, &mut complaints, see).with_context(|| format!("cannot give back to {name}"))?;
-        if good.contains(&fetched.code) {
-            return Ok(fetched);
-        }
-        let Ending { exit, text } = ending::of(fetched.code, &complaints, name.as_str());
+        let until = Instant::now().checked_add(GONE);
+        let Ending { exit, text } = loop {
+            let mut complaints = Complaints::default();
+            let fetched = self
+                .restore
+                .watch(call, &mut complaints, see)
+                .with_context(|| format!("cannot give back to {name}"))?;
+            if good.contains(&fetched.code) {
+                return Ok(fetched);
+            }
+            let ending = ending::of(fetched.code, &complaints, name.as_str());
+            // The one of the call before may take a moment to end there; it has let nothing begin.
+            if !ending.text.contains(ANOTHER) || until.is_none_or(|until| Instant::now() >= until) {
+                break ending;
+            }
+            thread::sleep(AGAIN);
+        };
         // It is the other key that has to be let in.
         let text = text
             .replace(&format!("`phobos-pull authorize {name}`"), &format!("`phobos-pull authorize {name} --restore`"));
