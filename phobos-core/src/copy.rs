@@ -34,6 +34,7 @@ mod survey;
 
 pub use self::apply::{Proof, Unproved, Written, build, exchange, remove_tree, verify};
 pub use self::back::{read_from_disk, read_on_from_disk, same_content};
+pub use self::bytes::is_aligned;
 pub use self::checksum::{BadChecksum, Checksum, Content, Crc, Summing};
 pub use self::pairs::{Difference, Pair, Pairs, walk_pairs, walk_pairs_with};
 pub use self::plan::{Make, Plan, Step};

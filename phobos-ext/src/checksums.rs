@@ -1,7 +1,8 @@
 //! Checksums of what lies on a drive and has none in itself: recorded when it was read back, for whoever reads it again.
 //!
-//! A list is what `xxhsum -c` takes, called at the top of the drive; what it does not know is a comment. It is written anew as `NAME.new` while a mirror is made,
-//! and gets its name when the mirror is complete. What phobos itself keeps on the drive, the lists too, is in the [`crate::seal`].
+//! A list is what `xxhsum -c` takes, called at the top of the drive; what it does not know is a comment. It is written anew as
+//! `NAME.new` while a mirror is made, and gets its name when the mirror is complete. What phobos itself keeps on the drive, the lists
+//! too, is in the [`crate::seal`].
 
 use std::ffi::OsStr;
 use std::fs::File;

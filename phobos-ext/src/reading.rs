@@ -19,7 +19,7 @@ use phobos_core::copy::{Checksum, CopyError, Pair, Summing, read_from_disk, walk
 use phobos_core::error::Chain;
 use phobos_core::fs::{Dir, FsError, Kind, shown};
 use phobos_core::progress::{CopyEvent, Halt, Handler, Phase, Progress};
-use phobos_site::ledger::{Position, Within};
+use phobos_site::ledger::Position;
 
 use crate::checksums::{self, List};
 use crate::gate;
@@ -104,15 +104,6 @@ impl From<Halt> for Cut {
     }
 }
 
-/// What of a list was read before.
-enum Behind {
-    Nothing,
-    /// All up to this file.
-    File(String),
-    /// All up to this file, and a part of it.
-    Part(Within),
-}
-
 /// Reads while there is time.
 struct Go<'a, 'h, 'n> {
     reader: &'a Reader<'a>,
@@ -166,7 +157,7 @@ impl Go<'_, '_, '_> {
         let lists = self.own(seal.as_ref());
         let before = self.reading.count();
         if lists.contains(&List::Repository) {
-            self.list(List::Repository, Behind::Nothing)?;
+            self.list(List::Repository, None)?;
         }
         let is_sound = self.reading.count() == before;
         let copy = self.reader.copy().unwrap_or_else(|error| {
@@ -183,15 +174,13 @@ impl Go<'_, '_, '_> {
                 self.file(path, Wanted::Own(Box::new(Bare(Checker::new()))), None);
             }
         }
-        let (mut segment, mut generation, mut space) = (None, None, Behind::Nothing);
-        let all = || (Some(u64::MAX), Some(String::from(char::MAX)));
-        match self.reader.from.clone() {
-            Some(Position::Segment(last)) => segment = Some(last),
-            Some(Position::Generation(last)) => (segment, generation) = (Some(u64::MAX), Some(last)),
-            Some(Position::Space(last)) => ((segment, generation), space) = (all(), Behind::File(last)),
-            Some(Position::Within(within)) => ((segment, generation), space) = (all(), Behind::Part(within)),
-            None => {}
-        }
+        let from = self.reader.from.as_ref();
+        let (segment, generation) = match from {
+            Some(Position::Segment(last)) => (Some(*last), None),
+            Some(Position::Generation(last)) => (Some(u64::MAX), Some(last.clone())),
+            Some(Position::Space(_) | Position::Within(_)) => (Some(u64::MAX), Some(String::from(char::MAX))),
+            None => (None, None),
+        };
         if let Some(copy) = &copy {
             if !self.segments(copy, inner, state, segment) {
                 return Ok(());
@@ -200,7 +189,7 @@ impl Go<'_, '_, '_> {
         if !self.generations(seal.as_ref(), generation.as_deref())? {
             return Ok(());
         }
-        if lists.contains(&List::Spaces) && !self.list(List::Spaces, space)? {
+        if lists.contains(&List::Spaces) && !self.list(List::Spaces, from)? {
             return Ok(());
         }
         if self.reading.halted.is_none() {
@@ -295,13 +284,13 @@ impl Go<'_, '_, '_> {
         Ok(true)
     }
 
-    /// Reads the files of a list, what is not `behind`, or all where that is gone; whether there was time for all.
-    fn list(&mut self, list: List, behind: Behind) -> Result<bool, anyhow::Error> {
+    /// Reads the files of a list, on from the file of this position, or all where that is gone; whether there was time for all.
+    fn list(&mut self, list: List, position: Option<&Position>) -> Result<bool, anyhow::Error> {
         let root = self.reader.root;
-        let (after, part) = match behind {
-            Behind::Nothing => (None, None),
-            Behind::File(path) => (checksums::from_text(&path), None),
-            Behind::Part(within) => (checksums::from_text(&within.path), Some(within)),
+        let (after, part) = match position {
+            Some(Position::Space(path)) => (checksums::from_text(path), None),
+            Some(Position::Within(within)) => (checksums::from_text(&within.path), Some(within)),
+            _ => (None, None),
         };
         let mut is_before = match after {
             Some(after) => list.read(root)?.any(|found| found.is_ok_and(|(path, _)| path == after)).then_some(after),
@@ -318,7 +307,7 @@ impl Go<'_, '_, '_> {
                 if part.is_none() {
                     continue;
                 }
-                begun = part.as_ref();
+                begun = part;
             }
             let position = || Position::Space(checksums::to_text(&path));
             let is_read = match (list, known.large) {

@@ -9,7 +9,7 @@ use super::bytes::{Buffer, go_direct, leave_direct, let_go};
 use super::checksum::{Checksum, Content, Crc, Summing};
 use crate::progress::{CopyEvent, Handler, Meter, Phase};
 
-/// A file that is read back from its beginning to its end, from the disk itself.
+/// A file that is read back from some byte on to its end, from the disk itself.
 #[derive(Debug)]
 struct FromDisk<'f> {
     file: &'f File,
@@ -79,7 +79,8 @@ pub fn read_from_disk<E>(file: &File, take: &mut dyn FnMut(&[u8]) -> Result<(), 
     read_on_from_disk(file, 0, take)
 }
 
-/// The same from the byte `at` on, which is to be a multiple of 4096: from another one it cannot be read past the page cache.
+/// The same from the byte `at` on, where [`is_aligned`](super::is_aligned) says that it can begin; from another one it is read through the
+/// page cache.
 ///
 /// # Errors
 ///

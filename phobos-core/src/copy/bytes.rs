@@ -11,6 +11,11 @@ pub(super) const PIECE: usize = 4 * 1024 * 1024;
 /// What every disk's pieces are a multiple of.
 pub(super) const ALIGNMENT: usize = 4096;
 
+/// Whether reading past the page cache can begin at the byte `at` of a file.
+pub fn is_aligned(at: u64) -> bool {
+    usize::try_from(at).is_ok_and(|at| at % ALIGNMENT == 0)
+}
+
 /// A buffer that begins where `O_DIRECT` wants it to.
 #[derive(Debug)]
 pub(super) struct Buffer {

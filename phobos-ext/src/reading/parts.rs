@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use phobos_core::copy::{Checksum, Crc, Summing, read_on_from_disk};
+use phobos_core::copy::{Checksum, Crc, Summing, is_aligned, read_on_from_disk};
 use phobos_core::error::Chain;
 use phobos_core::progress::{CopyEvent, Progress};
 use phobos_site::ledger::{Position, Within};
@@ -13,9 +13,6 @@ use crate::checksums;
 
 /// How much is read before it is noted how far that was, in bytes.
 const PART: u64 = 256 * 1024 * 1024;
-
-/// Where reading past the page cache can begin and end.
-const ALIGNMENT: u64 = 4096;
 
 /// What is behind a part that was read.
 enum Part {
@@ -35,7 +32,7 @@ struct Sums {
 
 impl Sums {
     fn new(wanted: Crc, begun: Option<&Within>) -> Self {
-        let begun = begun.filter(|begun| begun.wanted == wanted.to_string() && begun.read % ALIGNMENT == 0);
+        let begun = begun.filter(|begun| begun.wanted == wanted.to_string() && is_aligned(begun.read));
         match begun.and_then(|begun| Some((begun.read, begun.crc.parse().ok()?))) {
             Some((read, crc)) => Self { read, crc, whole: None },
             None => Self { read: 0, crc: Crc::default(), whole: Some(Summing::default()) },
@@ -104,7 +101,7 @@ impl Go<'_, '_, '_> {
             let of_it = sums.read.saturating_sub(first);
             handler(CopyEvent::Progress(Progress::new(before.saturating_add(of_it), None, begun.elapsed())))?;
             let is_late = until.is_some_and(|until| Instant::now() >= until);
-            let may_end = sums.read % ALIGNMENT == 0;
+            let may_end = is_aligned(sums.read);
             if may_end && (is_late || of_it >= PART) { Err(Cut::Time) } else { Ok(()) }
         });
         self.reading.bytes = before.saturating_add(sums.read.saturating_sub(first));

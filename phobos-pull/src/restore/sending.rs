@@ -299,6 +299,12 @@ impl Sender<'_> {
             }
             thread::sleep(AGAIN);
         };
+        if text.contains(ANOTHER) {
+            let text = format!(
+                "cannot give back to {name}: another rsync writes there with a restricted key; try again when it is done"
+            );
+            return Err(Stop::new(Exit::Busy, text).into());
+        }
         // It is the other key that has to be let in.
         let text = text
             .replace(&format!("`phobos-pull authorize {name}`"), &format!("`phobos-pull authorize {name} --restore`"));

@@ -48,7 +48,12 @@ done
 rm luv/home/jon/d; rmdir luv/home/other; echo mine >luv/home/jon/two
 # Into a folder that is yet to be made, with all names of a file.
 let_write; expect 0 "gave back" to_luv /home/jon/d; configure luv "source = ['root@luv:/home/']" "root = '/home'"; let_write; grep -F ' /home" ' line
-# An rrsync that is still at work in the folder is waited for.
+# An rrsync that is still at work in the folder is waited for, and not for ever.
+if [ "${PHOBOS_LONG:-}" ]; then
+    exec 9<luv/home; flock 9
+    expect 75 "another rsync writes there with a restricted key; try again when it is done" pull restore luv /home/jon --to luv:/home/new
+    exec 9<&-
+fi
 flock luv/home sh -c ': >taken; exec sleep 2' & until [ -e taken ]; do sleep 0.05; done
 expect 0 "gave back" pull restore luv /home/jon --to luv:/home/new; test "$(stat -c %h luv/home/new/jon/one)" = 2; test luv/home/new/jon/one -ef luv/home/new/jon/d/uno
 rm -r luv/home/new luv/home/d; mkdir luv/home/jon/d; ln luv/home/jon/one luv/home/jon/d/uno; configure luv "source = ['root@luv:/home/']"
