@@ -200,19 +200,29 @@ impl<'e, B: Close> Mount<'e, B> {
         fstab: Option<&FstabEntry>,
         access: Access,
     ) -> Result<(), MountError> {
-        let mut call = Invocation::new("mount").limit(STEP_LIMIT);
+        // Left behind by a process that was killed, it would mount what somebody has found closed.
+        let mut call = Invocation::new("mount").bound().limit(STEP_LIMIT);
         call = match fstab {
             Some(entry) => call.args(["-t", &entry.kind, "-o", &entry.options]),
             None => call.args(["-o", "noatime,nodev,nosuid,noexec"]),
         };
         let call = |more: &[&str]| call.clone().args(more).arg("--").arg(device).arg(target);
-        let result = match access {
+        let try_it = || match access {
             Access::Write => self.exec.run(&call(&[])),
             // Even read-only the journal of a drive that was pulled would be replayed; not every file system knows the option.
             Access::Look => {
                 self.exec.run(&call(&["-o", "ro,norecovery"])).or_else(|_| self.exec.run(&call(&["-o", "ro"])))
             }
         };
+        let mut result = try_it();
+        // That of a process that was killed while the kernel mounted may have come in between; it is not ours to use.
+        let number = device_number(device).unwrap_or_default();
+        if result.is_err() && at(&table()?, target).is_some_and(|entry| entry.is_on(&number)) {
+            log::warn!("unmounting {}, which an earlier run has mounted meanwhile", target.display());
+            if clear(self.exec, target).is_ok() {
+                result = try_it();
+            }
+        }
         if let Err(source) = result {
             if at(&table()?, target).is_none() {
                 self.target = None;

@@ -13,6 +13,12 @@ for _ in $(seq 8); do
     sleep "0.$(printf %03d $((RANDOM % 200)))"; kill -9 $reading 2>/dev/null || true; wait $reading || true
     ext verify --all; safe A
 done
+# A mount that is under way when its caller is killed comes to nothing, and one that comes in between is done anew.
+mkdir bin; printf '#!/bin/sh\n: >"%s/mounting"; sleep 1; exec %s "$@"\n' "$STORY" "$(command -v mount)" >bin/mount; chmod 755 bin/mount
+PATH="$STORY/bin:$PATH" phobos-ext --config "$CONFIG" verify --all & reading=$!
+until [ -e mounting ]; do kill -0 $reading; sleep 0.02; done; kill -9 $reading; wait $reading || true; ended -f "$STORY/bin/mount"; safe A
+printf '#!/bin/sh\n[ -e "%s/twice" ] || %s "$@"; : >"%s/twice"; exec %s "$@"\n' "$STORY" "$(command -v mount)" "$STORY" "$(command -v mount)" >bin/mount
+rm -f mounting; PATH="$STORY/bin:$PATH" ext verify --all; test -e twice; safe A
 # Somebody else has the drive.
 ext open A >place; expect 75 "phobos-ext close A" ext verify; ext close A; safe A
 mount -o ro "$A" disk.A; python3 "$HOST/rot.py" choose disk.A 1 "$SEED" holding/luv/photo >bits; umount disk.A; python3 "$HOST/rot.py" flip "$A" <bits
