@@ -1,4 +1,4 @@
-//! The man pages and completions: what the programs declare for their command lines, what the sample configuration says of each
+//! The man pages and completions: what the programs declare for their command lines, what the types of the configuration say of each
 //! setting, and beside them what somebody has written by hand (`pages/`).
 //!
 //! It knows all programs, and no program knows it. `cargo xtask man` starts it.
@@ -11,15 +11,19 @@
 mod hand;
 mod program;
 mod roff;
+mod sample;
 mod settings;
+mod tables;
 
 use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use phobos_site::config::Config;
 use std::fs;
 use std::path::Path;
 
 pub use self::hand::Hand;
+pub use self::sample::sample;
 
 /// The shells that get completions.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
@@ -70,7 +74,8 @@ pub fn pages(date: &str) -> Result<Vec<Page>> {
     Ok(pages)
 }
 
-/// Writes all pages into `folder/man`, and the completions of each shell into `folder/completions/SHELL`.
+/// Writes all pages into `folder/man`, the completions of each shell into `folder/completions/SHELL`, and the schemas of the
+/// configuration into `folder/schema`.
 ///
 /// # Errors
 ///
@@ -81,6 +86,13 @@ pub fn write(folder: &Path, date: &str) -> Result<()> {
     for page in pages(date)? {
         let path = man.join(&page.file);
         fs::write(&path, page.text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let schemas = folder.join("schema");
+    make(&schemas)?;
+    for (name, schema) in [("phobos", Config::schema()), ("phobos-host", Config::host_schema())] {
+        let path = schemas.join(format!("{name}.schema.json"));
+        let text = serde_json::to_string_pretty(&schema)? + "\n";
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     for shell in SHELLS {
         let place = folder.join("completions").join(shell.to_string());

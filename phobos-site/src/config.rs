@@ -13,6 +13,7 @@ mod drop_ins;
 mod external;
 mod mistakes;
 mod reading;
+mod schema;
 mod shown;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use phobos_core::error::{Class, Classified};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::reading::{Mistake, Step, check_names, read, read_trusted, toml_files, understand, wrong};
@@ -31,7 +33,7 @@ use crate::{led, mail};
 pub use self::backup::Backup;
 pub use self::drop_ins::FOLDER as DRIVES;
 pub use self::external::{BadDriveChoice, BadDriveName, Container, Crypttab, Drive, DriveChoice, DriveName, External};
-pub use self::shown::{HOST_EXAMPLES, SAMPLE, Setting};
+pub use self::shown::{SAMPLE, Setting};
 pub use crate::values::{AbsolutePath, Reserve, Size, Span};
 
 /// Where the configuration is, unless `--config` says otherwise.
@@ -41,24 +43,27 @@ pub const DEFAULT_PATH: &str = "/etc/phobos/phobos.toml";
 const DEFAULT_NAME: &str = "phobos.toml";
 
 /// Everything that can be configured; the defaults are the original's values.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, JsonSchema)]
+#[schemars(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// The backup file system and its namespace.
     pub backup: Backup,
-    /// The off-site drives.
-    pub external: External,
     /// The locks.
     pub locks: Locks,
+    /// The off-site drives.
+    pub external: External,
     /// The light.
     pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
-    /// The hosts that are pulled; [`Config::hosts`] adds those with a file of their own.
+    /// The hosts that are pulled, here or one a file in /etc/phobos/pull.d/HOST.toml, without the first two lines.
     pub pull: Vec<Host>,
-    /// The programs that are told how jobs end.
+    /// Programs that are told how jobs end and what becomes due, by phobos-status-hook.path: each gets one JSON document on its
+    /// standard input, as a user without rights.
     pub hook: Vec<Hook>,
     /// The folder that the file is in, and other files of the configuration beside it.
+    #[schemars(skip)]
     pub folder: PathBuf,
 }
 
@@ -82,11 +87,11 @@ pub enum Table {
 }
 
 /// `[locks]`: the locks between jobs.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Locks {
-    /// How long to wait for other jobs, and for Borg's own lock.
+    /// How long a job waits for others that use the same, and for Borg's own lock.
     pub wait: Span,
 }
 

@@ -1,19 +1,22 @@
 //! The settings of hooks: programs of the administrator's own that are told how jobs end, and what becomes due.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::values::{AbsolutePath, Span};
 
 /// `[[hook]]`: a program that gets one JSON document on its standard input, for each event.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hook {
     /// On which events.
+    #[schemars(extend("examples" = [["failed", "resolved", "overdue"]]))]
     pub on: Vec<Event>,
     /// Of which jobs, by the names that `phobos-status` shows; of all, if none is named.
     #[serde(default)]
     pub jobs: Vec<String>,
-    /// The program and its arguments.
+    /// The program by its whole path, and its arguments.
+    #[schemars(length(min = 1), extend("examples" = [["/usr/local/bin/tell-me", "phobos"]]))]
     pub command: Command,
     /// After which time it is ended.
     #[serde(default = "usual_limit")]
@@ -21,7 +24,7 @@ pub struct Hook {
 }
 
 /// What a hook is told of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Event {
     /// A run failed.
@@ -37,7 +40,7 @@ pub enum Event {
 }
 
 /// A program by its path, and its arguments.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "Vec<String>")]
 pub struct Command {
     /// The program.

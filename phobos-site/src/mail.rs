@@ -11,34 +11,50 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::values::AbsolutePath;
 
 /// The table `[mail]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct Settings {
-    /// Who gets the mail.
+    /// Who gets the mail about failed units.
     pub to: Address,
-    /// Who sends it; without it, root at this machine.
+    /// Who it is from; without it, root at this machine.
+    #[schemars(extend("examples" = ["phobos@example.org"]))]
     pub from: Option<Address>,
-    /// Which way it leaves.
+    /// Which way it leaves: auto (port 25 of this machine, else sendmail), sendmail, `smtp://HOST`,
+    /// `submission://HOST` (STARTTLS), `submissions://HOST` (TLS). A sendmail that needs rights of its own to queue mail, as those of dma and nullmailer do, is called
+    /// by the last step of phobos's units; msmtp must let the group systemd-journal read its configuration, and an alias there says
+    /// who root is.
     pub transport: Transport,
-    /// The systemd credential that holds user and password, one a line.
+    /// The systemd credential with user and password, one a line, for `submission:` and `submissions:`; the units of phobos-mail
+    /// then need `LoadCredential=NAME:FILE`.
+    #[schemars(extend("examples" = ["mail"]))]
     pub credential: Option<Credential>,
     /// Certificates, as PEM, that are trusted besides the system's.
+    #[schemars(extend("examples" = ["/etc/phobos/ca.pem"]))]
     pub ca_file: Option<AbsolutePath>,
-    /// The one certificate that the server may have, whoever has signed it and whatever names it is for.
+    /// The one certificate that the server may have, whoever has signed it and whatever names it is for: how a relay with one of its
+    /// own making is pinned. The error that says that it is not trusted shows it.
+    #[schemars(extend("examples" = [FINGERPRINT]))]
     pub tls_fingerprint: Option<Fingerprint>,
-    /// What this machine calls itself to the server; without it, the first of its names that a server will take.
+    /// What this machine calls itself to the server, with a dot, for many servers take no other; without it, it is the host's full
+    /// name, or the domain of `from`, or its address: [127.0.0.1].
+    #[schemars(extend("examples" = ["nas.example.org"]))]
     pub hello: Option<Hello>,
 }
 
+/// What a fingerprint looks like.
+const FINGERPRINT: &str = "sha256:5d41402abc4b2a76b9719d911017c592ae2f0b3c8d4e6f7a1b2c3d4e5f60718a";
+
 /// The SHA-256 of a server's certificate: `sha256:` and 64 hexadecimal digits, with or without colons between them.
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^(sha256|SHA256):"))]
 pub struct Fingerprint([u8; 32]);
 
 /// The text is no [`Fingerprint`].
@@ -47,7 +63,7 @@ pub struct Fingerprint([u8; 32]);
 pub struct BadFingerprint(String);
 
 /// What a client calls itself in SMTP: a host's name, or an address in brackets.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Hello(String);
 
@@ -57,8 +73,9 @@ pub struct Hello(String);
 pub struct BadHello(String);
 
 /// The name of a systemd credential, which is a file's name.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9_-][A-Za-z0-9._-]*$"))]
 pub struct Credential(String);
 
 /// The text is no [`Credential`].
@@ -67,7 +84,7 @@ pub struct Credential(String);
 pub struct BadCredential(String);
 
 /// A mail address that can be neither an option nor a second address: `root`, or `somebody@example.org`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
 pub struct Address(String);
 
@@ -77,8 +94,9 @@ pub struct Address(String);
 pub struct BadAddress(String);
 
 /// A way for mail to leave this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^(auto|sendmail|(smtp|submissions?|smtps)://.+)$"))]
 pub enum Transport {
     /// SMTP to port 25 of this machine, and if nobody is there, `sendmail`.
     Auto,
@@ -350,6 +368,16 @@ impl FromStr for Transport {
         let (host, port) = host_and_port(rest).ok_or_else(bad)?;
         let port = port.unwrap_or(security.default_port());
         Ok(Self::Smtp(Server { host, port, security }))
+    }
+}
+
+impl From<Transport> for String {
+    fn from(transport: Transport) -> Self {
+        match transport {
+            Transport::Auto => "auto".to_owned(),
+            Transport::Sendmail => "sendmail".to_owned(),
+            Transport::Smtp(server) => server.to_string(),
+        }
     }
 }
 

@@ -12,9 +12,11 @@
 mod source;
 mod values;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::Deserializer;
 
@@ -121,7 +123,7 @@ impl Host {
     ///
     /// The first mistake, as TOML's own error.
     pub fn parse(name: &HostName, text: &str) -> Result<Self, toml::de::Error> {
-        let raw: RawHost = toml::from_str(text)?;
+        let raw: File = toml::from_str(text)?;
         let named = raw.host.as_ref().is_none_or(|host| host == name);
         if !named {
             return Err(serde::de::Error::custom(format!("host: the file's name says {name}")));
@@ -214,42 +216,102 @@ impl Host {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawHost {
+/// A host as it is written, in a file of its own or in the table of all.
+#[derive(Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["source"]))]
+#[expect(clippy::struct_excessive_bools, reason = "they are rsync's own switches, each a key of its own")]
+pub(crate) struct File {
+    /// Its name here: of its holding space and its unit.
+    #[schemars(extend("examples" = ["luv"]))]
     host: Option<HostName>,
+    /// What is copied: `[USER@]HOST:/PATH` with ssh, `rsync://HOST[:PORT]/MODULE/PATH` from a daemon, or `/PATH` of this machine. It
+    /// lies under its whole path in the holding space.
+    #[schemars(length(min = 1), extend("examples" = [["root@luv:/home/", "root@luv:/etc/"]]))]
     source: Vec<Source>,
-    root: Option<AbsolutePath>,
-    user: Option<User>,
+    /// What the key may read on the host (`rrsync -ro ROOT`).
+    root: AbsolutePath,
+    /// Who logs in there, where a source names nobody.
+    user: User,
+    /// ssh's port there.
+    #[schemars(range(min = 1), extend("examples" = [22]))]
     port: Option<u16>,
+    /// The private key that is shown to it.
+    #[schemars(extend("examples" = ["/etc/phobos/keys/pull"]))]
     identity: Option<AbsolutePath>,
+    /// The host in between, reached with the same key and the same known hosts.
+    #[schemars(extend("examples" = ["root@gate:22"]))]
     jump: Option<Jump>,
-    #[serde(default)]
+    /// More options for ssh, as in its configuration.
+    #[schemars(extend("examples" = [["ConnectTimeout=5"]]))]
     ssh_options: Vec<SshOption>,
-    #[serde(default)]
+    /// What is left out: patterns as in rsync(1), with a leading / from `root` on.
+    #[schemars(extend("examples" = [["/home/*/.cache/"]]))]
     exclude: Vec<Pattern>,
-    #[serde(default)]
+    /// Files with filter rules, as in rsync(1).
+    #[schemars(extend("examples" = [["/etc/phobos/luv.filter"]]))]
     filter_files: Vec<AbsolutePath>,
-    bandwidth_limit: Option<Size>,
-    time_limit: Option<Span>,
-    numeric_ids: Option<bool>,
-    hard_links: Option<bool>,
-    acls: Option<bool>,
-    xattrs: Option<bool>,
-    delete: Option<bool>,
-    #[serde(default)]
+    /// Whether the copy stays on the file systems that the sources are on.
     one_file_system: bool,
-    #[serde(default)]
+    /// How much may be copied in a second.
+    #[schemars(extend("examples" = ["10MiB"]))]
+    bandwidth_limit: Option<Size>,
+    /// How long a pull may take.
+    time_limit: Span,
+    /// Whether owners are kept as numbers rather than as names.
+    numeric_ids: bool,
+    /// Whether hard links are kept.
+    hard_links: bool,
+    /// Whether ACLs are kept.
+    acls: bool,
+    /// Whether extended attributes are kept.
+    xattrs: bool,
+    /// Whether what the host no longer has is deleted.
+    delete: bool,
+    /// How much is deleted at once: a number of files, or a share of more than 100 files (of fewer, any but the last).
+    max_delete: MaxDelete,
+    /// Which exit codes of rsync are a success besides 0: 23 (some files could not be copied), 24 (some vanished meanwhile).
+    success: Vec<Tolerated>,
+    /// Whether the host may be away.
     optional: bool,
-    stale_after: Option<Span>,
-    max_delete: Option<MaxDelete>,
-    success: Option<Vec<Tolerated>>,
+    /// For how long it may be away, and how old its last good pull may be.
+    stale_after: Span,
 }
 
-impl RawHost {
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            host: None,
+            source: Vec::new(),
+            root: AbsolutePath::fixed("/"),
+            // Whoever runs ssh here is an ordinary user of its own, whom no client knows.
+            user: User("root".to_owned()),
+            port: None,
+            identity: None,
+            jump: None,
+            ssh_options: Vec::new(),
+            exclude: Vec::new(),
+            filter_files: Vec::new(),
+            one_file_system: false,
+            bandwidth_limit: None,
+            time_limit: Span(Duration::from_secs(12 * 60 * 60)),
+            numeric_ids: true,
+            hard_links: true,
+            acls: true,
+            xattrs: true,
+            delete: true,
+            max_delete: MaxDelete::Percent(50),
+            success: vec![Tolerated::Vanished],
+            optional: false,
+            stale_after: Span(Duration::from_secs(7 * 24 * 60 * 60)),
+        }
+    }
+}
+
+impl File {
     /// The host, if its values fit together.
     fn checked(self, name: HostName) -> Result<Host, BadHost> {
-        let root = self.root.unwrap_or_else(|| AbsolutePath::fixed("/"));
+        let root = self.root;
         if self.source.is_empty() {
             return Err(BadHost::NoSource);
         }
@@ -272,15 +334,14 @@ impl RawHost {
         if self.port == Some(0) {
             return Err(BadHost::NoPort);
         }
-        if self.time_limit.is_some_and(|limit| limit.0.is_zero()) {
+        if self.time_limit.0.is_zero() {
             return Err(BadHost::NoTime);
         }
         Ok(Host {
             name,
             sources: self.source,
             root,
-            // Whoever runs ssh here is an ordinary user of its own, whom no client knows.
-            user: self.user.unwrap_or_else(|| User("root".to_owned())),
+            user: self.user,
             port: self.port,
             identity: self.identity,
             jump: self.jump,
@@ -288,24 +349,36 @@ impl RawHost {
             exclude: self.exclude,
             filter_files: self.filter_files,
             bandwidth_limit: self.bandwidth_limit,
-            time_limit: self.time_limit.unwrap_or(Span(Duration::from_secs(12 * 60 * 60))),
-            numeric_ids: self.numeric_ids.unwrap_or(true),
-            hard_links: self.hard_links.unwrap_or(true),
-            acls: self.acls.unwrap_or(true),
-            xattrs: self.xattrs.unwrap_or(true),
-            delete: self.delete.unwrap_or(true),
+            time_limit: self.time_limit,
+            numeric_ids: self.numeric_ids,
+            hard_links: self.hard_links,
+            acls: self.acls,
+            xattrs: self.xattrs,
+            delete: self.delete,
             one_file_system: self.one_file_system,
             optional: self.optional,
-            stale_after: self.stale_after.unwrap_or(Span(Duration::from_secs(7 * 24 * 60 * 60))),
-            max_delete: self.max_delete.unwrap_or(MaxDelete::Percent(50)),
-            success: self.success.unwrap_or_else(|| vec![Tolerated::Vanished]),
+            stale_after: self.stale_after,
+            max_delete: self.max_delete,
+            success: self.success,
         })
+    }
+}
+
+impl JsonSchema for Host {
+    fn schema_name() -> Cow<'static, str> {
+        "Host".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = File::json_schema(generator);
+        schema.insert("required".to_owned(), vec!["host", "source"].into());
+        schema
     }
 }
 
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
-        let mut raw = RawHost::deserialize(table)?;
+        let mut raw = File::deserialize(table)?;
         let name = raw.host.take().ok_or_else(|| serde::de::Error::missing_field("host"))?;
         raw.checked(name).map_err(serde::de::Error::custom)
     }

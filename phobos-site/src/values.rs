@@ -5,36 +5,42 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
+use std::fmt;
 use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The largest share that can be kept back: with more, nothing could be pulled at all.
 const MOST_PERCENT: u8 = 90;
 
 /// An absolute path without `..` and `.` parts.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "PathBuf")]
+#[schemars(extend("pattern" = "^/"))]
 pub struct AbsolutePath(PathBuf);
 
 /// A length of time, written as in `12h` or `1h 30m`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^(0|([0-9]+ *[a-zA-Z]+ *)+)$"))]
 pub struct Span(pub Duration);
 
 /// How much of a file system nothing may take: a share such as `5%`, a size such as `20GiB`, or the smaller: `5% up to 20GiB`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("pattern" = "^([0-9]+%( up to [0-9]+([KkMmGgTt]?([Ii]?[Bb])?))?|[0-9]+([KkMmGgTt]?([Ii]?[Bb])?))$"))]
 pub struct Reserve {
     percent: u8,
     most: u64,
 }
 
 /// A size as rsync takes it: a number of bytes, or one with K, M, G or T, `iB` or `B` behind it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[0-9]+([KkMmGgTt]?([Ii]?[Bb])?)$"))]
 pub struct Size(String);
 
 /// The path is no [`AbsolutePath`].
@@ -126,6 +132,25 @@ impl TryFrom<String> for Span {
     }
 }
 
+impl fmt::Display for Span {
+    /// In the largest unit of which it is a whole number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let secs = self.0.as_secs();
+        let units = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
+        let is_whole = |length: u64| secs > 0 && self.0.subsec_nanos() == 0 && secs.checked_rem(length) == Some(0);
+        match units.into_iter().find(|(_, length)| is_whole(*length)) {
+            Some((unit, length)) => write!(f, "{}{unit}", secs.checked_div(length).unwrap_or_default()),
+            None => humantime::format_duration(self.0).fmt(f),
+        }
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        span.to_string()
+    }
+}
+
 impl TryFrom<String> for Size {
     type Error = BadSize;
 
@@ -175,6 +200,20 @@ impl Reserve {
     }
 }
 
+impl From<Reserve> for String {
+    fn from(reserve: Reserve) -> Self {
+        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
+        let whole = |shift: u32| (reserve.most >> shift) << shift == reserve.most;
+        let unit = units.into_iter().find(|(_, shift)| whole(*shift));
+        let most = unit.map(|(unit, shift)| format!("{}{unit}", reserve.most >> shift)).unwrap_or_default();
+        match reserve {
+            Reserve { percent: 100, .. } => most,
+            Reserve { percent, most: u64::MAX } => format!("{percent}%"),
+            Reserve { percent, .. } => format!("{percent}% up to {most}"),
+        }
+    }
+}
+
 impl TryFrom<String> for Reserve {
     type Error = BadReserve;
 
@@ -203,6 +242,18 @@ mod tests {
         let sizes = ["7", "7B", "1K", "1kb", "2KiB", "3m", "4GB", "20GiB", "1T", "99999999999999999999"];
         let expected = [7, 7, 1024, 1000, 2048, 3 << 20, 4_000_000_000, 20 << 30, 1 << 40, u64::MAX];
         assert_eq!(sizes.map(bytes), expected);
+    }
+
+    #[test]
+    fn a_value_is_written_as_it_is_read() {
+        let span = |text: &str| Span::try_from(text.to_owned()).map(String::from).unwrap();
+        for text in ["35d", "12h", "10m", "90s", "0s", "1s 500ms", "25h"] {
+            assert_eq!(span(text), text);
+        }
+        assert_eq!((span("1h 30m"), span("48h"), span("2weeks")), ("90m".into(), "2d".into(), "14d".into()));
+        for text in ["5%", "0%", "20GiB", "1TiB", "1025", "5% up to 20GiB", "7% up to 1500MiB"] {
+            assert_eq!(String::from(Reserve::try_from(text.to_owned()).unwrap()), text);
+        }
     }
 
     #[test]

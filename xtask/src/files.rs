@@ -83,13 +83,15 @@ impl Layout {
         Some(folder.join(source.file_name()?))
     }
 
-    /// Where a page or a completion goes, by its path below the folder that `cargo xtask man` writes.
+    /// Where a page, a completion or a schema goes, by its path below the folder that `cargo xtask man` writes.
     fn place_of_manual(self, below: &Path) -> Option<PathBuf> {
         let share = Path::new(self.choose("usr/local/share", "usr/share"));
         let name = below.file_name()?.to_str()?;
         let folder = below.parent()?;
         Some(if folder == Path::new("man") {
             share.join(format!("man/man{}", name.rsplit('.').next()?)).join(name)
+        } else if folder == Path::new("schema") {
+            share.join("phobos").join(name)
         } else if folder.ends_with("bash") {
             share.join("bash-completion/completions").join(name.strip_suffix(".bash")?)
         } else if folder.ends_with("zsh") {
@@ -215,6 +217,11 @@ mod tests {
         let places = [
             ("man/phobos-ext.8", "usr/local/share/man/man8/phobos-ext.8", "usr/share/man/man8/phobos-ext.8"),
             ("man/phobos.toml.5", "usr/local/share/man/man5/phobos.toml.5", "usr/share/man/man5/phobos.toml.5"),
+            (
+                "schema/phobos.schema.json",
+                "usr/local/share/phobos/phobos.schema.json",
+                "usr/share/phobos/phobos.schema.json",
+            ),
             (
                 "completions/bash/phobos-ns.bash",
                 "usr/local/share/bash-completion/completions/phobos-ns",

@@ -49,8 +49,10 @@ enum Chore {
     /// Hold up the bytes of a connection, as a distant host's (bench uses it)
     #[command(hide = true)]
     Delay(bench::delay::Args),
-    /// Write the man pages and completions into target/manual
+    /// Write the man pages, completions and schemas into target/manual
     Man(man::Args),
+    /// Write the sample configuration anew, from the types of the settings
+    Sample,
     /// Make a Debian package of all that `install` installs
     Deb(deb::Args),
     /// Have units that call the original's scripts call phobos: shown first, written with `--apply`
@@ -83,6 +85,7 @@ fn run(cli: Cli) -> Result<()> {
         Chore::Bench(args) => bench::run(&sh, &args),
         Chore::Delay(args) => bench::delay::run(&args),
         Chore::Man(args) => man::run(&sh, &args),
+        Chore::Sample => man::sample(&sh),
         Chore::Deb(args) => deb::run(&sh, &args),
         Chore::Migrate(args) => migrate::run(&sh, &args),
         Chore::Install(args) => install::run(&sh, &args),

@@ -1,6 +1,6 @@
-//! `man`: the man pages and completions, written by `phobos-manual` into a folder.
+//! `man` and `sample`: the man pages, completions, schemas and the sample configuration, written by `phobos-manual`.
 
-use crate::{build_packages, say, target};
+use crate::{build_packages, project, say, target};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,6 +8,9 @@ use xshell::{Shell, cmd};
 
 /// The program that writes them.
 const PROGRAM: &str = "phobos-manual";
+
+/// The sample configuration.
+const SAMPLE: &str = "phobos-ext/dist/phobos.toml";
 
 /// The command line of `man`.
 #[derive(Debug, clap::Args)]
@@ -25,6 +28,19 @@ pub(crate) struct Args {
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     let folder = make(sh, &args.profile)?;
     say(&format!("written to {}; `man -l FILE` shows a page", folder.display()));
+    Ok(())
+}
+
+/// Writes the sample configuration that is installed, as the types of the settings are now.
+///
+/// # Errors
+///
+/// If the program cannot be built, or the file cannot be written.
+pub(crate) fn sample(sh: &Shell) -> Result<()> {
+    let program = build_packages(sh, "dev", &[PROGRAM.to_owned()])?.join(PROGRAM);
+    let (folder, file) = (target()?.join("manual"), project().join(SAMPLE));
+    cmd!(sh, "{program} {folder} --date 1970-01-01 --sample {file}").quiet().run()?;
+    say(&format!("written to {SAMPLE}"));
     Ok(())
 }
 

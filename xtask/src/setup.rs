@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 38] = [
+const NEEDS: [Need; 39] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -38,6 +38,11 @@ const NEEDS: [Need; 38] = [
     need("attr", "getfattr", "compares what was pulled with what the host has"),
     need("rsnapshot", "rsnapshot", "what the bench compares pulls with"),
     need("python3", "python3", "the rig's fake light inside the guest image"),
+    need(
+        "python3-jsonschema",
+        "/usr/lib/python3/dist-packages/jsonschema/__init__.py",
+        "the schema of the configuration, compared with what the programs take",
+    ),
     need("python3-pip", "pip3", "the Python original of phobos-blink, which the rig compares it with"),
     need("chromium", "chromium", "looks at the page of phobos-status"),
     need("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "the letters on that page"),

@@ -6,7 +6,7 @@ mod rooms;
 mod units;
 
 use crate::{crates, list, programs, project};
-use phobos_site::config::{Config, HOST_EXAMPLES};
+use phobos_site::config::Config;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,33 +90,40 @@ fn whatever_is_printed_as_json_says_its_version() {
 fn the_sample_configuration_shows_the_defaults_and_may_be_uncommented() {
     let path = project().join("phobos-ext/dist/phobos.toml");
     let sample = fs::read_to_string(&path).unwrap();
-    assert!(Config::parse(&path, &sample).is_ok());
-    let settings: Vec<&str> = sample.lines().map(uncommented).collect();
-    // The example of a password is for a server that protects it, which the default is not.
-    let (auto, relay) = ("transport = \"auto\"", "transport = \"submission://mail.example.org\"");
-    let settings = settings.join("\n");
-    assert!(settings.contains(auto));
-    let mut config = Config::parse(&path, &settings.replace(auto, relay)).unwrap();
-    assert_eq!(config.external.drive.len(), 3);
-    config.external.drive.clear();
-    // What the example of a host sets has its default, but for what has none.
-    let host = settings
-        .split("[[pull]]")
-        .nth(1)
-        .unwrap()
-        .lines()
-        .filter(|line| HOST_EXAMPLES.contains(&line.split(" = ").next().unwrap()));
-    let host = format!("[[pull]]\n{}", host.collect::<Vec<_>>().join("\n"));
-    assert_eq!(std::mem::take(&mut config.pull), Config::parse(&path, &host).unwrap().pull);
-    assert_eq!(std::mem::take(&mut config.hook).len(), 1);
-    config.led.second = None;
-    config.folder = Config::default().folder;
-    let to = std::mem::take(&mut config.mail).to;
-    config.mail.to = to;
-    assert_eq!(format!("{config:#?}"), format!("{:#?}", Config::default()));
+    let parse = |text: &str| Config::parse(&path, text).unwrap();
+    parse(&sample);
+    let (all, defaults) = (uncommented(&sample, false), uncommented(&sample, true));
+    // The example of a password is for a server that protects it, which the default is not; a drive has one way to be opened.
+    let relay = all.replace("transport = \"auto\"", "transport = \"submission://mail.example.org\"");
+    let all = parse(&relay.replace("device = \"/dev/disk", "#device = \"/dev/disk"));
+    assert_eq!((all.external.drive.len(), all.hook.len()), (1, 1));
+    assert!(all.led.second.is_some() && all.mail.hello.is_some() && all.mail.tls_fingerprint.is_some());
+    // What the host sets has its default, but for what is an example.
+    let host = sample.split("#[[pull]]").nth(1).unwrap().split("\n\n").next().unwrap();
+    let (host, own) = (uncommented(host, false), uncommented(host, true));
+    let examples: Vec<&str> = host.lines().filter(|line| own.lines().all(|own| own != *line)).collect();
+    assert!(own.contains("acls = true") && examples.len() > 5, "{examples:?}");
+    assert_eq!(all.pull, parse(&format!("[[pull]]\n{}", examples.join("\n"))).pull);
+    let (once, _) = defaults.split_once("# The hosts that are pulled").unwrap();
+    let mut once = parse(&once.replace("[[external.drive]]", ""));
+    once.folder = Config::default().folder;
+    assert_eq!(format!("{once:#?}"), format!("{:#?}", Config::default()));
 }
 
-/// A setting behind a `#`, without it.
-fn uncommented(line: &str) -> &str {
-    line.strip_prefix('#').filter(|setting| !setting.starts_with(' ')).unwrap_or(line)
+/// A text without the `#` of its settings; without those that are examples too, if so wished.
+fn uncommented(text: &str, defaults: bool) -> String {
+    let mut is_example = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let setting = line.strip_prefix('#').filter(|setting| !setting.is_empty() && !setting.starts_with(' '));
+        match setting {
+            Some(setting) if !(defaults && is_example) || setting.starts_with('[') => lines.push(setting),
+            Some(_) => {}
+            None => {
+                is_example = line.ends_with("Example:");
+                lines.push(line);
+            }
+        }
+    }
+    lines.join("\n")
 }

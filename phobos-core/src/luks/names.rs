@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The name of a device-mapper mapping: 1 to 127 bytes of `[A-Za-z0-9_-]`, the first no `-`.
 ///
 /// The limit is the kernel's `DM_NAME_LEN` (linux/dm-ioctl.h), the final NUL left out.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct MapperName(pub(super) String);
 

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use phobos_core::luks::{MapperName, Uuid};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::backup::Backup;
@@ -19,34 +20,39 @@ use crate::lock::Word;
 use crate::values::{AbsolutePath, Size, Span};
 
 /// `[external]`: the off-site drives.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct External {
-    /// Where a drive's file system is mounted; its fstab entry gives type and options.
+    /// Where a drive is mounted, inside the namespace only: an entry in /etc/fstab with `noauto`, keyed by label.
     pub mount: AbsolutePath,
-    /// The name of the mapping, one for all drives.
+    /// The name of the LUKS mapping, one for all drives.
+    #[schemars(with = "String", extend("pattern" = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,126}$"))]
     pub mapping: MapperName,
-    /// rsync's `--max-alloc`.
+    /// The largest single piece of memory that rsync may ask for.
     pub max_alloc: Size,
-    /// Whether ACLs and extended attributes of the holding spaces are mirrored too.
+    /// Whether ACLs of the holding spaces are mirrored too; extended attributes are in any case. It costs time file by file.
     pub attributes: bool,
-    /// Whether the holding spaces are mirrored beside the repository; they are in its archives in any case.
+    /// Whether the holding spaces are mirrored beside the repository; Borg's archives have them in any case.
     pub holding: bool,
-    /// How long after the last complete mirror the next drive is to be brought, at the latest.
+    /// How long after the last complete mirror the next drive is to be brought, at the latest. A drive that has not been mirrored to
+    /// for that long times the number of drives is missed, whichever others came.
     pub overdue: Span,
-    /// For how long the drive is read again at the end of a mirror.
+    /// For how long the drive is read again at the end of each mirror, on from where the last one ended; "0s" for not at all. What
+    /// is damaged is copied again.
     pub verify_time: Span,
-    /// For how long a drill restores files.
+    /// For how long `phobos-ext drill` restores files from the drive.
     pub drill_time: Span,
     /// How old the newest archive of a host on a drive may be when it is drilled.
     pub drill_age: Span,
-    /// Whether a good mirror is told by mail, with the drive that is to be brought next.
+    /// Whether a good mirror is told by mail: "B is safe to take away; bring A by 26 December 2026".
     pub notice: bool,
-    /// Whether a drive is stopped and taken off its bus before the light is green.
+    /// Whether the drive is stopped and taken off its bus before the light is green, so that its heads are parked when it is
+    /// unplugged.
     pub power_off: bool,
-    /// The drives; none means the one in crypttab's entry for `mapping`.
+    /// The drives, here or each in a file of its own, /etc/phobos/drives.d/NAME.toml, as `phobos-ext prepare` and `adopt` write it.
+    /// While none is here, the entry for `mapping` in /etc/crypttab, if there is one, is a drive too.
     pub drive: Vec<Drive>,
     /// When crypttab's entry for `mapping` is a drive.
     #[serde(skip)]
@@ -64,8 +70,9 @@ pub enum Crypttab {
 }
 
 /// `[[external.drive]]`: one off-site drive.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(try_from = "RawDrive")]
+#[schemars(into = "RawDrive")]
 pub struct Drive {
     /// What people call it.
     pub name: DriveName,
@@ -92,9 +99,13 @@ pub enum Container {
     },
 }
 
+/// A UUID as it is written.
+const UUID: &str = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$";
+
 /// A drive's name: 1 to 32 bytes of `[A-Za-z0-9_-]`, the first a letter or digit, so that it can be the name of a lock.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$"))]
 pub struct DriveName(String);
 
 /// The text is no [`DriveName`].
@@ -129,14 +140,25 @@ enum BadDrive {
     Both,
 }
 
-#[derive(Deserialize)]
+/// A drive as it is written.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawDrive {
+    /// What you call it.
+    #[schemars(extend("examples" = ["A"]))]
     name: DriveName,
-    uuid: Option<Uuid>,
-    key_file: Option<AbsolutePath>,
-    device: Option<AbsolutePath>,
+    /// How you recognise it, for the recovery sheet.
+    #[schemars(extend("examples" = ["My Passport, serial number WX0123"]))]
     description: Option<String>,
+    /// The UUID of the LUKS container, from `blkid`.
+    #[schemars(with = "Option<String>", extend("pattern" = UUID, "examples" = ["00000000-0000-4000-8000-00000000000a"]))]
+    uuid: Option<Uuid>,
+    /// The key file that unlocks it: mode 0400, of root.
+    #[schemars(extend("examples" = ["/etc/phobos/keys/A.key"]))]
+    key_file: Option<AbsolutePath>,
+    /// Instead of both, the block device of a drive that is not encrypted.
+    #[schemars(extend("examples" = ["/dev/disk/by-label/extbackup"]))]
+    device: Option<AbsolutePath>,
 }
 
 impl TryFrom<RawDrive> for Drive {

@@ -22,10 +22,6 @@ use crate::pull;
 /// The configuration as it is installed, with every setting.
 pub const SAMPLE: &str = include_str!("../../../phobos-ext/dist/phobos.toml");
 
-/// What the sample's host sets without that being a default.
-pub const HOST_EXAMPLES: [&str; 10] =
-    ["host", "source", "user", "port", "identity", "jump", "ssh-options", "exclude", "filter-files", "bandwidth-limit"];
-
 /// What ends a comment above an example.
 const EXAMPLE: &str = "Example:";
 
@@ -102,7 +98,7 @@ fn defaults(hosts: &BTreeSet<String>) -> Vec<Setting> {
         match key.rsplit_once('.') {
             // A look of the light is a table by itself.
             _ if ONCE.contains(&table) && !key.starts_with("drive.") => defaults.push(setting),
-            Some((_, key)) if table == "pull" && !HOST_EXAMPLES.contains(&key) => {
+            Some((_, key)) if table == "pull" => {
                 let of =
                     |host: &String| Setting { name: format!("pull.{}.{key}", shown_text(host)), ..setting.clone() };
                 defaults.extend(hosts.iter().map(of));

@@ -7,8 +7,11 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// A colour as the light takes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(into = "String")]
 pub struct Rgb {
     /// Red.
     pub red: u8,
@@ -92,6 +95,14 @@ impl TryFrom<&str> for Rgb {
             None => Self::named(text),
         };
         found.ok_or_else(|| BadColor(text.to_owned()))
+    }
+}
+
+impl From<Rgb> for String {
+    /// The colour's name, if it has one.
+    fn from(color: Rgb) -> Self {
+        let named = NAMES.iter().rev().find(|(_, value)| Rgb::from_u32(*value) == color);
+        named.map_or_else(|| color.to_string(), |(name, _)| (*name).to_owned())
     }
 }
 

@@ -5,27 +5,35 @@
     deny(clippy::arithmetic_side_effects, clippy::indexing_slicing, clippy::string_slice, clippy::as_conversions)
 )]
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::State;
 use super::color::Rgb;
 use super::table::{self, Entry, NoToml, Value};
 
 /// What the light is, and how it shows the states.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The light.
+    /// The light: blinkstick, blinkstick:SERIAL, sysfs:NAME (of /sys/class/leds), or none.
+    #[schemars(with = "String", extend("pattern" = "^(none|blinkstick(:.+)?|sysfs:[^/]+)$"))]
     pub device: Device,
-    /// The LED on it.
+    /// Which of its LEDs.
     pub index: u8,
-    /// Whether the light breathes while the state is working.
+    /// Whether the light swells and fades while a job works.
     pub breathe: bool,
-    /// What each state looks like.
+    /// What the light shows, by state.
+    #[schemars(flatten)]
     pub palette: Palette,
-    /// A second LED for some of the jobs, if there is one.
+    /// A second LED on the same light for some jobs; `*` at the end of a name stands for any rest.
+    #[schemars(extend("examples" = [Second { index: 0, jobs: vec!["pull-*".to_owned()] }]))]
     pub second: Option<Second>,
 }
 
 /// The light that shows the states.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Device {
     /// A BlinkStick; all that are there, or the one with this serial number.
     BlinkStick {
@@ -42,37 +50,44 @@ pub enum Device {
 }
 
 /// What each state looks like; `off` is dark.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(default)]
 pub struct Palette {
-    /// A job is at work.
+    /// What the light shows while a job works: a CSS colour or "#rrggbb", and its brightness in percent.
     pub working: Look,
-    /// A job waits for another.
+    /// While a job waits for another.
     pub waiting: Look,
-    /// Something is overdue.
+    /// When something is to be looked at, such as a drive that is overdue.
     pub attention: Look,
-    /// The drive must not be unplugged.
+    /// When the drive must not be unplugged.
+    #[serde(rename = "unsafe")]
     pub unsafe_to_unplug: Look,
-    /// All is well.
+    /// When all is well.
     pub ok: Look,
-    /// A job has failed.
+    /// When a job has failed.
     pub failed: Look,
 }
 
 /// A colour and its brightness.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Look {
-    /// The colour at full brightness.
+    /// The colour at full brightness: a CSS name or "#rrggbb".
+    #[schemars(with = "Option<String>")]
     pub color: Rgb,
     /// The brightness in percent, 0 to 100.
+    #[schemars(with = "Option<u8>", range(max = 100))]
     pub limit: u8,
 }
 
 /// A second LED on the same light, and the jobs that it shows instead of the first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct Second {
     /// The LED.
     pub index: u8,
     /// Names of jobs; a `*` at the end stands for any rest.
+    #[schemars(length(min = 1), inner(regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\*?$")))]
     pub jobs: Vec<String>,
 }
 
@@ -239,6 +254,17 @@ impl BadSetting {
     /// The line where it stands, counted from 1.
     pub fn line(&self) -> usize {
         self.line
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> Self {
+        match device {
+            Device::None => "none".to_owned(),
+            Device::BlinkStick { serial: None } => "blinkstick".to_owned(),
+            Device::BlinkStick { serial: Some(serial) } => format!("blinkstick:{serial}"),
+            Device::Sysfs { name } => format!("sysfs:{name}"),
+        }
     }
 }
 

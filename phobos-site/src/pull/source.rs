@@ -3,13 +3,15 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::values::User;
 
 /// A tree or file to copy: `[USER@]HOST:/PATH`, `rsync://[USER@]HOST[:PORT]/MODULE/PATH`, or `/PATH` on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String", extend("pattern" = "^(rsync://[^/]+/.+|([^@:/]+@)?([^:/\\[]+|\\[.+\\]):/.*|/.*)$"))]
 pub struct Source {
     /// Who has it.
     pub origin: Origin,
@@ -53,8 +55,9 @@ pub struct BadSource {
 }
 
 /// A host in between: `[USER@]HOST[:PORT]`, an IPv6 address in brackets.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(into = "String")]
 pub struct Jump {
     /// The user to log in as there, root if none is configured.
     pub user: Option<User>,

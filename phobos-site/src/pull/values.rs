@@ -1,9 +1,11 @@
 //! The values of a host's settings: names, users, options, patterns, limits; checked while they are read.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::lock::Word;
 
@@ -30,8 +32,9 @@ const OWN_SSH_OPTIONS: [&str; 14] = [
 
 /// A host's name: what can be the name of a lock and of a folder, 1 to 64 bytes of `[A-Za-z0-9._-]`, the first a letter
 /// or digit.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
 pub struct HostName(String);
 
 /// The text is no [`HostName`].
@@ -40,8 +43,9 @@ pub struct HostName(String);
 pub struct BadHostName(String);
 
 /// A user's name: 1 to 32 bytes of `[A-Za-z0-9._-]`, the first no `-` and no dot.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9_][A-Za-z0-9._-]{0,31}$"))]
 pub struct User(pub(super) String);
 
 /// The text is no [`User`].
@@ -50,8 +54,9 @@ pub struct User(pub(super) String);
 pub struct BadUser(String);
 
 /// An option of ssh(1) as `Key=Value`, and none that phobos sets itself.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[A-Za-z0-9]+="))]
 pub struct SshOption(String);
 
 /// The text is no [`SshOption`].
@@ -73,8 +78,9 @@ pub enum BadSshOption {
 }
 
 /// A pattern on one line.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("minLength" = 1))]
 pub struct Pattern(String);
 
 /// The text is no [`Pattern`].
@@ -92,8 +98,9 @@ pub enum MaxDelete {
 }
 
 /// An end of rsync that leaves most files copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "i64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(try_from = "i64", into = "i64")]
+#[schemars(extend("enum" = [23, 24]))]
 pub enum Tolerated {
     /// Exit code 23: some files could not be copied. Nothing is deleted then.
     Partial,
@@ -236,6 +243,15 @@ impl TryFrom<String> for Pattern {
     }
 }
 
+impl From<Tolerated> for i64 {
+    fn from(end: Tolerated) -> Self {
+        match end {
+            Tolerated::Partial => 23,
+            Tolerated::Vanished => 24,
+        }
+    }
+}
+
 impl TryFrom<i64> for Tolerated {
     type Error = BadTolerated;
 
@@ -246,6 +262,25 @@ impl TryFrom<i64> for Tolerated {
             0 => Err(BadTolerated::Zero),
             _ => Err(BadTolerated::Failure(code)),
         }
+    }
+}
+
+impl Serialize for MaxDelete {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Percent(percent) => serializer.serialize_str(&format!("{percent}%")),
+            Self::Files(files) => serializer.serialize_u64(*files),
+        }
+    }
+}
+
+impl JsonSchema for MaxDelete {
+    fn schema_name() -> Cow<'static, str> {
+        "MaxDelete".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]{1,3}%$" }] })
     }
 }
 
