@@ -164,7 +164,8 @@ stories! {
         ten_years_of_runs_and_any_garbage_take_little_memory,
         the_page_is_one_file_and_is_served_to_whoever_asks,
         a_machine_set_up_wrongly_is_told_how_to_mend_it,
-        hooks_are_told_once_and_hold_up_nobody;
+        hooks_are_told_once_and_hold_up_nobody,
+        each_recipe_for_a_hook_reaches_what_it_names;
     unlock:
         a_machine_gets_its_passphrase_and_nobody_else_does;
 }

@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 39] = [
+const NEEDS: [Need; 44] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -46,6 +46,11 @@ const NEEDS: [Need; 39] = [
     need("python3-pip", "pip3", "the Python original of phobos-blink, which the rig compares it with"),
     need("chromium", "chromium", "looks at the page of phobos-status"),
     need("fonts-dejavu-core", "/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf", "the letters on that page"),
+    need("curl", "curl", "the hooks that docs/monitoring shows"),
+    need("jq", "jq", "the hooks that docs/monitoring shows"),
+    need("apprise", "apprise", "the hooks that docs/monitoring shows"),
+    need("mosquitto", "mosquitto", "a broker for the hook that tells Home Assistant"),
+    need("mosquitto-clients", "mosquitto_pub", "the hook that tells Home Assistant"),
     need("mmdebstrap", "mmdebstrap", "the rig's root file system"),
     need("gpgv", "gpgv", "checks the packages of the rig's root file system"),
     need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-trixie-stable.gpg", "the keys of Debian 13"),
@@ -65,6 +70,10 @@ const NEEDS: [Need; 39] = [
     need("tar", "tar", "the rig's root file system"),
     need("zstd", "zstd", "the rig's root file system"),
 ];
+
+/// Packages of which only the programs are needed, and the units that they bring.
+const SERVICES: [(&str, &[&str]); 2] =
+    [("openssh-server", &["ssh.service", "ssh.socket"]), ("mosquitto", &["mosquitto.service"])];
 
 const fn need(package: &'static str, sign: &'static str, purpose: &'static str) -> Need {
     Need { package, sign, purpose }
@@ -122,12 +131,13 @@ fn install(sh: &Shell, packages: &[&str]) -> Result<()> {
         bail!("neither root nor sudo");
     }
     root_cmd(sh, "apt-get", &["update"]).run()?;
-    let server = packages.contains(&"openssh-server");
-    let _asleep = server.then(|| NoServices::start(sh)).transpose()?;
+    let services = SERVICES.iter().filter(|(package, _)| packages.contains(package));
+    let units: Vec<&str> = services.flat_map(|(_, units)| *units).copied().collect();
+    let _asleep = (!units.is_empty()).then(|| NoServices::start(sh)).transpose()?;
     apt_install(sh, packages).run()?;
-    if server && is_here("systemctl") {
-        // Only the program is needed: what ran or started at boot before setup is all that does after it.
-        root_cmd(sh, "systemctl", &["disable", "ssh.service", "ssh.socket"]).ignore_status().run()?;
+    if !units.is_empty() && is_here("systemctl") {
+        // What ran or started at boot before setup is all that does after it.
+        root_cmd(sh, "systemctl", &[&["disable"], units.as_slice()].concat()).ignore_status().run()?;
     }
     Ok(())
 }
@@ -191,5 +201,6 @@ mod tests {
         packages.sort_unstable();
         packages.dedup();
         assert_eq!(packages.len(), NEEDS.len());
+        assert!(SERVICES.iter().all(|(package, _)| packages.contains(package)));
     }
 }

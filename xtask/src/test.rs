@@ -130,11 +130,11 @@ fn lint() -> Result<()> {
     quietly(cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings"))
 }
 
-/// The stories on a NAS in miniature, and what they have at hand.
+/// The stories on a NAS in miniature, what they have at hand, and the scripts in the documentation.
 fn shell(sh: &Shell) -> Result<()> {
     let scripts = cmd!(
         sh,
-        "git ls-files --cached --others --exclude-standard tests/host/story tests/host/*.sh xtask/assets/phobos-migrate"
+        "git ls-files --cached --others --exclude-standard tests/host/story tests/host/*.sh docs/*.sh xtask/assets/phobos-migrate"
     )
     .read()?;
     Ok(cmd!(sh, "shellcheck").args(scripts.lines()).run()?)
