@@ -20,6 +20,7 @@ use crate::zone::tests::{berlin, time};
 use crate::{schedule, screen};
 
 mod figures;
+mod monitoring;
 mod pages;
 
 /// Ten o'clock in Berlin, on a Friday.

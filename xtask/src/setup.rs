@@ -16,7 +16,7 @@ struct Need {
 /// Where a sign without a slash is looked for; a user's own `PATH` is of no use to tests that run as root.
 const FOLDERS: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-const NEEDS: [Need; 44] = [
+const NEEDS: [Need; 45] = [
     need("gcc", "cc", "links the programs"),
     need("libc6-dev", "/usr/include/stdio.h", "links the programs"),
     need("borgbackup", "borg", "real repositories in tests, demo and bench"),
@@ -51,6 +51,7 @@ const NEEDS: [Need; 44] = [
     need("apprise", "apprise", "the hooks that docs/monitoring shows"),
     need("mosquitto", "mosquitto", "a broker for the hook that tells Home Assistant"),
     need("mosquitto-clients", "mosquitto_pub", "the hook that tells Home Assistant"),
+    need("prometheus", "promtool", "reads the metrics, the rules and the dashboard"),
     need("mmdebstrap", "mmdebstrap", "the rig's root file system"),
     need("gpgv", "gpgv", "checks the packages of the rig's root file system"),
     need("debian-archive-keyring", "/usr/share/keyrings/debian-archive-trixie-stable.gpg", "the keys of Debian 13"),
@@ -72,8 +73,11 @@ const NEEDS: [Need; 44] = [
 ];
 
 /// Packages of which only the programs are needed, and the units that they bring.
-const SERVICES: [(&str, &[&str]); 2] =
-    [("openssh-server", &["ssh.service", "ssh.socket"]), ("mosquitto", &["mosquitto.service"])];
+const SERVICES: [(&str, &[&str]); 3] = [
+    ("openssh-server", &["ssh.service", "ssh.socket"]),
+    ("mosquitto", &["mosquitto.service"]),
+    ("prometheus", &["prometheus.service"]),
+];
 
 const fn need(package: &'static str, sign: &'static str, purpose: &'static str) -> Need {
     Need { package, sign, purpose }
