@@ -1,5 +1,5 @@
 //! Made-up machines, and what is shown of them. `PHOBOS_BLESS=1` writes the files in `golden/` anew, to be read before they
-//! are committed.
+//! are committed, and where the page is another one, takes its pictures in `docs/pictures` anew.
 
 use std::path::Path;
 
@@ -226,14 +226,17 @@ fn the_command_line_is_consistent_and_the_help_tells_the_exit_codes() {
     assert!(crate::Cli::command().render_help().to_string().contains(phobos_site::exit::HELP));
 }
 
-/// Compares `text` with the file `name` in `golden/`.
-fn golden(name: &str, text: &str) {
+/// Compares `text` with the file `name` in `golden/`; says whether that was just written anew because it was another.
+fn golden(name: &str, text: &str) -> bool {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-    if std::env::var_os("PHOBOS_BLESS").is_some() {
+    let is_another = !std::fs::read_to_string(&path).is_ok_and(|before| before == text);
+    let is_new = is_another && std::env::var_os("PHOBOS_BLESS").is_some();
+    if is_new {
         std::fs::write(&path, text).unwrap();
     }
     let want = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(text == want, "{} is not what is shown; PHOBOS_BLESS=1 writes it anew\n{text}", path.display());
+    is_new
 }
 
 fn assert_is_narrow(text: &str) {

@@ -46,6 +46,24 @@ fn text_has_no_trailing_blanks_and_ends_with_a_line_end() {
 }
 
 #[test]
+fn every_picture_is_small_and_shown_with_what_it_shows() {
+    let mut shown = Vec::new();
+    for path in files(project(), &[".md"]) {
+        let text = fs::read_to_string(&path).unwrap();
+        for reference in text.split("![").skip(1) {
+            let (says, rest) = reference.split_once("](").unwrap();
+            let target = path.parent().unwrap().join(rest.split(')').next().unwrap());
+            assert!(says.len() > 20, "{}: {} has no text for who does not see it", path.display(), target.display());
+            shown.push(target.canonicalize().unwrap_or_else(|error| panic!("{}: {error}", target.display())));
+        }
+    }
+    for picture in files(project(), &[".png"]) {
+        assert!(picture.metadata().unwrap().len() <= 150_000, "{} is too large", picture.display());
+        assert!(shown.contains(&picture.canonicalize().unwrap()), "{} is shown nowhere", picture.display());
+    }
+}
+
+#[test]
 fn every_package_shares_the_workspaces_settings() {
     let mut folders = crates().unwrap();
     folders.extend(["xtask", "tests", "manual"].map(|folder| project().join(folder)));

@@ -8,11 +8,14 @@ use chrono::TimeDelta;
 use phobos_core::exec::{Exec, Invocation, System};
 use phobos_site::history::Run;
 
-use super::{Machine, hostile};
+use super::{Machine, golden, hostile};
 use crate::page;
 
 /// Of which pages pictures are left behind, and how wide they are.
 const SHOTS: [(&str, u32); 3] = [("quiet", 1280), ("bad", 1280), ("bad", 390)];
+
+/// The pictures in `docs/pictures`: of which page, how wide and high, in which colours. They end between two parts of the page.
+const BOOK: [(&str, u32, u32, &str); 2] = [("quiet", 1280, 805, "light"), ("bad", 390, 1368, "dark")];
 
 /// Looks at every element in the browser and says what is wrong with it. The page itself has no script.
 const PROBE: &str = r#"<script>
@@ -52,6 +55,10 @@ const FRAMES: &str = r#"<!DOCTYPE html><title>nothing was said</title>
 <iframe src="probed.html" style="border: 0; height: 900px; width: 390px"></iframe>
 <iframe src="probed.html" style="border: 0; height: 900px; width: 1280px"></iframe>"#;
 
+fn pictures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures").canonicalize().unwrap()
+}
+
 pub(super) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/status")
 }
@@ -81,6 +88,13 @@ fn chromium(page: &Path, profile: &Path, width: u32, is_dark: bool, args: &[Stri
     String::from_utf8_lossy(&finished.stdout).into_owned()
 }
 
+/// Takes a picture of the upper part of a page.
+fn picture(page: &Path, profile: &Path, (width, height): (u32, u32), is_dark: bool, to: &Path) {
+    let args = [format!("--screenshot={}", to.display()), format!("--window-size={width},{height}")];
+    chromium(page, profile, width, is_dark, &args);
+    assert!(to.metadata().unwrap().len() > 10_000);
+}
+
 #[test]
 fn in_a_browser_it_fits_fetches_nothing_and_can_be_read() {
     let folder = folder();
@@ -106,6 +120,8 @@ fn in_a_browser_it_fits_fetches_nothing_and_can_be_read() {
                     .join("\n");
                 std::fs::write(&probed, free.replace("</body>", &format!("{PROBE}</body>"))).unwrap();
                 std::fs::write(profile.path().join("frames.html"), FRAMES).unwrap();
+                let book = BOOK.iter().filter(|(of, ..)| of == name);
+                let is_new = book.clone().count() > 0 && golden(&format!("{name}.html"), &html);
                 for (is_dark, scheme) in [(false, "light"), (true, "dark")] {
                     let frames = profile.path().join("frames.html");
                     let dom = chromium(&frames, profile.path(), 1400, is_dark, &["--dump-dom".to_owned()]);
@@ -119,12 +135,13 @@ fn in_a_browser_it_fits_fetches_nothing_and_can_be_read() {
                         assert!(is_right, "{name}, {width}, {scheme}: {title}");
                     }
                     for width in SHOTS.iter().filter(|(of, _)| of == name).map(|(_, width)| *width) {
-                        let shot = folder.join(format!("{name}-{width}-{scheme}.png"));
                         let height = if width < 600 { 3200 } else { 2000 };
-                        let args =
-                            [format!("--screenshot={}", shot.display()), format!("--window-size={width},{height}")];
-                        chromium(&plain, profile.path(), width, is_dark, &args);
-                        assert!(shot.metadata().unwrap().len() > 10_000);
+                        let shot = folder.join(format!("{name}-{width}-{scheme}.png"));
+                        picture(&plain, profile.path(), (width, height), is_dark, &shot);
+                    }
+                    for (_, width, height, _) in book.clone().filter(|(.., of)| is_new && *of == scheme) {
+                        let shot = pictures().join(format!("status-{name}-{width}.png"));
+                        picture(&plain, profile.path(), (*width, *height), is_dark, &shot);
                     }
                 }
             });
