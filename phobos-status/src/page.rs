@@ -80,7 +80,7 @@ fn findings(html: &mut Html, model: &Model) {
         let class = if finding.severity == Severity::Failed { "bad" } else { "warn" };
         html.raw("<li class=\"").raw(class).raw("\">").element("p", "what", &finding.what);
         if !finding.remedy.is_empty() {
-            html.element("p", "remedy", &finding.remedy);
+            html.raw("<p class=\"remedy\">").with_commands(&finding.remedy).raw("</p>");
         }
         html.raw("</li>\n");
     }

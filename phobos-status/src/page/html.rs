@@ -30,6 +30,18 @@ impl Html {
         self
     }
 
+    /// Adds text in which commands stand between backticks.
+    pub(crate) fn with_commands(&mut self, text: &str) -> &mut Self {
+        let mut rest = text;
+        while let Some((before, (command, after))) =
+            rest.split_once('`').and_then(|(before, rest)| Some((before, rest.split_once('`')?)))
+        {
+            self.text(before).element("code", "", command);
+            rest = after;
+        }
+        self.text(rest)
+    }
+
     /// Adds a number.
     pub(crate) fn number(&mut self, number: i64) -> &mut Self {
         // Writing to a string cannot fail.
@@ -64,5 +76,17 @@ mod tests {
         html.element("p", "x", "<script>alert('1')</script>&\"\u{1b}").number(-3);
         let want = "<p class=\"x\">&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&amp;&quot;\u{fffd}</p>-3";
         assert_eq!(html.finish(), want);
+    }
+
+    #[test]
+    fn commands_stand_out_and_are_escaped() {
+        let drawn = |text: &str| {
+            let mut html = Html::default();
+            html.with_commands(text);
+            html.finish()
+        };
+        assert_eq!(drawn("`a <b>` tries `c`."), "<code>a &lt;b&gt;</code> tries <code>c</code>.");
+        assert_eq!(drawn("one ` and <i>"), "one ` and &lt;i&gt;");
+        assert_eq!(drawn("`a` `"), "<code>a</code> `");
     }
 }
