@@ -33,6 +33,12 @@ const FAULTS: &str = "a_fault_at_any_moment_is_never_green_without_a_whole_copy"
 /// How many stories are told at once on this machine: they wait for disks and for each other's programs half of the time.
 const AT_ONCE: &str = "4";
 
+/// How many programs with stories run at once.
+const STAGES_AT_ONCE: usize = 2;
+
+/// The stories of the rig that take as long as all of its others, by what their names begin with.
+const LONGEST: [&str; 2] = ["prepare::", "unlock::"];
+
 /// How many test programs run at once: some of them wait for a limit that is a minute long.
 const PROGRAMS_AT_ONCE: usize = 2;
 
@@ -66,6 +72,7 @@ pub(crate) struct Args {
 /// If one of them failed.
 pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
     let mut parts = Parts::new();
+    without_leftovers(sh);
     parts.run("setup", || setup::run(sh));
     let Some(built) = parts.run("build", || Built::get(sh)) else { return parts.summary() };
     // It takes minutes, and most of what is tested before it leaves a core idle.
@@ -85,12 +92,21 @@ pub(crate) fn run(sh: &Shell, args: &Args) -> Result<()> {
             Ok(cmd!(sh, "cargo test --locked --no-fail-fast --workspace --doc -- {tail...}").run()?)
         });
     }
-    natively(sh, args, &built, &mut parts);
     if let Some(ready) = ready {
         parts.run("rest of its machine", || ready.join().map_err(|_| anyhow!("it panicked"))?);
-        rig(sh, args, &built, &mut parts);
+    }
+    told(sh, args, &built, &mut parts);
+    if args.long {
+        again(sh, args, &built, &mut parts);
     }
     parts.summary()
+}
+
+/// Has cargo keep nothing that makes a second build quicker, where there will be none.
+fn without_leftovers(sh: &Shell) {
+    if sh.var_os("CI").is_some() {
+        sh.set_var("CARGO_INCREMENTAL", "0");
+    }
 }
 
 /// Makes the rig's machine ready with the program `rig`, silently unless that fails.
@@ -127,6 +143,7 @@ fn check(sh: &Shell, parts: &mut Parts) -> Option<JoinHandle<Result<()>>> {
 fn lint() -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project());
+    without_leftovers(&sh);
     quietly(cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings"))
 }
 
@@ -150,43 +167,50 @@ fn quick(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let cases = if args.long { LONG_CASES } else { "256" };
     let tail = &args.tail();
     let quick = built.programs(|program| !program.is_stories());
-    parts.tests("unit and command line", &quick, PROGRAMS_AT_ONCE, |program| {
-        call(sh, program, tail).env("PROPTEST_CASES", cases)
+    let calls = quick.iter().map(|program| {
+        let call = call(sh, program, tail).env("PROPTEST_CASES", cases);
+        (program.target.as_str(), call)
     });
+    parts.tests("unit and command line", calls.collect(), PROGRAMS_AT_ONCE);
 }
 
-/// The stories at the processor's own speed: on this machine, and in containers, which wait for their image by themselves. Some on
-/// this machine wait for a time to pass, which the containers fill.
-fn natively(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
-    let tail = &args.tail();
-    let host = if args.rig { Vec::new() } else { built.stories("host") };
-    let booted = if args.host { Vec::new() } else { built.stories("booted") };
-    let programs = [host, booted].concat();
+/// The stories: on this machine and in containers, at the processor's own speed, several at once, for some wait for a time to pass;
+/// and on the rig's two machines, which are busy with one story each and begin where one of the others has come to its end.
+fn told(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
     let long = args.long.then_some("1");
-    parts.tests("host and booted, as root", &programs, programs.len(), |program| {
-        stories(sh, program, tail).envs(long.map(|long| ("PHOBOS_LONG", long)))
-    });
-    for round in 1..if args.long { args.rounds } else { 0 } {
-        let name = format!("faults, {} of {}", round + 1, args.rounds);
-        parts.tests(&name, &built.stories("host"), 1, |program| {
-            call(sh, program, &[FAULTS]).env("PHOBOS_LONG", "1").env_remove("PHOBOS_SEED")
-        });
+    let mut calls = Vec::new();
+    for (name, is_wanted) in [("host", !args.rig), ("booted", !args.host)] {
+        for program in built.stories(name).into_iter().filter(|_| is_wanted) {
+            let call = call(sh, &program, &args.tail()).env("RUST_TEST_THREADS", AT_ONCE);
+            calls.push((name, call.envs(long.map(|long| ("PHOBOS_LONG", long)))));
+        }
     }
+    for program in built.stories("e2e").into_iter().filter(|_| !args.host) {
+        // Half of the time each; where names are asked for, one program finds them all.
+        let others = LONGEST.map(|name| ["--skip", name]).concat();
+        let halves = [LONGEST.to_vec(), others];
+        let (shares, threads) = if args.filter.is_empty() { (&halves[..], "1") } else { (&[Vec::new()][..], "2") };
+        for share in shares {
+            let names = [share.as_slice(), &args.tail()].concat();
+            let call = call(sh, &program, &names).env("RUST_TEST_THREADS", threads);
+            calls.push(("rig", call.envs(long.map(|long| ("PHOBOS_LONG", long)))));
+        }
+    }
+    parts.tests("stories, as root", calls, STAGES_AT_ONCE);
 }
 
-fn rig(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
-    let tail = &args.tail();
-    let e2e = &built.stories("e2e");
-    // Its machines are two, and each is busy with one story.
-    let long = args.long.then_some("1");
-    parts.tests("rig", e2e, 1, |program| {
-        call(sh, program, tail).env_remove("RUST_TEST_THREADS").envs(long.map(|long| ("PHOBOS_LONG", long)))
-    });
-    for lot in 0..if args.long { LONG_LOTS } else { 0 } {
-        let name = format!("lot {} of {LONG_LOTS}", lot + 1);
-        parts.tests(&name, e2e, 1, |program| {
-            call(sh, program, &["blinkstick_and_phobos_blink_do_the_same"]).env_remove("PHOBOS_SEED")
-        });
+/// What a long run tells again, at other moments or with other seeds each time.
+fn again(sh: &Shell, args: &Args, built: &Built, parts: &mut Parts) {
+    for (program, round) in
+        built.stories("host").iter().flat_map(|program| (1..args.rounds).map(move |round| (program, round)))
+    {
+        let call = call(sh, program, &[FAULTS]).env("PHOBOS_LONG", "1").env_remove("PHOBOS_SEED");
+        parts.tests(&format!("faults, {} of {}", round + 1, args.rounds), vec![("host", call)], 1);
+    }
+    for (program, lot) in built.stories("e2e").iter().flat_map(|program| (1..=LONG_LOTS).map(move |lot| (program, lot)))
+    {
+        let call = call(sh, program, &["blinkstick_and_phobos_blink_do_the_same"]).env_remove("PHOBOS_SEED");
+        parts.tests(&format!("lot {lot} of {LONG_LOTS}"), vec![("rig", call)], 1);
     }
 }
 
@@ -195,11 +219,6 @@ fn call<'a>(sh: &'a Shell, program: &Program, tail: &[&str]) -> Cmd<'a> {
     let (folder, path) = (program.folder.to_string_lossy(), program.path.to_string_lossy());
     let line = ["--chdir", &folder, "RUSTC_BOOTSTRAP=1", &path, "-Zunstable-options", "--report-time"];
     root_cmd(sh, "env", &[&line, tail].concat())
-}
-
-/// The call of a test program that tells several stories at once.
-fn stories<'a>(sh: &'a Shell, program: &Program, tail: &[&str]) -> Cmd<'a> {
-    call(sh, program, tail).env("RUST_TEST_THREADS", AT_ONCE)
 }
 
 /// The configuration that makes cargo run what it has built as root.

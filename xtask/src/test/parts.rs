@@ -1,7 +1,6 @@
 //! The parts of a test run: how each ended, how long it took, and which tests took longest.
 
 use super::LIMIT;
-use super::built::Program;
 use crate::say;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::cell::RefCell;
@@ -58,20 +57,13 @@ impl Parts {
         }
     }
 
-    /// Runs test programs, all of them even where one fails and `at_once` of them at a time, showing what they say and noting
-    /// how long each test took.
-    pub(super) fn tests<'a>(
-        &mut self,
-        name: &str,
-        programs: &[Program],
-        at_once: usize,
-        call: impl Fn(&Program) -> Cmd<'a>,
-    ) {
+    /// Makes these calls of test programs, which have a name each: all of them even where one fails and `at_once` of them at a time,
+    /// showing what they say and noting how long each test took.
+    pub(super) fn tests(&mut self, name: &str, calls: Vec<(&str, Cmd<'_>)>, at_once: usize) {
         let times = RefCell::new(Vec::new());
         self.run(name, || {
-            ensure!(!programs.is_empty(), "cargo has built no such test program");
-            let calls =
-                programs.iter().map(|program| (program.target.as_str(), Command::from(call(program)))).collect();
+            ensure!(!calls.is_empty(), "cargo has built no such test program");
+            let calls = calls.into_iter().map(|(name, call)| (name, Command::from(call))).collect();
             let failed = all(calls, at_once, &mut times.borrow_mut())?;
             ensure!(failed.is_empty(), "{}", failed.join("; "));
             Ok(())
