@@ -160,7 +160,7 @@ impl Sources<'_> {
 
     fn past(&self) -> (Digest, Option<String>) {
         let mut digest = Digest::default();
-        match History::new(&self.paths.history()).each(|run| digest.add(run, self.now)) {
+        match History::new(&self.paths.history()).each_in_brief(|run| digest.note(run, self.now)) {
             Ok(strange) => digest.strange = strange,
             Err(error) => return (digest, Some(Chain(&error).to_string())),
         }

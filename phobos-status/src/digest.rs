@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use phobos_site::history::Run;
+use phobos_site::history::{Brief, Run};
 
 /// How many jobs are told apart; what a broken history has beyond that is counted alone.
 const JOBS: usize = 100;
@@ -26,7 +26,7 @@ pub(crate) const PULL: &str = "pull";
 const WINDOW: Range<TimeDelta> = TimeDelta::days(-1)..TimeDelta::days(32);
 
 /// A job and what it works on.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) job: String,
     pub(crate) object: String,
@@ -42,6 +42,8 @@ pub(crate) struct Digest {
     pub(crate) left_out: u64,
     /// How many lines are no run.
     pub(crate) strange: u64,
+    /// The job that is looked for: it has memory of its own, so that none is taken for each run.
+    sought: Key,
 }
 
 /// What is kept of one job.
@@ -77,39 +79,47 @@ impl Track {
     pub(crate) fn last_good(&self) -> Option<&Run> {
         if self.last.exit == 0 { Some(&self.last) } else { self.good_before.as_ref() }
     }
+
+    fn note(&mut self, run: &Brief<'_>, now: DateTime<Utc>) {
+        // A pull begins when it has its locks.
+        let whole = || run.end.signed_duration_since(run.start);
+        let length = run.length().map(|length| if run.job == PULL { whole() } else { length });
+        if let (Some(work), 0) = (length, run.exit) {
+            push(&mut self.good, Span { start: run.start, end: run.end, work }, GOOD);
+        }
+        let age = now.signed_duration_since(run.end);
+        if length.is_some() && WINDOW.contains(&age) {
+            push(&mut self.recent, run.to_run(), RECENT);
+        }
+        if run.exit == 0 {
+            self.good_before = None;
+        } else if self.last.exit == 0 {
+            self.good_before = Some(self.last.clone());
+        }
+        run.write_to(&mut self.last);
+    }
 }
 
 impl Digest {
     /// Takes note of the next run of the history; those long before `now`, or long after it, are not among the recent ones.
-    pub(crate) fn add(&mut self, run: Run, now: DateTime<Utc>) {
+    pub(crate) fn note(&mut self, run: &Brief<'_>, now: DateTime<Utc>) {
         self.runs = self.runs.saturating_add(1);
-        let key = Key::new(&run.job, &run.object);
-        if self.jobs.len() >= JOBS && !self.jobs.contains_key(&key) {
+        run.job.as_ref().clone_into(&mut self.sought.job);
+        run.object.as_ref().clone_into(&mut self.sought.object);
+        if let Some(track) = self.jobs.get_mut(&self.sought) {
+            track.note(run, now);
+        } else if self.jobs.len() >= JOBS {
             self.left_out = self.left_out.saturating_add(1);
-            return;
+        } else {
+            let new = Track { last: run.to_run(), good_before: None, good: VecDeque::new(), recent: VecDeque::new() };
+            self.jobs.entry(self.sought.clone()).or_insert(new).note(run, now);
         }
-        let whole = run.end.signed_duration_since(run.start);
-        // A pull begins when it has its locks.
-        let length = run.length().map(|length| if run.job == PULL { whole } else { length });
-        let track = self.jobs.entry(key).or_insert_with(|| Track {
-            last: run.clone(),
-            good_before: None,
-            good: VecDeque::new(),
-            recent: VecDeque::new(),
-        });
-        if let (Some(work), 0) = (length, run.exit) {
-            push(&mut track.good, Span { start: run.start, end: run.end, work }, GOOD);
-        }
-        let age = now.signed_duration_since(run.end);
-        if length.is_some() && WINDOW.contains(&age) {
-            push(&mut track.recent, run.clone(), RECENT);
-        }
-        let before = std::mem::replace(&mut track.last, run);
-        if track.last.exit == 0 {
-            track.good_before = None;
-        } else if before.exit == 0 {
-            track.good_before = Some(before);
-        }
+    }
+
+    /// The same of a run that was in no file.
+    #[cfg(test)]
+    pub(crate) fn add(&mut self, run: Run, now: DateTime<Utc>) {
+        self.note(&run.into(), now);
     }
 }
 
@@ -122,6 +132,9 @@ fn push<T>(kept: &mut VecDeque<T>, one: T, most: usize) {
 
 #[cfg(test)]
 mod tests {
+    use phobos_site::history::History;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn run(job: &str, hour: i64, exit: u8) -> Run {
@@ -162,5 +175,52 @@ mod tests {
         digest.add(Run { end: DateTime::<Utc>::MIN_UTC, ..Run::new("x", "", DateTime::<Utc>::MAX_UTC) }, now);
         let track = &digest.jobs[&Key::new("x", "")];
         assert!(track.good.is_empty() && track.recent.is_empty() && track.last_good().is_some());
+    }
+
+    proptest! {
+        /// What is kept is said here once more, of all runs at once.
+        #[test]
+        fn what_is_kept_is_the_last_of_each_kind(
+            runs in proptest::collection::vec((0..3_usize, -40_i64..3, 0..3_u8, -1..50_i64, 0..9000_u64), 0..200),
+        ) {
+            let now = DateTime::UNIX_EPOCH + TimeDelta::days(100);
+            let runs: Vec<Run> = runs
+                .into_iter()
+                .map(|(job, days, exit, minutes, waited_secs)| {
+                    let start = now + TimeDelta::days(days);
+                    let end = start + TimeDelta::minutes(minutes);
+                    Run { exit, end, waited_secs, error: "x\"".repeat(exit.into()), ..Run::new(["a", "a\\", PULL][job], "", start) }
+                })
+                .collect();
+            let mut digest = Digest::default();
+            for run in &runs {
+                let line = serde_json::to_string(run).unwrap();
+                digest.add(serde_json::from_str(&line).unwrap(), now);
+            }
+            for (key, track) in &digest.jobs {
+                let of: Vec<&Run> = runs.iter().filter(|run| run.job == key.job).collect();
+                let work = |run: &Run| if run.job == PULL { run.length().map(|_| run.end - run.start) } else { run.length() };
+                prop_assert_eq!(Some(&&track.last), of.last());
+                prop_assert_eq!(track.last_good(), of.iter().rev().find(|run| run.exit == 0).copied());
+                let good = of.iter().filter(|run| run.exit == 0);
+                let mut good: Vec<Span> =
+                    good.filter_map(|run| Some(Span { start: run.start, end: run.end, work: work(run)? })).collect();
+                prop_assert_eq!(&track.good, &good.split_off(good.len().saturating_sub(GOOD)));
+                let recent = of.iter().filter(|run| work(run).is_some() && WINDOW.contains(&(now - run.end)));
+                prop_assert_eq!(track.recent.iter().collect::<Vec<_>>(), recent.copied().collect::<Vec<_>>());
+            }
+            prop_assert_eq!(digest.runs, u64::try_from(runs.len()).unwrap());
+
+            // From a file, where each line is read in brief, it is the same.
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("history.jsonl");
+            let text: String = runs.iter().map(|run| serde_json::to_string(run).unwrap() + "\n{}\n").collect();
+            std::fs::write(&path, text).unwrap();
+            let mut read = Digest::default();
+            read.strange = History::new(&path).each_in_brief(|run| read.note(run, now)).unwrap();
+            prop_assert_eq!(read.strange, digest.runs);
+            read.strange = 0;
+            prop_assert_eq!(format!("{read:?}"), format!("{digest:?}"));
+        }
     }
 }

@@ -71,7 +71,7 @@ fn history() -> Result<String> {
         };
         let day = format!("20{:02}-{:02}-{:02}", 16 + number / 20_000, number % 12 + 1, number % 28 + 1);
         let (start, stop) = (format!("{day}T03:00:00.123456789Z"), format!("{day}T03:12:34.987654321Z"));
-        writeln!(text, r#"{{"job":"{job}",{object}"start":"{start}","end":"{stop}",{end}}}"#)?;
+        writeln!(text, r#"{{"schema_version":1,"job":"{job}",{object}"start":"{start}","end":"{stop}",{end}}}"#)?;
     }
     Ok(text)
 }
