@@ -24,7 +24,7 @@ mod users;
 pub use self::free::{prove_free, users_of};
 pub use self::fstab::{FstabEntry, device_of, fstab_entries, fstab_entry};
 pub use self::inside::{prove_whole, view_of_its_own};
-pub use self::table::{Entry, at, device_number, is_mount_point, table, table_of};
+pub use self::table::{Entry, at, device_number, is_mount_point, parse, table, table_of};
 pub use self::usage::{Usage, has_disk, usage};
 
 /// How long an unmount is tried again while the file system is busy: files closed a moment ago may still count.

@@ -25,7 +25,7 @@ use crate::lock::{Lock, LockError};
 use crate::mount::{self as mounts, Entry, MountError};
 
 pub use carry::bring;
-pub use inspect::{Inhabitant, Inventory, Mounted, look, remove};
+pub use inspect::{Inhabitant, Inventory, Mounted, Propagation, look, propagation, remove};
 
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -418,6 +418,7 @@ mod tests {
             root: "/".into(),
             target: target.into(),
             propagates,
+            peers: None,
             kind: if number.starts_with("0:") { "tmpfs" } else { "ext4" }.to_owned(),
             source: if number.starts_with("0:") { "tmpfs" } else { "/dev/x" }.into(),
         }

@@ -23,6 +23,8 @@ pub struct Entry {
     pub target: PathBuf,
     /// Whether mounts and unmounts propagate to it or from it: `shared:N`, `master:N`.
     pub propagates: bool,
+    /// The group of mounts that it is one of (`shared:N`): what is mounted in one of them is in all of them.
+    pub peers: Option<u32>,
     /// The type of the file system.
     pub kind: String,
     /// What is mounted, usually a device.
@@ -102,16 +104,27 @@ impl Entry {
     }
 }
 
-pub(super) fn parse(text: &str) -> Result<Vec<Entry>, MountError> {
+/// What is mounted, by the text of a mountinfo file.
+///
+/// # Errors
+///
+/// When a line is not what the kernel documents.
+pub fn parse(text: &str) -> Result<Vec<Entry>, MountError> {
     let read = |line: &str| {
         let (first, second) = line.split_once(" - ")?;
         let mut first = first.split(' ');
         let mut second = second.split(' ');
         let number = first.nth(2)?.to_owned();
         let (root, target) = (unescape(first.next()?), unescape(first.next()?));
-        let propagates = first.skip(1).any(|tag| tag.starts_with("shared:") || tag.starts_with("master:"));
+        let (mut propagates, mut peers) = (false, None);
+        for tag in first.skip(1) {
+            if let Some(group) = tag.strip_prefix("shared:") {
+                (propagates, peers) = (true, group.parse().ok());
+            }
+            propagates |= tag.starts_with("master:");
+        }
         let (kind, source) = (second.next()?.to_owned(), unescape(second.next()?));
-        Some(Entry { number, root, target, propagates, kind, source })
+        Some(Entry { number, root, target, propagates, peers, kind, source })
     };
     text.lines().map(|line| read(line).ok_or_else(|| MountError::Parse { line: line.to_owned() })).collect()
 }

@@ -1,6 +1,5 @@
 //! Tables of mounts as the kernel and fstab write them.
 
-use super::table::parse;
 use super::*;
 
 const MOUNTINFO: &str = "\
@@ -18,6 +17,13 @@ fn mountinfo_is_read_with_its_escapes() {
     assert!(at(&table, Path::new("/")).unwrap().propagates);
     let private = at(&table, Path::new("/run/backups/ns")).unwrap();
     assert_eq!((private.propagates, private.root.to_str()), (false, Some("/phobos/ns")));
+    let both = parse("22 1 254:0 / / rw shared:12 master:1 - ext4 /dev/vda rw\n23 1 254:0 / / rw master:1 - ext4 x rw")
+        .unwrap();
+    assert_eq!(
+        both.iter().map(|entry| (entry.propagates, entry.peers)).collect::<Vec<_>>(),
+        [(true, Some(12)), (true, None)]
+    );
+    assert_eq!((private.peers, parse("").unwrap().len()), (None, 0));
     assert!(parse("what is this").is_err());
 }
 

@@ -49,6 +49,34 @@ pub struct Inhabitant {
     pub unit: Option<String>,
 }
 
+/// Mounts of a namespace that are not slaves of the host's, as phobos makes them; none in one that phobos has made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Propagation {
+    /// Those that do not follow the host's: what it mounts there is not seen, and what it unmounts stays busy.
+    pub deaf: Vec<PathBuf>,
+    /// Those that the host follows: what is mounted there is seen by everybody.
+    pub shared: Vec<PathBuf>,
+}
+
+/// Tells how mounts and unmounts propagate between a namespace and the host's, by what is mounted in each. What does not propagate
+/// on the host, such as all of a machine whose root is private, need not do so in the namespace.
+pub fn propagation(inside: &[Entry], outside: &[Entry]) -> Propagation {
+    let mut found = Propagation::default();
+    for theirs in outside.iter().filter(|entry| entry.propagates) {
+        let is_same = |entry: &&Entry| entry.target == theirs.target && entry.number == theirs.number;
+        let mut ours = inside.iter().filter(is_same).peekable();
+        if ours.peek().is_none() {
+            continue;
+        }
+        if ours.clone().any(|entry| entry.peers.is_some() && entry.peers == theirs.peers) {
+            found.shared.push(theirs.target.clone());
+        } else if !ours.any(|entry| entry.propagates) {
+            found.deaf.push(theirs.target.clone());
+        }
+    }
+    found
+}
+
 /// Looks into the namespace; `None` if there is none. This process is in it afterwards.
 ///
 /// # Errors
@@ -192,6 +220,7 @@ mod tests {
             root,
             target: target.into(),
             propagates: true,
+            peers: None,
             kind,
             source: if number.starts_with("0:") { "tmpfs" } else { "/dev/x" }.into(),
         }
@@ -207,5 +236,28 @@ mod tests {
         // Btrfs has a number of its own, and keeps its disk busy as the others do.
         let films = Entry { kind: "btrfs".to_owned(), source: "/dev/sdc1".into(), ..entry("0:78", "/media/films") };
         assert_eq!(targets(pins(&[films], &outside, Path::new("/backup"))), [Path::new("/media/films")]);
+    }
+
+    #[test]
+    fn only_a_slave_of_the_host_is_what_phobos_makes() {
+        let of = |tags: &str| {
+            let line =
+                |number: &str, target: &str, tags: &str| format!("22 1 {number} / {target} rw{tags} - ext4 x rw\n");
+            let text = line("8:1", "/", tags) + &line("0:5", "/run", tags) + &line("0:40", "/run/backups/ns", "");
+            mounts::parse(&text).unwrap()
+        };
+        let told = |inside: &[Entry], outside: &[Entry]| {
+            let Propagation { deaf, shared } = propagation(inside, outside);
+            (deaf.len(), shared.len(), deaf.into_iter().chain(shared).next())
+        };
+        let (host, root) = (of(" shared:7"), Some(PathBuf::from("/")));
+        assert_eq!(told(&of(" master:7"), &host), (0, 0, None));
+        assert_eq!(told(&of(" shared:9 master:7"), &host), (0, 0, None), "a group of its own");
+        assert_eq!(told(&of(""), &host), (2, 0, root.clone()));
+        assert_eq!(told(&host, &host), (0, 2, root));
+        // A machine on which nothing propagates, as a container may be, and what is mounted on one side alone.
+        assert_eq!(told(&of(""), &of("")), (0, 0, None));
+        assert_eq!(told(&[], &host), (0, 0, None));
+        assert_eq!(told(&of(""), &[]), (0, 0, None));
     }
 }
