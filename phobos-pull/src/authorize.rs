@@ -1,7 +1,9 @@
 //! `phobos-pull authorize HOST`: the line of `authorized_keys` that lets us read a host's sources, and nothing else.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::Context;
 use chrono::{Days, Local};
@@ -9,7 +11,7 @@ use phobos_core::exec::System;
 use phobos_core::{fs, ssh};
 use phobos_site::config::Config;
 use phobos_site::exit::{Exit, Stop};
-use phobos_site::pull::{Host, HostName, Origin};
+use phobos_site::pull::{Host, HostName, Origin, RESTORE_DAYS, RESTORE_KEY};
 
 use crate::{client, pull};
 
@@ -26,23 +28,15 @@ pub(crate) struct Args {
     overwrite: bool,
 }
 
-/// How many days the key is good for that gives files back: until the day after the next one begins, by the host's clock.
-const DAYS: u64 = 2;
-
-/// The key that gives files back to `host`.
-pub(crate) fn restore_key(config: &Config, host: &Host) -> PathBuf {
-    host.identity(&config.folder).with_file_name(format!("restore-{}", host.name))
-}
-
-/// Removes that key, which has done its work.
+/// Removes the key that gives files back to `host`, which has done its work.
 ///
 /// # Errors
 ///
 /// If one of its halves cannot be removed.
 pub(crate) fn remove_restore_key(config: &Config, host: &Host) -> Result<(), anyhow::Error> {
-    let key = restore_key(config, host);
+    let key = host.restore_key(&config.folder);
     // What is behind a dot may be part of the host's name.
-    let public = key.with_file_name(format!("restore-{}.pub", host.name));
+    let public = key.with_file_name(format!("{RESTORE_KEY}{}.pub", host.name));
     for file in [public, key] {
         match std::fs::remove_file(&file) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -88,9 +82,11 @@ pub(crate) fn run(config: &Config, args: &Args) -> Result<(), anyhow::Error> {
 
 /// Prints the line that lets files be given back to `host`; makes its key if there is none.
 fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool) -> Result<(), anyhow::Error> {
-    let identity = restore_key(config, host);
+    let identity = host.restore_key(&config.folder);
     need_key(system, &identity)?;
-    let until = Local::now().date_naive().checked_add_days(Days::new(DAYS)).context("this machine's clock is wrong")?;
+    renew(&identity)?;
+    let until = Local::now().date_naive().checked_add_days(Days::new(RESTORE_DAYS.into()));
+    let until = until.context("this machine's clock is wrong")?;
     let day = until.format("%Y%m%d").to_string();
     let key = ssh::public_key(system, &identity)?;
     let root = in_one_line(host)?;
@@ -111,6 +107,13 @@ fn to_restore(system: &System<'_>, config: &Config, host: &Host, replaces: bool)
         root.display()
     );
     Ok(())
+}
+
+/// Says by the time of the key that it is good for two days from now on: after that `phobos-status doctor` takes it for one that
+/// was left behind.
+fn renew(identity: &Path) -> Result<(), anyhow::Error> {
+    let renewed = File::open(identity).and_then(|file| file.set_modified(SystemTime::now()));
+    renewed.with_context(|| format!("cannot set the time of {}", identity.display()))
 }
 
 /// The line for `host`.
@@ -205,7 +208,7 @@ mod tests {
         let text = "[[pull]]\nhost = 'nas.lan'\nsource = ['nas.lan:/a']";
         let config = Config::parse(&folder.path().join("phobos.toml"), text).unwrap();
         let host = &config.pull[0];
-        let keys = restore_key(&config, host).parent().unwrap().to_owned();
+        let keys = host.restore_key(&config.folder).parent().unwrap().to_owned();
         std::fs::create_dir_all(&keys).unwrap();
         let names = ["restore-nas", "restore-nas.pub", "restore-nas.lan", "restore-nas.lan.pub"];
         for name in names {
@@ -214,6 +217,18 @@ mod tests {
         remove_restore_key(&config, host).unwrap();
         assert_eq!(names.map(|name| keys.join(name).exists()), [true, true, false, false]);
         remove_restore_key(&config, host).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_is_lent_once_more_is_as_good_as_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("restore-luv");
+        std::fs::write(&key, "key").unwrap();
+        let before = SystemTime::now() - std::time::Duration::from_secs(30 * 24 * 3600);
+        File::open(&key).unwrap().set_modified(before).unwrap();
+        renew(&key).unwrap();
+        assert!(std::fs::metadata(&key).unwrap().modified().unwrap().elapsed().unwrap_or_default().as_secs() < 3600);
+        assert!(renew(&folder.path().join("none")).is_err());
     }
 
     #[test]

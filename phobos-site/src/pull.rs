@@ -39,6 +39,12 @@ pub const KNOWN_HOSTS: &str = "known_hosts";
 /// The private key beside `phobos.toml` that is shown to clients for which no other is configured.
 pub const IDENTITY: &str = "keys/pull";
 
+/// What the name of a key begins with that gives files back to a host, which has the host's name behind it.
+pub const RESTORE_KEY: &str = "restore-";
+
+/// How many days such a key is good for: until the day after the next one begins, by the host's clock.
+pub const RESTORE_DAYS: u8 = 2;
+
 /// One host to pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are rsync's own switches, each a key of its own")]
@@ -156,6 +162,11 @@ impl Host {
     /// The private key that is shown to the host; `folder` is that of `phobos.toml`.
     pub fn identity(&self, folder: &Path) -> PathBuf {
         self.identity.as_deref().map_or_else(|| folder.join(IDENTITY), Path::to_owned)
+    }
+
+    /// The private key that gives files back to the host, for a day or two: beside the one that reads.
+    pub fn restore_key(&self, folder: &Path) -> PathBuf {
+        self.identity(folder).with_file_name(format!("{RESTORE_KEY}{}", self.name))
     }
 
     /// The user to log in as at `origin`, if one is configured.

@@ -1,6 +1,7 @@
 //! `phobos-status doctor`: what is known to go wrong on a real machine, and how to mend it. Each check is a pure function of what
 //! was seen; what cannot be seen is told as that, and is no fault.
 
+mod access;
 mod machine;
 mod outside;
 mod signs;
@@ -33,14 +34,15 @@ struct Check {
 }
 
 /// All checks, in the order in which they are run.
-const CHECKS: [Check; 23] = [
+const CHECKS: [Check; 25] = [
     check("config", "the configuration can be read, every table and file of it", machine::config),
     check("hidden", "the backups are mounted nowhere but in the namespace", machine::hidden),
     check("fstab", "fstab has the backups and the drives, both with noauto", machine::fstab),
-    check("namespace", "the namespace is there", machine::namespace),
+    check("namespace", "the namespace is there, and follows what the host mounts", machine::namespace),
     check("timers", "every job has a timer that is started", machine::timers),
     check("scripts", "no unit calls the scripts that phobos stands for", machine::scripts),
     check("keys", "the key files are root's alone", machine::keys),
+    check("restore", "no key that can write on a host is left behind", access::restore),
     check("headers", "each drive's LUKS header is backed up, and is the drive's", machine::headers),
     check("drives", "no drive is overdue, nearly full or failing", outside::standing),
     check("health", "no disk that is here says that it fails", outside::health),
@@ -52,6 +54,7 @@ const CHECKS: [Check; 23] = [
     check("programs", "what phobos calls is installed", machine::programs),
     check("borg", "Borg has no known faults", machine::borg),
     check("rsync", "rsync has no known faults", machine::rsync),
+    check("rrsync", "rrsync holds the keys to their folders by which others get in here", access::rrsync),
     check("landlock", "the kernel can confine what a host sends", machine::landlock),
     check("clock", "the clock is set by the network", machine::clock),
     check("disks", "no file system is over 90 % full", machine::disks),

@@ -142,14 +142,14 @@ never() {
     fi
 }
 
-# keep FILE COMMAND…: runs the command in a new mount namespace that only FILE keeps.
+# keep FILE COMMAND…: runs the command in a new mount namespace that only FILE keeps, and that follows this one, or does as $PROPAGATION says.
 keep() {
     local file=$1 cpu
     shift
     # From Linux 6.18 on a nested namespace is refused (EINVAL) if it counts as older than the one it is made in; on the
     # processor that made the outer one it is younger for certain.
     for cpu in $(seq 0 $(($(nproc --all) - 1))); do
-        if taskset --cpu-list "$cpu" unshare --mount="$file" --propagation slave "$@"; then return; fi
+        if taskset --cpu-list "$cpu" unshare --mount="$file" --propagation "${PROPAGATION:-slave}" "$@"; then return; fi
     done
     return 1
 }

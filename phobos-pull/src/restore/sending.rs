@@ -29,7 +29,7 @@ use crate::remote;
 use crate::secrets::{RESTORE, Secrets, lent_name};
 use crate::space::user_of_checks;
 use crate::transfer::{SILENCE, in_bytes};
-use crate::{allowed, authorize, check, users};
+use crate::{allowed, check, users};
 
 /// What keeps rights from what is sent unless they are asked for: set-user-ID and set-group-ID bits of files, and capabilities, which
 /// rsync keeps under another name. With a filter of its own rsync no longer leaves out what it leaves out otherwise (rsync(1), "--xattrs").
@@ -63,7 +63,7 @@ impl Restore<'_> {
     ///
     /// When there is none.
     pub(super) fn write_key(&self) -> Result<PathBuf, Stop> {
-        let key = authorize::restore_key(self.config, self.host);
+        let key = self.host.restore_key(&self.config.folder);
         if key.is_file() {
             return Ok(key);
         }

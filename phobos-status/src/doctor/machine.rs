@@ -6,6 +6,10 @@
 )]
 #![expect(clippy::unnecessary_wraps, reason = "all checks have one form, and most of them may be unable to tell")]
 
+use std::path::PathBuf;
+
+use phobos_core::namespace::Propagation;
+
 use super::signs::{Seen, Signs, State};
 use super::{Fault, Found, PROGRAMS};
 
@@ -77,13 +81,27 @@ pub(super) fn fstab(signs: &Signs) -> Found {
     Some(faults)
 }
 
+/// Whether there is a namespace, and whether it is a slave of the host's, as phobos makes it (`namespace::prepare`).
 pub(super) fn namespace(signs: &Signs) -> Found {
-    let is_there = signs.namespace?;
-    Some(if is_there {
-        Vec::new()
-    } else {
-        vec![fault("there is no namespace".to_owned(), "systemctl enable --now phobos-ns.service")]
-    })
+    if !signs.namespace? {
+        return Some(vec![fault("there is no namespace".to_owned(), "systemctl enable --now phobos-ns.service")]);
+    }
+    let Propagation { deaf, shared } = signs.propagation.as_ref()?;
+    let told = |paths: &[PathBuf]| match paths {
+        [] => None,
+        [one] => Some(format!("{} is", one.display())),
+        [first, others @ ..] => Some(format!("{} and {} more are", first.display(), others.len())),
+    };
+    let deaf = told(deaf).map(|are| {
+        format!(
+            "{are} private in the namespace: what the host unmounts stays busy there, and what it mounts is not seen"
+        )
+    });
+    let shared =
+        told(shared).map(|are| format!("{are} shared with the namespace: what is mounted in it, everybody sees"));
+    // Only one who has made it by other means has made it so.
+    let remedy = "phobos-ns remove && systemctl restart phobos-ns.service";
+    Some(deaf.into_iter().chain(shared).map(|what| fault(what, remedy)).collect())
 }
 
 pub(super) fn timers(signs: &Signs) -> Found {

@@ -1,8 +1,11 @@
 //! What the checks judge by, as it was seen.
 
+mod access;
 mod drives;
 mod telling;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use std::time::Duration;
 
 use phobos_core::error::Chain;
 use phobos_core::exec::{self, Exec, ExecError, Invocation};
+use phobos_core::namespace::Propagation;
 use phobos_core::{mount, namespace, systemd};
 use phobos_site::config::{Config, Table};
 use phobos_site::drives::{CRYPTTAB, Target};
@@ -20,6 +24,9 @@ use super::PROGRAMS;
 use crate::facts::Work;
 use crate::model::Model;
 
+#[cfg(test)]
+pub(super) use access::Lent;
+pub(super) use access::held;
 pub(super) use drives::{Asked, Ways};
 pub(super) use telling::{GROUP, Node};
 
@@ -53,6 +60,8 @@ pub(crate) struct Signs {
     pub(super) mounted: Option<Vec<PathBuf>>,
     pub(super) fstab: Option<String>,
     pub(super) namespace: Option<bool>,
+    /// How its mounts differ from what they should be.
+    pub(super) propagation: Option<Propagation>,
     pub(super) hosts: Vec<String>,
     /// The timers that are started, those that are installed, and the hosts that some timer pulls.
     pub(super) timers: Option<Vec<String>>,
@@ -62,6 +71,11 @@ pub(crate) struct Signs {
     pub(super) units: Vec<(String, String)>,
     pub(super) keys: Vec<Key>,
     pub(super) headers: Vec<Header>,
+    /// The keys that can write on a host.
+    pub(super) lent: Option<Vec<access::Lent>>,
+    /// The files of keys that let somebody in, with their texts, and each rrsync that they call: where it is, and its text.
+    pub(super) authorized: Option<Vec<(PathBuf, String)>>,
+    pub(super) rrsyncs: BTreeMap<String, (PathBuf, String)>,
     /// The programs that are installed.
     pub(super) programs: Vec<String>,
     pub(super) borg: Option<String>,
@@ -201,16 +215,24 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Targ
     // Of what has a mistake the defaults.
     let of = |table| Config::load(file, &[table]).unwrap_or_default();
     let pull = of(Table::Pull);
-    signs.hosts = pull.hosts().unwrap_or_default().iter().map(|host| host.name.to_string()).collect();
+    let hosts = pull.hosts().unwrap_or_default();
+    signs.hosts = hosts.iter().map(|host| host.name.to_string()).collect();
+    if is_root {
+        signs.lent = Some(access::lent(&pull.folder, &hosts));
+        let authorized = access::authorized(&fs::read_to_string("/etc/passwd").unwrap_or_default());
+        signs.rrsyncs = access::rrsyncs(&authorized);
+        signs.authorized = Some(authorized);
+    }
     let mut config = of(Table::Backup);
     config.external = of(Table::External).external;
     signs.backup = config.backup.mount.to_path_buf();
     signs.drives = config.external.mount.to_path_buf();
-    signs.mounted = mount::table_of(Path::new("/proc/1/mountinfo"))
-        .ok()
-        .map(|table| table.into_iter().map(|entry| entry.target).collect());
+    let outside = mount::table_of(Path::new("/proc/1/mountinfo")).ok();
     signs.fstab = fs::read_to_string(paths::FSTAB).ok();
     signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
+    let inside = signs.namespace.filter(|is_there| *is_there).and_then(|_| inside(exec, &config.backup.namespace));
+    signs.propagation = inside.zip(outside.as_ref()).map(|(inside, outside)| namespace::propagation(&inside, outside));
+    signs.mounted = outside.map(|table| table.into_iter().map(|entry| entry.target).collect());
     let targets = phobos_site::drives::known(&config.external, Path::new(CRYPTTAB)).unwrap_or_default();
     for target in &targets {
         let Some((uuid, unlock)) = &target.luks else { continue };
@@ -237,7 +259,8 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Targ
     let mut df: Vec<&str> = vec!["--local", "--output=pcent,target"];
     df.extend(kinds.iter().map(String::as_str));
     signs.disks = said("df", &df);
-    if signs.namespace == Some(true) {
+    // The backups may be mounted for that, which must not be seen outside.
+    if signs.propagation.as_ref().is_some_and(|propagation| propagation.shared.is_empty()) {
         let holding = config.backup.holding.display().to_string();
         let config = file.map(|file| file.display().to_string());
         let mut args: Vec<&str> = config.iter().flat_map(|file| ["--config", file.as_str()]).collect();
@@ -250,6 +273,15 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Targ
     signs.root_is_encrypted = below.map(|below| below.split_whitespace().any(|kind| kind == "crypt"));
     signs.remote_unlock = is_root.then(|| UNLOCKERS.iter().any(|path| Path::new(path).exists()));
     (signs, targets)
+}
+
+/// What is mounted in the namespace that `file` keeps, which nothing is done to.
+fn inside(exec: &dyn Exec, file: &Path) -> Option<Vec<mount::Entry>> {
+    let mut named = OsString::from("--mount=");
+    named.push(file);
+    let call = Invocation::new("nsenter").arg(named).args(["--", "cat", "/proc/self/mountinfo"]).limit(LIMIT);
+    let said = exec.run(&call).ok()?.stdout;
+    mount::parse(&String::from_utf8_lossy(&said)).ok()
 }
 
 /// What `phobos-unlock check` finds wrong, a line each; nothing where it is not installed.

@@ -1,10 +1,12 @@
 //! Each check fires where it is to, and does not where all is well.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use phobos_core::block::Health;
+use phobos_core::namespace::Propagation;
 
-use super::signs::{Asked, Header, Key, Node, Seen, State, Ways};
+use super::signs::{Asked, Header, Key, Lent, Node, Seen, State, Ways};
 use super::*;
 
 /// A machine with nothing wrong.
@@ -19,6 +21,7 @@ fn well() -> Signs {
             "# x\nUUID=1 / ext4 defaults 0 1\nUUID=2 /backup ext4 noauto,noatime 0 0\nLABEL=extbackup /extbackup ext4 noatime,noauto 0 0\n",
         ),
         namespace: Some(true),
+        propagation: Some(Propagation::default()),
         hosts: names(&["luv", "chew"]),
         timers: Some(names(&["phobos-pull@luv.timer", "phobos-borgmatic.timer", "my-own.timer"])),
         installed_timers: names(&["phobos-borgmatic.timer", "phobos-pull.timer", "phobos-pull@.timer"]),
@@ -35,6 +38,27 @@ fn well() -> Signs {
             expected: "a-b".into(),
             uuid: Seen::There("A-B".into()),
         }],
+        lent: Some(vec![Lent {
+            path: "/etc/phobos/keys/restore-luv".into(),
+            host: "luv".into(),
+            age: Duration::from_secs(2 * 24 * 3600),
+        }]),
+        authorized: Some(vec![
+            (
+                "/root/.ssh/authorized_keys".into(),
+                "restrict,command=\"rrsync -ro /srv\" ssh-ed25519 AAAA other@nas\n".into(),
+            ),
+            (
+                "/home/jon/.ssh/authorized_keys".into(),
+                "command=\"/old/rrsync -ro /\" ssh-rsa AAAA\nssh-rsa AAAA jon\n".into(),
+            ),
+        ]),
+        rrsyncs: [
+            ("rrsync", "/usr/bin/rrsync", "#!/usr/bin/python3\n        return '/proc/self/fd/%d' % fd\n"),
+            ("/old/rrsync", "/old/rrsync", "#!/usr/bin/env perl\n"),
+        ]
+        .map(|(word, path, text)| (word.to_owned(), (path.into(), text.to_owned())))
+        .into(),
         programs: names(&["borg", "rsync", "cryptsetup", "ssh", "mount", "setpriv"]),
         borg: text("borg 1.4.0"),
         rsync: text("rsync  version 3.5.0  protocol version 32"),
@@ -67,7 +91,7 @@ fn faults(name: &str, signs: &Signs) -> Vec<String> {
 /// A change of a machine that is well, and what is said of it then.
 type Case = (&'static str, fn(&mut Signs), &'static str);
 
-const CASES: [Case; 37] = [
+const CASES: [Case; 42] = [
     (
         "config",
         |signs| signs.mistakes.push("phobos.toml:3: mount: no".into()),
@@ -97,6 +121,33 @@ const CASES: [Case; 37] = [
         "namespace",
         |signs| signs.namespace = Some(false),
         "there is no namespace; systemctl enable --now phobos-ns.service",
+    ),
+    (
+        "namespace",
+        |signs| signs.propagation.as_mut().unwrap().deaf.extend(["/".into(), "/run".into()]),
+        "/ and 1 more are private in the namespace: what the host unmounts stays busy there, and what it mounts is not seen; \
+         phobos-ns remove",
+    ),
+    (
+        "namespace",
+        |signs| signs.propagation.as_mut().unwrap().shared.push("/".into()),
+        "/ is shared with the namespace: what is mounted in it, everybody sees; phobos-ns remove",
+    ),
+    (
+        "restore",
+        |signs| signs.lent.as_mut().unwrap()[0].age += Duration::from_secs(1),
+        "the key /etc/phobos/keys/restore-luv can write on luv; it was lent for 2 days, and left behind; rm /etc/phobos/keys/restore-luv \
+         /etc/phobos/keys/restore-luv.pub, and take its line out of .ssh/authorized_keys on luv",
+    ),
+    (
+        "rrsync",
+        |signs| signs.rrsyncs.get_mut("rrsync").unwrap().1 = "#!/usr/bin/python3\n".into(),
+        "a key in /root/.ssh/authorized_keys is held to /srv by /usr/bin/rrsync, which can be led out of it (CVE-2026-53783); install",
+    ),
+    (
+        "rrsync",
+        |signs| signs.authorized.as_mut().unwrap()[1].1 = "command=\"/old/rrsync -ro /home\" ssh-rsa AAAA\n".into(),
+        "a key in /home/jon/.ssh/authorized_keys is held to /home by /old/rrsync, that of rsync 3.2.3 or older, which follows",
     ),
     (
         "timers",
@@ -233,6 +284,7 @@ fn what_cannot_be_seen_is_no_fault() {
             "fstab",
             "namespace",
             "timers",
+            "restore",
             "drives",
             "health",
             "devices",
@@ -241,6 +293,7 @@ fn what_cannot_be_seen_is_no_fault() {
             "light",
             "borg",
             "rsync",
+            "rrsync",
             "landlock",
             "clock",
             "disks",
@@ -248,6 +301,9 @@ fn what_cannot_be_seen_is_no_fault() {
             "unlock"
         ]
     );
+    // Where there is one, and nobody can look into it.
+    let blind = Signs { propagation: None, ..well() };
+    assert_eq!(run(&["namespace".to_owned()], &blind).unwrap().checks[0].state, "unseen");
     let mut signs = well();
     signs.keys = vec![Key { path: PathBuf::from("/k"), state: State::Unseen }];
     assert_eq!(run(&["keys".to_owned()], &signs).unwrap().checks[0].state, "unseen");

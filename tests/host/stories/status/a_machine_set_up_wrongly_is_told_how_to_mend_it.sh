@@ -17,8 +17,25 @@ echo "$bdisk /backup ext4 noatime,noauto 0 0
 LABEL=extbackup /extbackup ext4 noauto 0 0" >fstab; right fstab
 wrong namespace; grep 'systemctl enable --now phobos-ns.service' told
 ns; right namespace
+# One that was made by hand is deaf to what the host mounts, or has the host follow it.
+ns remove
+for how in private shared; do
+    : >$NS; PROPAGATION=$how keep $NS true
+    wrong namespace; grep " $how " told; grep 'phobos-ns remove' told
+    umount $NS
+done
+: >$NS; keep $NS true; right namespace; umount $NS; ns; right namespace
 wrong keys; grep "chmod 0400 $STORY/keys/A" <(tr -d '\n' <told | tr -s ' ')
 chmod 400 keys/A; right keys
+# A key that can write on a host, lent and forgotten.
+touch keys/restore-luv keys/restore-luv.pub; right restore
+touch -d '3 days ago' keys/restore-luv; wrong restore; grep 'can write on luv' told; rm keys/restore-luv*; right restore
+# What holds another machine's key to a folder here.
+mkdir -p home/.ssh; sed "s|:/root:|:$STORY/home:|" /etc/passwd >passwd; mount --bind passwd /etc/passwd
+echo "restrict,command=\"$STORY/rrsync -ro /home\" ssh-ed25519 AAAA other@nas" >home/.ssh/authorized_keys
+echo '#!/usr/bin/env perl' >rrsync; chmod 755 rrsync; wrong rrsync; grep 'rsync 3.2.3' <(tr -s ' \n' ' ' <told)
+echo '#!/usr/bin/python3' >rrsync; wrong rrsync; grep 'CVE-2026-53783' told
+sed -i 's|-ro /home|-ro /|' home/.ssh/authorized_keys; right rrsync; umount /etc/passwd; rm rrsync
 header=headers/A-11111111-2222-3333-4444-555555555555.header
 wrong headers; mkdir headers; head -c 4096 /dev/zero >$header; wrong headers; grep 'is no header of the drive A' <(tr -s ' \n' ' ' <told)
 truncate -s 20M luks; cryptsetup luksFormat -q --pbkdf=pbkdf2 --pbkdf-force-iterations=1000 --uuid=11111111-2222-3333-4444-555555555555 luks keys/A
