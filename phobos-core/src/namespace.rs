@@ -5,6 +5,7 @@
 //! namespace for a new one, prepares it, comes back, and binds it; a namespace is thus never seen half made.
 
 mod carry;
+mod error;
 mod inspect;
 
 use std::fs::{self, File};
@@ -18,13 +19,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
 use nix::unistd::Pid;
 
-use crate::error::{Class, Classified};
-use crate::exec::{Exec, ExecError, Invocation};
+use crate::exec::{Exec, Invocation};
 use crate::fs::{Dir, Durability, make_private, replace};
 use crate::lock::{Lock, LockError};
-use crate::mount::{self as mounts, Entry, MountError};
+use crate::mount::{self as mounts, Entry};
 
 pub use carry::bring;
+pub use error::NamespaceError;
 pub use inspect::{Inhabitant, Inventory, Mounted, Propagation, look, propagation, remove};
 
 /// The magic number of the file system that namespaces are files of (linux/magic.h, `NSFS_MAGIC`).
@@ -49,112 +50,6 @@ pub enum Entered {
     Carried,
 }
 
-/// Why the namespace cannot be made or entered; this process is then in PID 1's namespace or in the new one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NamespaceError {
-    /// This process runs in a mount namespace of its own.
-    #[error(
-        "this process runs in a mount namespace of its own, neither PID 1's nor {}; remove PrivateTmp=, ProtectSystem= and \
-         the like from its unit",
-        file.display()
-    )]
-    Elsewhere {
-        /// The file that keeps the namespace.
-        file: PathBuf,
-    },
-    /// This process may not look at PID 1, as in a container or a unit without the capability for it.
-    #[error(
-        "cannot look at {}: CAP_SYS_PTRACE is missing; in a container, start it with that capability or run this on the \
-         machine itself; in a unit, add it to CapabilityBoundingSet=",
-        path.display()
-    )]
-    Hidden {
-        /// What was to be looked at.
-        path: PathBuf,
-    },
-    /// The backup file system is visible to everybody.
-    #[error("{} is mounted outside the namespace, where everybody can see it; run `umount {0}` and set noauto in fstab", target.display())]
-    MountedOutside {
-        /// The mount point.
-        target: PathBuf,
-    },
-    /// fstab does not say what the backup file system is.
-    #[error("no entry for {} in {}; add one with the option noauto", target.display(), fstab.display())]
-    NotInFstab {
-        /// The mount point.
-        target: PathBuf,
-        /// The table.
-        fstab: PathBuf,
-    },
-    /// Something that is no file stands where the namespace's file should be.
-    #[error("{} is not a plain file; move it away", file.display())]
-    NotAFile {
-        /// The file that should keep the namespace.
-        file: PathBuf,
-    },
-    /// The backup file system could not be mounted in the namespace.
-    #[error("cannot mount {} in the namespace", target.display())]
-    Mount {
-        /// The mount point.
-        target: PathBuf,
-        /// What mount said.
-        source: ExecError,
-    },
-    /// The disk of the backups is gone, and its file system is still mounted.
-    #[error(
-        "the disk of {} is gone, or was plugged in again: plug it in and remove the namespace; the next job makes both anew",
-        target.display()
-    )]
-    Lost {
-        /// The mount point.
-        target: PathBuf,
-    },
-    /// This process is in the namespace that is to be removed.
-    #[error("cannot remove the namespace from within it; run this outside")]
-    Within,
-    /// Processes are in the namespace.
-    #[error(
-        "cannot remove the namespace: there are {} in it; end them first",
-        processes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-    )]
-    Inhabited {
-        /// The processes.
-        processes: Vec<Inhabitant>,
-    },
-    /// The lock of the namespace was not taken.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// What is mounted cannot be read.
-    #[error(transparent)]
-    Table(#[from] MountError),
-    /// A step failed in the kernel.
-    #[error("cannot {verb} {}", path.display())]
-    Kernel {
-        /// The step.
-        verb: &'static str,
-        /// What it was about.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-impl Classified for NamespaceError {
-    fn class(&self) -> Class {
-        match self {
-            Self::MountedOutside { .. } => Class::Refused,
-            Self::Inhabited { .. } => Class::Busy,
-            Self::Hidden { .. } => Class::NotPermitted,
-            Self::Elsewhere { .. } | Self::NotInFstab { .. } | Self::NotAFile { .. } => Class::Config,
-            Self::Lock(error) => error.class(),
-            Self::Table(error) => error.class(),
-            Self::Lost { .. } => Class::Failed,
-            Self::Mount { .. } | Self::Kernel { .. } | Self::Within => Class::Source,
-        }
-    }
-}
-
 /// The namespace that is wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan<'a> {
@@ -174,7 +69,8 @@ pub struct Plan<'a> {
 /// # Errors
 ///
 /// When this process is in another namespace than PID 1's or the wanted one, when the backup file system is mounted
-/// outside or is not in fstab, or when the kernel or mount(8) refuses. A namespace that could not be prepared is not kept.
+/// outside or is not in fstab, when the namespace was made in a way that shows its mounts outside, or when the kernel or mount(8)
+/// refuses. A namespace that could not be prepared is not kept.
 pub fn enter(
     exec: &dyn Exec,
     plan: Plan<'_>,
@@ -182,6 +78,7 @@ pub fn enter(
 ) -> Result<Entered, NamespaceError> {
     let _lock = turn()?;
     if is_inside(plan.file)? {
+        refuse_shared(plan)?;
         mount_backup(exec, plan)?;
         return Ok(Entered::Inside);
     }
@@ -192,6 +89,7 @@ pub fn enter(
     if is_namespace(plan.file)? {
         match open(plan.file).and_then(|namespace| Ok(setns(namespace, CloneFlags::CLONE_NEWNS)?)) {
             Ok(()) => {
+                refuse_shared(plan)?;
                 mount_backup(exec, plan)?;
                 return Ok(Entered::Found);
             }
@@ -383,6 +281,15 @@ fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
         Ok(_) => Ok(()),
         Err(source) => Err(NamespaceError::Mount { target: plan.target.to_owned(), source }),
     }
+}
+
+/// Refuses a namespace from which what is mounted would be seen outside, which this process is in.
+fn refuse_shared(plan: Plan<'_>) -> Result<(), NamespaceError> {
+    let shared = propagation(&mounts::table()?, &mounts::table_of(Path::new("/proc/1/mountinfo"))?).shared;
+    if shared.iter().any(|place| plan.target.starts_with(place)) {
+        return Err(NamespaceError::Shared { file: plan.file.to_owned(), target: plan.target.to_owned() });
+    }
+    Ok(())
 }
 
 /// The file beside the namespace's own that says when the namespace was made.
