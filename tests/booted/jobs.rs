@@ -37,6 +37,8 @@ fn a_night_of_nine() -> Story {
         nas.wait_for_state("waiting", seconds(60))?;
         ensure!(nas.sh("phobos-blink jobs")?.contains("waiting for the lock holding, held by borgmatic (pid "));
 
+        nas.expect_a_true_status(&[&a], 0)?;
+
         // Meanwhile nobody outside sees the backups, and the namespace cannot be taken away.
         nas.sh("[ -z \"$(ls -A /backup)\" ] && ! grep -q ' /backup ' /proc/self/mountinfo")?;
         let refused = nas.sh("! phobos-ns remove 2>&1")?;
@@ -48,6 +50,8 @@ fn a_night_of_nine() -> Story {
         nas.wait_for_state("ok", minutes(2))?;
         nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
         nas.wait_until_closed()?;
+
+        nas.expect_a_true_status(&[&a], 3)?;
 
         // The order is the one in which they came, and each began after the one before had ended.
         let history = nas.read("/var/lib/phobos/history.jsonl")?;
@@ -108,6 +112,7 @@ fn a_check_while_a_drive_comes() -> Story {
         let holder = nas.sh("phobos-ns status")?;
         ensure!(holder.contains(", phobos-borg-check.service), alone, since "), "{holder}");
         nas.sh(&in_use(&a.uuid, false)).context("the drive was opened too early")?;
+        nas.expect_a_true_status(&[&a], 1)?;
         // The host's file system is not kept busy by the namespace: the kernel lets go of the disk.
         nas.sh(&format!("{} && umount /media/stick && {}", in_use(&stick, true), in_use(&stick, false)))?;
         nas.sh(&format!("e2fsck -fn /dev/disk/by-uuid/{stick}"))?;
@@ -148,7 +153,7 @@ fn a_check_while_a_drive_comes() -> Story {
         nas.sh("sed -i 's,^LABEL=backup,LABEL=no-such-disk,' /etc/fstab; ! systemctl start phobos-borg-check.service")?;
         nas.wait_for_state("failed", minutes(1))?;
         nas.wait_for_mail_that_says("unit phobos-borg-check.service failed", "cannot mount /backup in the namespace")?;
-        Ok(())
+        nas.expect_a_true_status(&[&a], 3)
     })
 }
 

@@ -96,6 +96,8 @@ fn a_day_of_pulls() -> Story {
         nas.sh("systemctl start phobos-pull@nuhc.service")?;
         nas.wait_for_state("ok", minutes(1))?;
 
+        nas.expect_a_true_status(&[&a], 5)?;
+
         // Instead of a timer each, one for all.
         let counts = [("luv", 3), ("nuhc", 4), ("chew", 2)];
         nas.sh(

@@ -15,6 +15,7 @@ fn plug_to_green() -> Story {
         ensure!(nas.colours()? == [Light::Yellow, Light::Green], "{:?}", nas.colours()?);
         let unit = nas.wait_for_unit(&a.unit(), "inactive", seconds(60))?;
         ensure!(unit.result == "success", "{unit:?}");
+        nas.expect_a_true_status(&[&a], 1)?;
         nas.check_copy(&a)
     })
 }

@@ -2,6 +2,7 @@
 
 mod booted;
 mod rigged;
+mod truth;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
