@@ -6,7 +6,7 @@
 )]
 #![expect(clippy::unnecessary_wraps, reason = "all checks have one form, and most of them may be unable to tell")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use phobos_core::namespace::Propagation;
 
@@ -60,7 +60,7 @@ pub(super) fn fstab(signs: &Signs) -> Found {
     for (target, what) in [(&signs.backup, "the backups"), (&signs.drives, "the drives")] {
         let entry = fstab.lines().map(str::split_whitespace).find_map(|mut fields| {
             let (source, place) = (fields.next()?, fields.next()?);
-            (!source.starts_with('#') && std::path::Path::new(place) == target)
+            (!source.starts_with('#') && Path::new(place) == target)
                 .then(|| fields.nth(1).unwrap_or_default().to_owned())
         });
         let path = target.display();
@@ -76,6 +76,26 @@ pub(super) fn fstab(signs: &Signs) -> Found {
                 format!("{path} is mounted at boot, for everybody"),
                 format!("add noauto to the options of {path} in fstab"),
             )),
+        }
+    }
+    Some(faults)
+}
+
+pub(super) fn crypttab(signs: &Signs) -> Found {
+    let mut faults = Vec::new();
+    for line in signs.crypttab.as_ref()?.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let mut fields = line.split_whitespace();
+        let (Some(name), Some(device)) = (fields.next(), fields.next()) else { continue };
+        let options = fields.nth(1).unwrap_or_default();
+        let is_drive = signs.headers.iter().any(|header| {
+            let uuid = device.strip_prefix("UUID=").unwrap_or_default();
+            uuid.eq_ignore_ascii_case(&header.expected) || Path::new(device) == header.device
+        });
+        if (is_drive || name == signs.mapping) && options.split(',').all(|option| option != "noauto") {
+            faults.push(fault(
+                format!("{name} is opened at boot, which waits for a drive that is elsewhere"),
+                format!("add noauto to the options of {name} in /etc/crypttab"),
+            ));
         }
     }
     Some(faults)

@@ -59,6 +59,9 @@ pub(crate) struct Signs {
     /// What is mounted outside of the namespace.
     pub(super) mounted: Option<Vec<PathBuf>>,
     pub(super) fstab: Option<String>,
+    /// The text of crypttab, and the name of the drives' mapping.
+    pub(super) crypttab: Option<String>,
+    pub(super) mapping: String,
     pub(super) namespace: Option<bool>,
     /// How its mounts differ from what they should be.
     pub(super) propagation: Option<Propagation>,
@@ -229,6 +232,11 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Targ
     signs.drives = config.external.mount.to_path_buf();
     let outside = mount::table_of(Path::new("/proc/1/mountinfo")).ok();
     signs.fstab = fs::read_to_string(paths::FSTAB).ok();
+    signs.crypttab = match fs::read_to_string(CRYPTTAB) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(String::new()),
+        read => read.ok(),
+    };
+    config.external.mapping.as_str().clone_into(&mut signs.mapping);
     signs.namespace = is_root.then(|| namespace::exists(&config.backup.namespace));
     let inside = signs.namespace.filter(|is_there| *is_there).and_then(|_| inside(exec, &config.backup.namespace));
     signs.propagation = inside.zip(outside.as_ref()).map(|(inside, outside)| namespace::propagation(&inside, outside));

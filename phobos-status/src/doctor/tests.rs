@@ -20,6 +20,8 @@ fn well() -> Signs {
         fstab: text(
             "# x\nUUID=1 / ext4 defaults 0 1\nUUID=2 /backup ext4 noauto,noatime 0 0\nLABEL=extbackup /extbackup ext4 noatime,noauto 0 0\n",
         ),
+        crypttab: text("# extbackup UUID=a-b /k luks\nvault UUID=c /k luks\nextbackup UUID=a-b /k luks,noauto\n"),
+        mapping: "extbackup".into(),
         namespace: Some(true),
         propagation: Some(Propagation::default()),
         hosts: names(&["luv", "chew"]),
@@ -91,7 +93,7 @@ fn faults(name: &str, signs: &Signs) -> Vec<String> {
 /// A change of a machine that is well, and what is said of it then.
 type Case = (&'static str, fn(&mut Signs), &'static str);
 
-const CASES: [Case; 42] = [
+const CASES: [Case; 45] = [
     (
         "config",
         |signs| signs.mistakes.push("phobos.toml:3: mount: no".into()),
@@ -117,6 +119,13 @@ const CASES: [Case; 42] = [
         |signs| signs.fstab = Some(String::new()),
         "fstab has no entry for /backup, where the backups are mounted; add one",
     ),
+    (
+        "crypttab",
+        |signs| signs.crypttab = Some("  photos UUID=A-B /k luks,noautomatic\n".into()),
+        "photos is opened at boot, which waits for a drive that is elsewhere; add noauto to the options of photos in",
+    ),
+    ("crypttab", |signs| signs.crypttab = Some("photos /dev/disk/by-uuid/a-b\n".into()), "photos is opened at boot"),
+    ("crypttab", |signs| signs.crypttab = Some("extbackup PARTUUID=x /k\n".into()), "extbackup is opened at boot"),
     (
         "namespace",
         |signs| signs.namespace = Some(false),
@@ -282,6 +291,7 @@ fn what_cannot_be_seen_is_no_fault() {
         [
             "hidden",
             "fstab",
+            "crypttab",
             "namespace",
             "timers",
             "restore",
@@ -340,7 +350,7 @@ clock      ok: the clock is set by the network
     assert_eq!(text, want);
     let json = serde_json::to_value(run(&[], &signs).unwrap()).unwrap();
     assert_eq!((&json["schema_version"], json["checks"].as_array().map(Vec::len)), (&1.into(), Some(CHECKS.len())));
-    assert_eq!(json["checks"][3]["faults"][0]["what"], "there is no namespace");
+    assert_eq!(json["checks"][4]["faults"][0]["what"], "there is no namespace");
     for line in run(&[], &Signs::default()).unwrap().draw(false).lines() {
         assert!(line.chars().count() <= crate::layout::WIDTH, "{line}");
     }
@@ -358,6 +368,7 @@ fn fuzz_doctor_signs() {
         let units = vec![("x".to_owned(), String::from_utf8_lossy(bytes).into_owned())];
         let signs = Signs {
             fstab: text(),
+            crypttab: text(),
             rsync: text(),
             borg: text(),
             disks: text(),
