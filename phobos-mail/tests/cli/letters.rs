@@ -1,7 +1,9 @@
 //! What may lie in a spool: letters, and anything else; in a folder of somebody else, too.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 
@@ -128,14 +130,17 @@ impl Attacker {
             .bytes()
             .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
         command.arg(folder).arg(target).arg(format!("{hash:016x}"));
-        Self(command.stdout(Stdio::null()).spawn().unwrap())
+        Self(command.stdout(Stdio::piped()).process_group(0).spawn().unwrap())
     }
 }
 
 impl Drop for Attacker {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
+        // What its shell has started goes with it, and is gone when nobody has its output any more.
+        let group = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
         self.0.wait().unwrap();
+        self.0.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     }
 }
 
