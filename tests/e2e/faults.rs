@@ -1,7 +1,7 @@
 //! What goes wrong in the middle: killed, stopped, pulled, cut off.
 
 use anyhow::{Result, ensure};
-use phobos_tests::{Drive, Light, Nas, Story, minutes, seconds, story};
+use phobos_tests::{Drive, Light, Nas, Story, Writes, minutes, seconds, story};
 
 /// The cable pulled, rsync killed, phobos killed, the unit stopped, one after the other, each in the middle of a mirror: nothing stays
 /// mapped or mounted, so that the next run comes as far, and the last one ends well.
@@ -17,6 +17,7 @@ fn four_faults() -> Story {
         nas.wait_for_light(Light::Red, minutes(2))?;
         nas.wait_for_mail_that_says(&format!("unit {} failed", a.unit()), "cannot")?;
         nas.wait_until_closed()?;
+        nas.expect_a_true_status(&[&a], 1)?;
 
         nas.plug_into_the_middle(&a)?;
         nas.sh("pkill -KILL -o -x rsync")?;
@@ -34,6 +35,45 @@ fn four_faults() -> Story {
         let journal = nas.journal(&a.unit())?;
         ensure!(journal.contains("stopped by signal 15"), "{journal}");
 
+        nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
+        let green = nas.wait_for_recovery(minutes(5))?;
+        ensure!(green.witness.is_at_rest(), "{green}");
+        nas.check_copy(&a)
+    })
+}
+
+/// A drive whose writes fail in the middle of a mirror, and one that loses what it has said to be written: red and told both times, with
+/// nothing left open; and green for the same drive when it keeps what it is given, checked as its owner is told to.
+#[test]
+fn writes_that_fail_and_writes_that_are_lost() -> Story {
+    story(|nas| {
+        let a = nas.drive("A");
+        nas.expect_drives(&[&a])?;
+        nas.plug_into_the_middle(&a)?;
+        nas.writes(&a, Writes::Fail)?;
+        nas.slow_backup_disk(0)?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(4))?;
+        nas.wait_for_light(Light::Red, minutes(2))?;
+        nas.wait_for_mail_that_says(&format!("unit {} failed", a.unit()), "Input/output error")?;
+        nas.wait_until_closed()?;
+        nas.writes(&a, Writes::Kept)?;
+
+        nas.start_into_the_middle(&a)?;
+        nas.writes(&a, Writes::Lost)?;
+        // Some of what rsync has copied is on its way to the drive in this moment, and taken for written after it.
+        nas.sh("sleep 2; nsenter --mount=/run/phobos/ns/backup sync -f /extbackup; pgrep -x rsync")?;
+        nas.writes(&a, Writes::Kept)?;
+        nas.slow_backup_disk(0)?;
+        nas.wait_for_unit(&a.unit(), "failed", minutes(4))?;
+        nas.wait_until_closed()?;
+        ensure!(!nas.colours()?.contains(&Light::Green), "{:?}", nas.colours()?);
+        nas.expect_a_true_status(&[&a], 1)?;
+
+        nas.sh(&format!(
+            "cryptsetup open --key-file /etc/phobos/keys/A.key /dev/disk/by-uuid/{} rig-mend; code=0\n\
+             e2fsck -fy /dev/mapper/rig-mend >&2 || code=$?; cryptsetup close rig-mend; test $code -le 1",
+            a.uuid
+        ))?;
         nas.sh(&format!("systemctl start --no-block '{}'", a.unit()))?;
         let green = nas.wait_for_recovery(minutes(5))?;
         ensure!(green.witness.is_at_rest(), "{green}");

@@ -59,7 +59,7 @@ mod waiting;
 pub use container::Container;
 pub use image::PASSPHRASE;
 pub use light::{Light, Report, Witness};
-pub use machine::{Machine, make_ready};
+pub use machine::{Machine, Writes, make_ready};
 pub use nas::{Drive, Failure, Mail, Nas, STATUS_EMAIL_USER, Stage, Story, Unit, booted, minutes, seconds, story};
 pub use older::older_rsyncs;
 pub use programs::packages;

@@ -31,6 +31,17 @@ pub(crate) const DRIVES: [(&str, &str, u64); 3] = [
     ("small", "cccccccc-1111-4222-8333-0123456789ab", 32),
 ];
 
+/// What becomes of what is written to a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// It is written.
+    Kept,
+    /// Each write is answered with an error.
+    Fail,
+    /// Each write is answered as if it were written.
+    Lost,
+}
+
 /// A running machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -41,6 +52,8 @@ pub struct Machine {
     // Dropped in this order: first the connection, then what it leads to.
     guest: Option<Guest>,
     qemu: Option<Qemu>,
+    /// What stands between a drive and what is written to it.
+    broken: Option<String>,
     _slot: Option<Flock<File>>,
 }
 
@@ -88,6 +101,7 @@ impl Machine {
             folder,
             qemu: Some(qemu),
             guest: None,
+            broken: None,
             _slot: Some(slot),
         };
         machine.connect()?;
@@ -177,6 +191,44 @@ impl Machine {
         // The drive below it goes with it.
         qmp.call("blockdev-del", &json!({ "node-name": format!("usb-{name}") }))?;
         qmp.call("object-del", &json!({ "id": format!("drive-{name}") }))?;
+        Ok(())
+    }
+
+    /// Has what is written to the drive `name` be kept, fail, or be lost from now on: what was lost is seen until it is kept again.
+    pub(crate) fn writes(&mut self, name: &str, writes: Writes) -> Result<()> {
+        let sound = format!("usb-{name}-full-speed");
+        let before = self.broken.take();
+        let broken = match writes {
+            Writes::Kept => None,
+            // QEMU's documentation of blkdebug, docs/devel/testing/blkdebug.rst; 5 is EIO.
+            Writes::Fail => Some(json!({
+                "driver": "blkdebug", "node-name": format!("usb-{name}-fails"), "image": sound,
+                "inject-error": [{ "event": "pwritev", "iotype": "write", "errno": 5, "once": false }],
+            })),
+            Writes::Lost => {
+                let (node, file) = (format!("usb-{name}-lost"), self.folder.join(format!("lost-{name}.qcow2")));
+                let drive = self.folder.join(format!("drive-{name}.img"));
+                self.emulator.disk_over(&drive, "raw", &file)?;
+                Some(json!({
+                    "driver": "qcow2", "node-name": node, "backing": sound,
+                    "file": { "driver": "file", "filename": file },
+                }))
+            }
+        };
+        let qmp = &mut self.qemu()?.qmp;
+        let below = match &broken {
+            Some(broken) => {
+                qmp.call("blockdev-add", broken)?;
+                broken["node-name"].as_str().context("a node without a name")?.to_owned()
+            }
+            None => sound,
+        };
+        let node = qemu::throttled(&format!("usb-{name}"), &format!("drive-{name}"), &json!(below));
+        qmp.call("blockdev-reopen", &json!({ "options": [node] }))?;
+        if let Some(before) = before {
+            qmp.call("blockdev-del", &json!({ "node-name": before }))?;
+        }
+        self.broken = broken.is_some().then_some(below);
         Ok(())
     }
 
@@ -271,6 +323,7 @@ impl Booted {
             folder: folder.to_owned(),
             qemu: Some(qemu),
             guest: None,
+            broken: None,
             _slot: None,
         };
         machine.connect()?;

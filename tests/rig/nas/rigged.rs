@@ -10,7 +10,7 @@ use phobos_core::exec::Invocation;
 use super::{Drive, Kind, Nas, check_as_another_host, minutes, seconds};
 use crate::host;
 use crate::light::{Light, Report};
-use crate::machine::{DRIVES, Machine};
+use crate::machine::{DRIVES, Machine, Writes};
 
 /// Has the kernel read the repository, and forget what it has read of the holding spaces.
 const COLD: &str = r#"phobos-ns && nsenter --mount=/run/phobos/ns/backup python3 - <<'END'
@@ -157,6 +157,15 @@ impl Nas {
     /// When QEMU does not, because the drive is not plugged in for example.
     pub fn slow_drive(&mut self, drive: &Drive, kib: u64) -> Result<()> {
         self.stage.throttle(&format!("drive-{}", drive.name), kib << 10)
+    }
+
+    /// Has what is written to `drive`, which is plugged in, be kept, fail or be lost from now on.
+    ///
+    /// # Errors
+    ///
+    /// When QEMU does not.
+    pub fn writes(&mut self, drive: &Drive, writes: Writes) -> Result<()> {
+        self.stage.writes(drive.name, writes)
     }
 
     /// Makes the backup disk no faster than `kib` KiB a second; 0 lets it go as fast as it can.
