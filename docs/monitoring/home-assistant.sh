@@ -32,6 +32,8 @@ sensor("machine"; "State"; .state != "ok"; {state, findings: [.findings[].what]}
 
 status=$(phobos-status --json)
 lines=$(printf '%s' "$status" | jq -r "$messages")
+# The broker forgets a state when it has grown too old: told once more to who asks later, it would count from then on.
 printf '%s\n' "$lines" | while read -r topic payload; do
-    mosquitto_pub -q 1 -r -t "$topic" -m "$payload"
+    case $topic in homeassistant/*) set -- ;; *) set -- -V mqttv5 -D publish message-expiry-interval 129600 ;; esac
+    mosquitto_pub "$@" -q 1 -r -t "$topic" -m "$payload"
 done

@@ -285,8 +285,12 @@ fn mount_backup(exec: &dyn Exec, plan: Plan<'_>) -> Result<(), NamespaceError> {
 
 /// Refuses a namespace from which what is mounted would be seen outside, which this process is in.
 fn refuse_shared(plan: Plan<'_>) -> Result<(), NamespaceError> {
-    let shared = propagation(&mounts::table()?, &mounts::table_of(Path::new("/proc/1/mountinfo"))?).shared;
-    if shared.iter().any(|place| plan.target.starts_with(place)) {
+    let (inside, outside) = (mounts::table()?, mounts::table_of(Path::new("/proc/1/mountinfo"))?);
+    // What is mounted shows in every mount of the group that the one below it belongs to, wherever that is.
+    let below = inside.iter().filter(|entry| plan.target.starts_with(&entry.target));
+    let below = below.max_by_key(|entry| entry.target.components().count());
+    let peers = below.and_then(|entry| entry.peers.as_ref());
+    if peers.is_some() && outside.iter().any(|entry| entry.peers.as_ref() == peers) {
         return Err(NamespaceError::Shared { file: plan.file.to_owned(), target: plan.target.to_owned() });
     }
     Ok(())

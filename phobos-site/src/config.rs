@@ -57,7 +57,7 @@ pub struct Config {
     pub led: led::Settings,
     /// The mail about failed units.
     pub mail: mail::Settings,
-    /// The hosts that are pulled, here or one a file in /etc/phobos/pull.d/HOST.toml, without the first two lines.
+    /// The hosts that are pulled, here or one a file in /etc/phobos/pull.d/HOST.toml, without the heading and `host`.
     pub pull: Vec<Host>,
     /// Programs that are told how jobs end and what becomes due, by phobos-status-hook.path: each gets one JSON document on its
     /// standard input, as a user without rights.

@@ -26,10 +26,10 @@ pub struct Settings {
     /// Who it is from; without it, root at this machine.
     #[schemars(extend("examples" = ["phobos@example.org"]))]
     pub from: Option<Address>,
-    /// Which way it leaves: auto (port 25 of this machine, else sendmail), sendmail, `smtp://HOST`,
-    /// `submission://HOST` (STARTTLS), `submissions://HOST` (TLS). A sendmail that needs rights of its own to queue mail, as those of dma and nullmailer do, is called
-    /// by the last step of phobos's units; msmtp must let the group systemd-journal read its configuration, and an alias there says
-    /// who root is.
+    /// Which way it leaves: auto (port 25 of this machine, else sendmail), sendmail, `smtp://HOST`, `submission://HOST` (STARTTLS),
+    /// `submissions://HOST` (TLS). A sendmail that needs rights of its own to queue mail, as those of dma and nullmailer do, is
+    /// called by the last step of phobos's units; msmtp must let the group systemd-journal read its configuration, and an alias
+    /// there says who root is.
     pub transport: Transport,
     /// The systemd credential with user and password, one a line, for `submission:` and `submissions:`; the units of phobos-mail
     /// then need `LoadCredential=NAME:FILE`.

@@ -129,7 +129,7 @@ impl Host {
     ///
     /// The first mistake, as TOML's own error.
     pub fn parse(name: &HostName, text: &str) -> Result<Self, toml::de::Error> {
-        let raw: File = toml::from_str(text)?;
+        let raw: RawHost = toml::from_str(text)?;
         let named = raw.host.as_ref().is_none_or(|host| host == name);
         if !named {
             return Err(serde::de::Error::custom(format!("host: the file's name says {name}")));
@@ -232,7 +232,7 @@ impl Host {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(extend("required" = ["source"]))]
 #[expect(clippy::struct_excessive_bools, reason = "they are rsync's own switches, each a key of its own")]
-pub(crate) struct File {
+pub(crate) struct RawHost {
     /// Its name here: of its holding space and its unit.
     #[schemars(extend("examples" = ["luv"]))]
     host: Option<HostName>,
@@ -289,7 +289,7 @@ pub(crate) struct File {
     stale_after: Span,
 }
 
-impl Default for File {
+impl Default for RawHost {
     fn default() -> Self {
         Self {
             host: None,
@@ -319,7 +319,7 @@ impl Default for File {
     }
 }
 
-impl File {
+impl RawHost {
     /// The host, if its values fit together.
     fn checked(self, name: HostName) -> Result<Host, BadHost> {
         let root = self.root;
@@ -381,7 +381,7 @@ impl JsonSchema for Host {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let mut schema = File::json_schema(generator);
+        let mut schema = RawHost::json_schema(generator);
         schema.insert("required".to_owned(), vec!["host", "source"].into());
         schema
     }
@@ -389,7 +389,7 @@ impl JsonSchema for Host {
 
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
-        let mut raw = File::deserialize(table)?;
+        let mut raw = RawHost::deserialize(table)?;
         let name = raw.host.take().ok_or_else(|| serde::de::Error::missing_field("host"))?;
         raw.checked(name).map_err(serde::de::Error::custom)
     }

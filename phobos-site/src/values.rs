@@ -25,7 +25,7 @@ pub struct AbsolutePath(PathBuf);
 /// A length of time, written as in `12h` or `1h 30m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("pattern" = "^(0|([0-9]+ *[a-zA-Z]+ *)+)$"))]
+#[schemars(extend("pattern" = "^(0|( *[0-9]+(\\.[0-9]+)? *[a-zA-Zµ]+ *)+)$"))]
 pub struct Span(pub Duration);
 
 /// How much of a file system nothing may take: a share such as `5%`, a size such as `20GiB`, or the smaller: `5% up to 20GiB`.

@@ -38,7 +38,7 @@ const CHECKS: [Check; 26] = [
     check("config", "the configuration can be read, every table and file of it", machine::config),
     check("hidden", "the backups are mounted nowhere but in the namespace", machine::hidden),
     check("fstab", "fstab has the backups and the drives, both with noauto", machine::fstab),
-    check("crypttab", "the drives in crypttab have noauto: the machine boots without them", machine::crypttab),
+    check("crypttab", "the machine boots without the drives that are in crypttab", machine::crypttab),
     check("namespace", "the namespace is there, and follows what the host mounts", machine::namespace),
     check("timers", "every job has a timer that is started", machine::timers),
     check("scripts", "no unit calls the scripts that phobos stands for", machine::scripts),

@@ -61,7 +61,10 @@ fn writes_that_fail_and_writes_that_are_lost() -> Story {
         nas.start_into_the_middle(&a)?;
         nas.writes(&a, Writes::Lost)?;
         // Some of what rsync has copied is on its way to the drive in this moment, and taken for written after it.
-        nas.sh("sleep 2; nsenter --mount=/run/phobos/ns/backup sync -f /extbackup; pgrep -x rsync")?;
+        let before = nas.lost(&a)?;
+        while nas.lost(&a)? < before + (1 << 19) {
+            nas.sh("sleep 0.5; nsenter --mount=/run/phobos/ns/backup sync -f /extbackup; pgrep -x rsync")?;
+        }
         nas.writes(&a, Writes::Kept)?;
         nas.slow_backup_disk(0)?;
         nas.wait_for_unit(&a.unit(), "failed", minutes(4))?;

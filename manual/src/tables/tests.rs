@@ -54,7 +54,7 @@ fn what_the_programs_take_the_schema_takes() {
         }
     }
     texts.push(format!("[[external.drive]]\n{drive}[[external.drive]]\nname = 'b-2'\ndevice = '/dev/sdx'\n"));
-    for value in ["90s", "1h 30m", "0s", "35days", "2weeks"] {
+    for value in ["90s", "1h 30m", "0s", "35days", "2weeks", "1.5h"] {
         texts.push(format!("locks.wait = '{value}'\n"));
     }
     for value in ["5%", "20GiB", "1T", "5% up to 1G", "1024"] {
@@ -68,6 +68,9 @@ fn what_the_programs_take_the_schema_takes() {
     }
     for value in ["a:/", "u@a:/b/", "rsync://h:7/m/p", "rsync://h/m/", "root@[::1]:/x", "[fe80::1]:/"] {
         texts.push(format!("[[pull]]\nhost = 'a'\nsource = ['{value}']\nmax-delete = 3\nsuccess = [23, 24]\n"));
+    }
+    for value in ["*", "pull-*", "backup@home", "_x", "a.b:c+d", "ext-A"] {
+        texts.push(format!("led.second = {{ index = 0, jobs = ['{value}'] }}\n"));
     }
     texts.push("[[pull]]\nhost = 'here'\nsource = ['/etc/']\nmax-delete = '100%'\nsuccess = []\n".to_owned());
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -102,6 +105,8 @@ fn what_the_programs_refuse_the_schema_refuses() {
         "led.second = { index = 0, jobs = [] }",
         "led.second = { index = 0 }",
         "led.second = { index = 0, jobs = ['a/b'] }",
+        "led.second = { index = 0, jobs = [''] }",
+        "led.second = { index = 0, jobs = ['-x'] }",
         "mail.transport = 'pigeon'",
         "mail.transport = 'smtp://'",
         "mail.credential = '../x'",

@@ -9,14 +9,14 @@ use super::Config;
 use crate::pull;
 
 impl Config {
-    /// The schema of `phobos.toml`, and of the files in `drives.d`; its settings are in the order in which people think of them.
+    /// The schema of `phobos.toml`; its settings are in the order in which people think of them.
     pub fn schema() -> Schema {
         of::<Self>("phobos.toml", "The configuration of phobos, see phobos.toml(5).")
     }
 
     /// The schema of the files in `pull.d`.
     pub fn host_schema() -> Schema {
-        of::<pull::File>("pull.d/HOST.toml", "A host that phobos-pull pulls, see phobos.toml(5).")
+        of::<pull::RawHost>("pull.d/HOST.toml", "A host that phobos-pull pulls, see phobos.toml(5).")
     }
 }
 

@@ -87,7 +87,7 @@ pub struct Second {
     /// The LED.
     pub index: u8,
     /// Names of jobs; a `*` at the end stands for any rest.
-    #[schemars(length(min = 1), inner(regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._-]*)?\*?$")))]
+    #[schemars(length(min = 1), inner(regex(pattern = r"^(\*|[A-Za-z0-9_:@+\\][A-Za-z0-9_.:@+\\-]*\*?)$")))]
     pub jobs: Vec<String>,
 }
 

@@ -57,7 +57,10 @@ pub(super) fn rrsync(signs: &Signs) -> Found {
             };
             faults.push(fault(
                 format!("a key in {} is held to {folder} by {}, {what}", file.display(), path.display()),
-                "install rsync 3.5.0 or newer, or a package of the distribution's that has its fixes",
+                format!(
+                    "put the rrsync of rsync 3.5.0 or newer, or one with its fixes, in place of {}",
+                    path.display()
+                ),
             ));
         }
     }

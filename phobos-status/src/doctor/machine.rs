@@ -81,6 +81,7 @@ pub(super) fn fstab(signs: &Signs) -> Found {
     Some(faults)
 }
 
+/// Whether the machine boots without the drives: it neither opens one that has `noauto` nor waits for one that has `nofail` (crypttab(5)).
 pub(super) fn crypttab(signs: &Signs) -> Found {
     let mut faults = Vec::new();
     for line in signs.crypttab.as_ref()?.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
@@ -91,7 +92,9 @@ pub(super) fn crypttab(signs: &Signs) -> Found {
             let uuid = device.strip_prefix("UUID=").unwrap_or_default();
             uuid.eq_ignore_ascii_case(&header.expected) || Path::new(device) == header.device
         });
-        if (is_drive || name == signs.mapping) && options.split(',').all(|option| option != "noauto") {
+        if (is_drive || name == signs.mapping)
+            && !options.split(',').any(|option| ["noauto", "nofail"].contains(&option))
+        {
             faults.push(fault(
                 format!("{name} is opened at boot, which waits for a drive that is elsewhere"),
                 format!("add noauto to the options of {name} in /etc/crypttab"),

@@ -285,8 +285,9 @@ fn look(exec: &dyn Exec, file: Option<&Path>, is_root: bool) -> (Signs, Vec<Targ
 
 /// What is mounted in the namespace that `file` keeps, which nothing is done to.
 fn inside(exec: &dyn Exec, file: &Path) -> Option<Vec<mount::Entry>> {
+    // In another mount namespace than PID 1's the file is a plain one.
     let mut named = OsString::from("--mount=");
-    named.push(file);
+    named.push(Path::new("/proc/1/root").join(file.strip_prefix("/").unwrap_or(file)));
     let call = Invocation::new("nsenter").arg(named).args(["--", "cat", "/proc/self/mountinfo"]).limit(LIMIT);
     let said = exec.run(&call).ok()?.stdout;
     mount::parse(&String::from_utf8_lossy(&said)).ok()

@@ -20,7 +20,9 @@ fn well() -> Signs {
         fstab: text(
             "# x\nUUID=1 / ext4 defaults 0 1\nUUID=2 /backup ext4 noauto,noatime 0 0\nLABEL=extbackup /extbackup ext4 noatime,noauto 0 0\n",
         ),
-        crypttab: text("# extbackup UUID=a-b /k luks\nvault UUID=c /k luks\nextbackup UUID=a-b /k luks,noauto\n"),
+        crypttab: text(
+            "# extbackup UUID=a-b /k luks\nvault UUID=c /k luks\nother UUID=A-B /k luks,nofail\nextbackup UUID=a-b /k luks,noauto\n",
+        ),
         mapping: "extbackup".into(),
         namespace: Some(true),
         propagation: Some(Propagation::default()),
@@ -151,7 +153,7 @@ const CASES: [Case; 45] = [
     (
         "rrsync",
         |signs| signs.rrsyncs.get_mut("rrsync").unwrap().1 = "#!/usr/bin/python3\n".into(),
-        "a key in /root/.ssh/authorized_keys is held to /srv by /usr/bin/rrsync, which can be led out of it (CVE-2026-53783); install",
+        "a key in /root/.ssh/authorized_keys is held to /srv by /usr/bin/rrsync, which can be led out of it (CVE-2026-53783); put the",
     ),
     (
         "rrsync",

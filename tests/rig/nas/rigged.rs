@@ -168,6 +168,16 @@ impl Nas {
         self.stage.writes(drive.name, writes)
     }
 
+    /// How many bytes `drive` has lost since it began to.
+    ///
+    /// # Errors
+    ///
+    /// When it does not lose any.
+    pub fn lost(&self, drive: &Drive) -> Result<u64> {
+        let file = self.stage.folder().join(format!("lost-{}.qcow2", drive.name));
+        Ok(std::fs::metadata(file)?.len())
+    }
+
     /// Makes the backup disk no faster than `kib` KiB a second; 0 lets it go as fast as it can.
     ///
     /// That is how a scenario gets into the middle of a mirror: a slow drive would only slow the unmount down.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use phobos_core::exec;
 use phobos_core::fs::Dir;
-use phobos_site::pull::{Host, IDENTITY, RESTORE_KEY};
+use phobos_site::pull::{Host, HostName, IDENTITY, RESTORE_KEY};
 
 use super::LONGEST;
 
@@ -45,10 +45,11 @@ pub(in crate::doctor) fn lent(config: &Path, hosts: &[Host]) -> Vec<Lent> {
         let names: BTreeSet<String> = entries.into_iter().filter_map(|entry| entry.name.into_string().ok()).collect();
         for name in &names {
             let (Some(host), path) = (name.strip_prefix(RESTORE_KEY), folder.join(name)) else { continue };
-            // What is behind a dot may be part of the host's name.
-            let is_public = name.strip_suffix(".pub").is_some_and(|private| names.contains(private));
+            // The public half opens nothing; of a host whose own name ends so, both are there.
+            let is_public = path.extension().is_some_and(|end| end == "pub") && !names.contains(&format!("{name}.pub"));
+            let is_host = HostName::try_from(host.to_owned()).is_ok();
             let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-            if !is_public && metadata.is_file() && !own.contains(&path) {
+            if is_host && !is_public && metadata.is_file() && !own.contains(&path) {
                 let age = metadata.modified().ok().and_then(|time| time.elapsed().ok()).unwrap_or_default();
                 lent.push(Lent { host: host.to_owned(), path, age });
             }
@@ -127,7 +128,16 @@ mod tests {
         );
         let config = Config::parse(&folder.path().join("phobos.toml"), &text).unwrap();
         assert_eq!(lent(folder.path(), &config.pull), [], "no key has been made");
-        for name in ["keys/pull", "keys/restore-luv", "keys/restore-luv.pub", "keys/restore-gone.pub", "x/restore-x"] {
+        for name in [
+            "keys/pull",
+            "keys/restore-luv",
+            "keys/restore-luv.pub",
+            "keys/restore-gone.pub",
+            "keys/restore-old~",
+            "keys/restore-a.pub",
+            "keys/restore-a.pub.pub",
+            "x/restore-x",
+        ] {
             fs::create_dir_all(folder.path().join(name).parent().unwrap()).unwrap();
             fs::write(folder.path().join(name), "key").unwrap();
         }
@@ -136,8 +146,8 @@ mod tests {
         fs::File::open(&luv).unwrap().set_modified(SystemTime::now() - Duration::from_secs(3 * 24 * 3600)).unwrap();
         let found = lent(folder.path(), &config.pull);
         let told: Vec<_> = found.iter().map(|lent| (lent.host.as_str(), lent.age.as_secs() / (24 * 3600))).collect();
-        // What reads is no such key, whatever its name is; half a key of whose name nothing is known may be a whole one.
-        assert_eq!(told, [("gone.pub", 0), ("luv", 3)]);
+        // What reads is no such key, whatever its name is; and a public half opens nothing.
+        assert_eq!(told, [("a.pub", 0), ("luv", 3)]);
     }
 
     #[test]

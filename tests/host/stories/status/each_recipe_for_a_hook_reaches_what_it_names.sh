@@ -60,7 +60,7 @@ tell() {
 }
 job() { phobos-ns --config "$CONFIG" exec --no-namespace --job borgmatic -- sh -c "$1"; }
 # retained: what the broker tells somebody who comes later, and whether it kept it.
-retained() { mosquitto_sub -h 127.0.0.1 -u phobos -P YOUR-PASSWORD -t '#' -F '%r %t %p' -W 3 -C 8; }
+retained() { mosquitto_sub -h 127.0.0.1 -u phobos -P YOUR-PASSWORD -t '#' -V mqttv5 -F '%r %E %t %p' -W 3 -C 8; }
 
 tell; job true; tell; retained >well
 job 'exit 3' || true; tell; retained >failed
@@ -79,9 +79,12 @@ assert len(sent) == 6, sent
 
 # What Home Assistant's documentation of the discovery and of this kind of sensor demands.
 def sensors(file):
-    kept = [line.split(" ", 2) for line in open(file)]
-    assert all(flag == "1" for flag, _, _ in kept), kept
-    payloads = {topic: json.loads(payload) for _, topic, payload in kept}
+    kept = [line.rstrip("\n").split(" ", 3) for line in open(file)]
+    assert all(flag == "1" for flag, _, _, _ in kept), kept
+    # What is known is kept for as long as it is true, what there is for good.
+    left = {topic: int(left or 0) for _, left, topic, _ in kept}
+    assert all((129000 < left[topic] <= 129600) != topic.startswith("homeassistant/") for topic in left), kept
+    payloads = {topic: json.loads(payload) for _, _, topic, payload in kept}
     found = {}
     for topic, config in payloads.items():
         if topic.startswith("homeassistant/"):
