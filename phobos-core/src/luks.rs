@@ -19,7 +19,9 @@ mod half;
 mod header;
 mod names;
 
-pub use self::crypttab::{BadCrypttab, CrypttabEntry, Unlock, crypttab_devices, crypttab_entry};
+pub use self::crypttab::{
+    BadCrypttab, CrypttabEntry, CrypttabLine, Unlock, crypttab_devices, crypttab_entry, crypttab_lines,
+};
 pub use self::format::{Proof, add_passphrase, back_up_header, format, key_slots, prove_key, try_passphrase};
 pub use self::half::clear_half_made;
 pub use self::header::container;

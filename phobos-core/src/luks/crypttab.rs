@@ -48,26 +48,44 @@ pub struct BadCrypttab {
     why: &'static str,
 }
 
+/// A line of crypttab(5), as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrypttabLine<'t> {
+    /// The name of the mapping.
+    pub name: &'t str,
+    /// Its container; a line without one is of no use.
+    pub device: Option<&'t str>,
+    /// The field of the key.
+    pub key: Option<&'t str>,
+    /// The options, with commas between them.
+    pub options: &'t str,
+}
+
+/// The lines of a crypttab's text that are no comments.
+pub fn crypttab_lines(crypttab: &str) -> impl Iterator<Item = CrypttabLine<'_>> {
+    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.map(str::split_whitespace).filter_map(|mut fields| {
+        let (name, device, key) = (fields.next()?, fields.next(), fields.next());
+        Some(CrypttabLine { name, device, key, options: fields.next().unwrap_or_default() })
+    })
+}
+
 /// The entry for the mapping `name` in the text of a crypttab.
 ///
 /// # Errors
 ///
 /// When the entry is there, and not of a LUKS container that can be unlocked without a person.
 pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Result<Option<CrypttabEntry>, BadCrypttab> {
-    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let fields = lines.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == name.0).then_some(fields));
-    let Some((mut fields, device)) = fields.and_then(|mut fields| fields.next().map(|device| (fields.clone(), device)))
-    else {
-        return Ok(None);
-    };
+    let line = crypttab_lines(crypttab).find(|line| line.name == name.0);
+    let Some((line, device)) = line.and_then(|line| Some((line, line.device?))) else { return Ok(None) };
     let mut unlock = Unlock::default();
-    match fields.next() {
+    match line.key {
         None | Some("none" | "-") => {}
         // What is behind the colon is the device that the key is on.
         Some(key) if key.split_once(':').is_some_and(|(_, device)| is_device(device)) => unlock.by_systemd = true,
         Some(key) => unlock.key_file = Some(key.into()),
     }
-    for option in fields.next().unwrap_or_default().split(',') {
+    for option in line.options.split(',') {
         unlock.take(option).map_err(|why| BadCrypttab { name: name.0.clone(), option: option.to_owned(), why })?;
     }
     Ok(Some(CrypttabEntry { device: device.to_owned(), unlock }))
@@ -75,9 +93,7 @@ pub fn crypttab_entry(crypttab: &str, name: &MapperName) -> Result<Option<Cryptt
 
 /// The names of all mappings in the text of a crypttab, each with its container as it stands there.
 pub fn crypttab_devices(crypttab: &str) -> Vec<(String, String)> {
-    let lines = crypttab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let fields = lines.map(str::split_whitespace);
-    fields.filter_map(|mut fields| Some((fields.next()?.to_owned(), fields.next()?.to_owned()))).collect()
+    crypttab_lines(crypttab).filter_map(|line| Some((line.name.to_owned(), line.device?.to_owned()))).collect()
 }
 
 fn is_device(text: &str) -> bool {

@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use phobos_core::luks::{CrypttabLine, crypttab_lines};
 use phobos_core::namespace::Propagation;
 
 use super::signs::{Seen, Signs, State};
@@ -84,10 +85,8 @@ pub(super) fn fstab(signs: &Signs) -> Found {
 /// Whether the machine boots without the drives: it neither opens one that has `noauto` nor waits for one that has `nofail` (crypttab(5)).
 pub(super) fn crypttab(signs: &Signs) -> Found {
     let mut faults = Vec::new();
-    for line in signs.crypttab.as_ref()?.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
-        let mut fields = line.split_whitespace();
-        let (Some(name), Some(device)) = (fields.next(), fields.next()) else { continue };
-        let options = fields.nth(1).unwrap_or_default();
+    for CrypttabLine { name, device, options, .. } in crypttab_lines(signs.crypttab.as_ref()?) {
+        let Some(device) = device else { continue };
         let is_drive = signs.headers.iter().any(|header| {
             let uuid = device.strip_prefix("UUID=").unwrap_or_default();
             uuid.eq_ignore_ascii_case(&header.expected) || Path::new(device) == header.device
